@@ -1,0 +1,196 @@
+/*
+ * From the clone to execve: the ordered steps of a run. The order is the security argument.
+ *
+ * Two processes run this code. The reaper is pid 1 of the new pid namespace: it builds the view, gives up every
+ * privilege and confines itself exactly as the command will be confined; then it starts the command as its child
+ * with vfork(2) and waits. When the command ends the reaper ends, and with it the kernel ends every process of the
+ * namespace (pid_namespaces(7)). Between the clone and the end nothing here allocates memory (signal-safety(7)).
+ */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { HIGH = 1 << 12 }; /* descriptors are moved above every target first; the soft limit is raised in main() */
+
+/* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
+static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
+{
+	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 2];
+	size_t count = 0;
+	for (size_t i = 0; i < plan->n_targets; i++) {
+		keep[count++] = &own->descriptors[i];
+		if (plan->targets[i] >= high)
+			high = plan->targets[i] + 1;
+	}
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (own->trees[i] >= 0)
+			keep[count++] = &own->trees[i];
+	keep[count++] = &own->alive;
+	/* An upper bound first: those already above it are moved too, so that one close_range serves each side. */
+	for (size_t i = 0; i < count; i++)
+		if (*keep[i] >= high)
+			high = *keep[i] + 1;
+	for (size_t i = 0; i < count; i++) {
+		int moved = fcntl(*keep[i], F_DUPFD_CLOEXEC, high);
+		if (moved < 0)
+			die(record, "descriptors", "");
+		*keep[i] = moved;
+	}
+	if (syscall(SYS_close_range, 0U, (unsigned)high - 1, 0U) < 0)
+		die(record, "descriptors", "");
+	if (syscall(SYS_close_range, (unsigned)(high + (int)count), ~0U, 0U) < 0)
+		die(record, "descriptors", "");
+}
+
+static void await_identity(struct record *record)
+{
+	while (!__atomic_load_n(&record->go, __ATOMIC_ACQUIRE))
+		syscall(SYS_futex, &record->go, FUTEX_WAIT, 0, NULL, NULL, 0);
+	if (record->go < 0)
+		_exit(125); /* the launcher has written why */
+}
+
+static void bring_up_loopback(struct record *record)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	int socket_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (socket_ < 0)
+		die(record, "loopback", "socket");
+	request.ifr_flags = IFF_UP | IFF_RUNNING;
+	if (ioctl(socket_, SIOCSIFFLAGS, &request) < 0)
+		die(record, "loopback", "lo");
+	close(socket_);
+}
+
+static void build_view(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	const char *object = "", *step = "mount";
+	if (plan->namespaces & CLONE_NEWUTS && plan->hostname && sethostname(plan->hostname, strlen(plan->hostname)) < 0)
+		die(record, "hostname", plan->hostname);
+	if (plan->network == NETWORK_LOOPBACK)
+		bring_up_loopback(record);
+	if (apply_mounts(plan, false, own->trees, &object, &step) < 0)
+		die(record, step, object);
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (own->trees[i] >= 0)
+			close(own->trees[i]);
+}
+
+/* After this the run cannot outlive the launcher. PR_SET_PDEATHSIG is cleared by changes of credentials: so, late. */
+static void tie_to_launcher(const struct resources *own, struct record *record)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		die(record, "pdeathsig", "");
+	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
+	if (poll(&alive, 1, 0) != 0)
+		_exit(125); /* it has died already */
+	close(own->alive);
+}
+
+static void arrange_descriptors(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	for (size_t i = 0; i < plan->n_targets; i++)
+		if (dup2(own->descriptors[i], plan->targets[i]) < 0)
+			die(record, "descriptors", "");
+	/* The originals are close-on-exec and lie above every target. */
+}
+
+static noreturn void execute(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
+	sigset_t none;
+	for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
+		signal(defaults[i], SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (setsid() < 0)
+		die(record, "setsid", "");
+	/* Inside the view, so that a descriptor of the host can never be the working directory (CVE-2024-21626). */
+	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
+		die(record, "chdir", plan->cwd);
+	umask(plan->umask);
+	arrange_descriptors(plan, own, record);
+	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
+	execve(plan->path, plan->argv, plan->envp);
+	die(record, "exec", plan->path);
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+	(void)context;
+	/* Only the launcher may ask: a sender outside our pid namespace is 0 (pid_namespaces(7)). */
+	if (info->si_pid == 0)
+		kill(-1, number == SIGUSR1 ? SIGSTOP : SIGCONT);
+}
+
+/* kill(-1) of pid 1 reaches the whole namespace at once, whatever it forks meanwhile: the ladder's CPU limit. */
+static void obey_launcher(void)
+{
+	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+	sigaction(SIGUSR1, &action, NULL);
+	sigaction(SIGUSR2, &action, NULL);
+}
+
+static noreturn void wait_for(pid_t command, struct record *record)
+{
+	struct rusage usage;
+	int status;
+	for (;;) {
+		pid_t pid = wait4(-1, &status, 0, NULL);
+		if (pid == command)
+			break;
+		if (pid < 0 && errno != EINTR)
+			die(record, "wait", "");
+	}
+	record->ended = now();
+	record->status = status;
+	if (getrusage(RUSAGE_CHILDREN, &usage) == 0) {
+		record->user = usage.ru_utime.tv_sec * INT64_C(1000000000) + usage.ru_utime.tv_usec * INT64_C(1000);
+		record->system = usage.ru_stime.tv_sec * INT64_C(1000000000) + usage.ru_stime.tv_usec * INT64_C(1000);
+		record->max_rss = usage.ru_maxrss * INT64_C(1024);
+	}
+	__atomic_store_n(&record->done, 1, __ATOMIC_RELEASE);
+	_exit(0);
+}
+
+noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record)
+{
+	struct resources own = *resources;
+	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
+	await_identity(record);
+	set_identity(plan, record);             /* before the view: what it makes belongs to the command's user */
+	build_view(plan, &own, record);         /* last look at what the host gave */
+	if (plan->nice && setpriority(PRIO_PROCESS, 0, plan->nice) < 0)
+		die(record, "nice", "");
+	set_rlimits(plan, record);              /* after the view: RLIMIT_FSIZE would bind us too */
+	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
+	restrict_files(plan, record);           /* landlock(7) needs no_new_privs */
+	tie_to_launcher(&own, record);
+	obey_launcher();
+	record->started = now();
+	pid_t command = vfork();
+	if (command == 0)
+		execute(plan, &own, record);
+	if (command < 0)
+		die(record, "fork", "");
+	if (record->error)
+		_exit(125);
+	syscall(SYS_close_range, 0U, ~0U, 0U);  /* or the reaper would keep the ends of the command's pipes open */
+	wait_for(command, record);
+}

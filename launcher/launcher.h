@@ -1,0 +1,199 @@
+/*
+ * The launcher's map: the plan as the words give it, the record that a run leaves, every prototype.
+ * Read main.c for the theory of operation and enter.c for the steps between clone and execve.
+ */
+#ifndef LAUNCHER_H
+#define LAUNCHER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+#include <sys/types.h>
+
+#ifndef VERSION
+#define VERSION "0.0.0"
+#endif
+
+enum {
+	MAX_MOUNTS = 192,      /* mount operations of one plan */
+	MAX_RULES = 96,        /* Landlock rules */
+	MAX_RLIMITS = 16,
+	MAX_SYSCTLS = 16,
+	MAX_CONTROLLERS = 8,
+	MAX_SETTINGS = 16,     /* cgroup settings */
+	MAX_DESCRIPTORS = 200, /* SCM_MAX_FD is 253; one is the run's socket, one may carry the words */
+	MAX_RUNS = 4096,       /* alive at once in one launcher */
+	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
+	MAX_WORDS_BYTES = 16 << 20,
+};
+
+/* --- the plan ------------------------------------------------------------------------------------------------- */
+
+enum mount_kind {
+	MOUNT_BIND,    /* source on the host -> target */
+	MOUNT_ALIAS,   /* source inside the view -> target */
+	MOUNT_TMPFS,
+	MOUNT_PROC,
+	MOUNT_DIR,     /* mkdir */
+	MOUNT_FILE,    /* a file whose content is the source */
+	MOUNT_SYMLINK, /* a link to the source */
+	MOUNT_DEVICE,  /* mknod of the host's device of that name (root only) */
+	MOUNT_SEAL,    /* the mount at the target becomes read-only */
+};
+
+struct mount_op {
+	bool shared; /* part of the view that all runs of the plan inherit */
+	enum mount_kind kind;
+	const char *source, *target;
+	bool read_only, noexec, nodev, idmap;
+	mode_t mode;
+	const char *data; /* tmpfs options, as in tmpfs(5) */
+	uint32_t uid, gid; /* idmap: owner on disk */
+};
+
+struct setting { const char *name, *value; };
+struct rlimit_op { int resource; uint64_t value; };
+struct rule { const char *path; char access; /* 'r'ead, 'w'rite, 'd'evice, 'p'rivate: written by nobody else */ };
+
+enum network { NETWORK_NONE, NETWORK_LOOPBACK, NETWORK_HOST };
+
+struct plan {
+	const char *hostname, *cwd, *path;
+	uint64_t namespaces; /* CLONE_NEW* */
+	uint32_t uid, gid;   /* inside the user namespace */
+	uint32_t host_uid, host_uid_count; /* as root: a range from which each run takes one; 0: the caller's own */
+	enum network network;
+	struct mount_op mounts[MAX_MOUNTS];
+	size_t n_mounts;
+	const char *view_key; /* the words of the shared mounts, as they came: the key of the view */
+	size_t view_key_size;
+	struct rlimit_op rlimits[MAX_RLIMITS];
+	size_t n_rlimits;
+	struct setting sysctls[MAX_SYSCTLS];
+	size_t n_sysctls;
+	int landlock_abi; /* 0: no Landlock */
+	struct rule rules[MAX_RULES];
+	size_t n_rules;
+	bool landlock_net, landlock_scope;
+	bool seccomp;
+	unsigned seccomp_options;
+	const char *cgroup2; /* parent directory, or NULL */
+	struct setting cgroup1[MAX_CONTROLLERS]; /* controller, parent directory */
+	size_t n_cgroup1;
+	struct setting settings[MAX_SETTINGS];
+	size_t n_settings;
+	uint64_t timeout, cpu_time;                    /* ns; 0: none */
+	uint64_t sample_interval;                      /* ns; 0: nothing is sampled */
+	uint64_t sampled_memory, sampled_cpu_percent;  /* 0: not limited; cpu in 1/1000 of a core */
+	mode_t umask;
+	int nice;
+	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
+	size_t n_targets;
+	char **argv, **envp; /* NULL-terminated, in storage that the caller of parse_words gave */
+};
+
+/* words.c: pure; -1 with a message in *why */
+int parse_words(const char *words, size_t size, char **storage, size_t n_storage, struct plan *plan, const char **why);
+size_t count_words(const char *words, size_t size);
+
+/* --- what a run leaves in memory that the launcher shares with the run's reaper ----------------------------------- */
+
+enum { RECORD_OBJECT = 192 };
+
+struct record {
+	int go;          /* futex: the identity maps are written */
+	int sampled;     /* how often the tree was stopped, for the tests of the ladder */
+	int done;        /* the command has ended; status is valid */
+	int status;      /* wait status of the command */
+	int error;       /* errno of the step that failed, or 0 */
+	char step[24];
+	char object[RECORD_OBJECT];
+	int64_t started, ended; /* CLOCK_MONOTONIC, ns */
+	int64_t user, system;   /* ns of waited-for children, from getrusage(2) */
+	int64_t max_rss;        /* bytes, the largest single process */
+};
+
+/* report.c */
+void record_failure(struct record *record, const char *step, const char *object, int error);
+noreturn void die(struct record *record, const char *step, const char *object);
+int64_t now(void);
+
+/* --- steps --------------------------------------------------------------------------------------------------------- */
+
+/* What the launcher opened for a run before the clone: the child inherits it. */
+struct resources {
+	int view;                  /* mount namespace of the shared view, or -1 */
+	int trees[MAX_MOUNTS];     /* detached mounts of the run's own binds, -1 elsewhere */
+	int descriptors[MAX_DESCRIPTORS];
+	int cgroup;                /* cgroup v2 directory to be born in, or -1 */
+	int filter;                /* index of the compiled syscall filter */
+	int alive;                 /* read end of a pipe that ends with the launcher */
+	uint32_t host_uid;         /* the uid that this run got */
+};
+
+/* enter.c */
+noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record);
+
+/* linux/spawn.c */
+struct identity { bool root; uint32_t uid, gid; int home; int root_directory; };
+extern struct identity identity;
+int become_launcher(bool empty_network);
+pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd);
+int write_text(int directory, const char *path, const char *text);
+int map_fd(uint32_t from_uid, uint32_t from_gid, uint32_t to_uid);
+int return_home(void);
+
+/* linux/mounts.c */
+int open_trees(const struct plan *plan, bool shared, uint32_t host_uid, int *trees, const char **object, const char **step);
+int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step);
+int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step);
+
+/* linux/privileges.c */
+void set_identity(const struct plan *plan, struct record *record);
+void drop_privileges(struct record *record);
+void set_rlimits(const struct plan *plan, struct record *record);
+
+/* linux/landlock.c */
+int landlock_abi(void);
+void restrict_files(const struct plan *plan, struct record *record);
+
+/* linux/seccomp.c */
+enum {
+	FILTER_UNIX = 1,        /* AF_UNIX stream sockets may be made */
+	FILTER_INET = 2,        /* AF_INET, AF_INET6 */
+	FILTER_CONNECT = 4,     /* connect(2), and datagram AF_UNIX sockets */
+	FILTER_MEMFD = 8,       /* memfd_create */
+	FILTER_SETID = 16,      /* set-user-ID and set-group-ID bits may be set on files */
+	FILTER_IPC = 32,        /* System V IPC and POSIX message queues */
+	FILTER_VARIANTS = 64,
+};
+int compile_filter(unsigned options);
+void restrict_syscalls(const struct plan *plan, int filter, struct record *record);
+bool parse_filter_option(const char *word, size_t size, unsigned *options);
+
+/* linux/cgroup.c */
+struct cage; /* one set of cgroups, used by one run at a time */
+struct cage_usage { int64_t user, system, peak, oom_kills, refused_forks, throttled; };
+struct cage *take_cage(const struct plan *plan, const char **object);
+pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
+int cage_oom_fd(const struct cage *cage);
+int64_t cage_cpu(const struct cage *cage);
+int64_t cage_oom_kills(const struct cage *cage);
+void cage_kill(const struct cage *cage);
+void cage_usage(struct cage *cage, struct cage_usage *usage);
+void give_cage(struct cage *cage);
+void remove_cages(void);
+
+/* linux/sampler.c */
+struct sample { int64_t memory, cpu; int tasks; };
+int sample_tree(pid_t reaper, int64_t limit, struct sample *sample);
+
+/* linux/probe.c: words "NAME RESULT", RESULT 0 or an errno, or a number where that is asked for */
+size_t probe(char *words, size_t size);
+
+/* serve.c */
+int serve(int control);
+int run_once(const char *words, size_t size);
+
+#endif

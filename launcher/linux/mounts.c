@@ -1,0 +1,347 @@
+/*
+ * The files that a command sees. What all runs of a plan share is built once, in a mount namespace that they inherit
+ * by clone(2); a run mounts only what is its own. Sources are opened on the host, as detached copies (open_tree(2)),
+ * before the host's tree is left; targets are opened without following any link, for they may lie in a directory that
+ * an earlier run could write to (CVE-2026-87766).
+ */
+#define _GNU_SOURCE
+#include "../launcher.h"
+#include "kernel.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+static uint64_t attributes(const struct mount_op *op)
+{
+	return MOUNT_ATTR_NOSUID | (op->read_only ? MOUNT_ATTR_RDONLY : 0) | (op->noexec ? MOUNT_ATTR_NOEXEC : 0) |
+	       (op->nodev ? MOUNT_ATTR_NODEV : 0);
+}
+
+static int open_tree_of(const struct mount_op *op, uint32_t host_uid, const char **step)
+{
+	*step = "open";
+	int source = open_strictly(op->source, O_PATH);
+	if (source < 0)
+		return -1;
+	*step = "mount";
+	int tree = sys_open_tree(source, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	int error = errno;
+	close(source);
+	errno = error;
+	if (tree < 0)
+		return -1;
+	if (sys_mount_setattr(tree, AT_RECURSIVE, attributes(op), MS_PRIVATE, 0) < 0)
+		goto failed;
+	if (op->idmap) {
+		*step = "idmap";
+		int map = map_fd(op->uid, op->gid, host_uid);
+		if (map < 0 || sys_mount_setattr(tree, 0, MOUNT_ATTR_IDMAP, 0, map) < 0)
+			goto failed;
+	}
+	return tree;
+failed:
+	error = errno;
+	close(tree);
+	errno = error;
+	return -1;
+}
+
+int open_trees(const struct plan *plan, bool shared, uint32_t host_uid, int *trees, const char **object, const char **step)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++) {
+		const struct mount_op *op = &plan->mounts[i];
+		trees[i] = -1;
+		if (op->shared != shared || op->kind != MOUNT_BIND)
+			continue;
+		trees[i] = open_tree_of(op, host_uid, step);
+		if (trees[i] < 0) {
+			int error = errno;
+			*object = op->source;
+			while (i-- > 0)
+				if (trees[i] >= 0)
+					close(trees[i]);
+			errno = error;
+			return -1;
+		}
+	}
+	return 0;
+}
+
+/* The directory that holds a new entry, and the entry's name. */
+static int open_parent(const char *path, const char **name)
+{
+	char parent[4096];
+	const char *slash = strrchr(path, '/');
+	size_t size = (size_t)(slash - path);
+	if (size >= sizeof parent) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(parent, path, size);
+	parent[size] = '\0';
+	*name = slash + 1;
+	return open_strictly(size ? parent : "/", O_PATH | O_DIRECTORY);
+}
+
+static int write_content(int directory, const char *name, const struct mount_op *op)
+{
+	int file = openat(directory, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, op->mode);
+	if (file < 0)
+		return -1;
+	size_t size = strlen(op->source);
+	ssize_t written = write(file, op->source, size);
+	close(file);
+	return written == (ssize_t)size ? 0 : -1;
+}
+
+static int make_device(int directory, const char *name)
+{
+	/* Documentation/admin-guide/devices.txt */
+	static const struct { const char *name; unsigned major, minor; } devices[] = {
+		{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}, {"tty", 5, 0},
+	};
+	for (size_t i = 0; i < sizeof devices / sizeof *devices; i++)
+		if (!strcmp(name, devices[i].name))
+			return mknodat(directory, name, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor));
+	errno = ENODEV;
+	return -1;
+}
+
+static int make_entry(const struct mount_op *op)
+{
+	const char *name;
+	int directory = open_parent(op->target, &name), result = -1;
+	if (directory < 0)
+		return -1;
+	if (op->kind == MOUNT_DIR)
+		result = mkdirat(directory, name, op->mode) < 0 && errno != EEXIST ? -1 : 0;
+	else if (op->kind == MOUNT_FILE)
+		result = write_content(directory, name, op);
+	else if (op->kind == MOUNT_SYMLINK)
+		result = symlinkat(op->source, directory, name);
+	else if (op->kind == MOUNT_DEVICE)
+		result = make_device(directory, name);
+	int error = errno;
+	close(directory);
+	errno = error;
+	return result;
+}
+
+static int configure(int context, const char *data)
+{
+	char option[128];
+	while (data && *data) {
+		size_t size = strcspn(data, ",");
+		if (size >= sizeof option) {
+			errno = EINVAL;
+			return -1;
+		}
+		memcpy(option, data, size);
+		option[size] = '\0';
+		char *equals = strchr(option, '=');
+		if (!equals) {
+			errno = EINVAL;
+			return -1;
+		}
+		*equals = '\0';
+		if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, option, equals + 1, 0) < 0)
+			return -1;
+		data += size + (data[size] == ',');
+	}
+	return (int)syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0);
+}
+
+static int make_mount(const char *type, const struct mount_op *op)
+{
+	int context = (int)syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), mount = -1;
+	if (context < 0)
+		return -1;
+	if (configure(context, op->data) == 0)
+		mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes(op) & ~(uint64_t)MOUNT_ATTR_RDONLY);
+	int error = errno;
+	close(context);
+	errno = error;
+	return mount;
+}
+
+/* While /proc is still writable, by the namespace's own root: what the kernel keeps for each namespace. */
+static int write_sysctls(const struct plan *plan, int proc, const char **object, const char **step)
+{
+	for (size_t i = 0; i < plan->n_sysctls; i++) {
+		*step = "sysctl";
+		*object = plan->sysctls[i].name;
+		if (write_text(proc, plan->sysctls[i].name, plan->sysctls[i].value) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int attach(int mount, const char *target)
+{
+	int place = open_strictly(target, O_PATH);
+	if (place < 0)
+		return -1;
+	int result = sys_move_mount(mount, place), error = errno;
+	close(place);
+	errno = error;
+	return result;
+}
+
+static int new_mount(const struct plan *plan, const struct mount_op *op, const char **object, const char **step)
+{
+	int mount = -1, result = -1;
+	if (op->kind == MOUNT_ALIAS) {
+		int source = open_strictly(op->source, O_PATH);
+		if (source >= 0) {
+			mount = sys_open_tree(source, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+			close(source);
+		}
+	} else {
+		mount = make_mount(op->kind == MOUNT_PROC ? "proc" : "tmpfs", op);
+	}
+	if (mount < 0)
+		return -1;
+	if (op->kind == MOUNT_PROC && write_sysctls(plan, mount, object, step) < 0)
+		goto out;
+	*object = op->target;
+	if (op->read_only && sys_mount_setattr(mount, 0, MOUNT_ATTR_RDONLY, 0, 0) < 0)
+		goto out;
+	result = attach(mount, op->target);
+out:;
+	int error = errno;
+	close(mount);
+	errno = error;
+	return result;
+}
+
+static int seal(const char *target)
+{
+	int place = open_strictly(target, O_PATH);
+	if (place < 0)
+		return -1;
+	int result = sys_mount_setattr(place, 0, MOUNT_ATTR_RDONLY, 0, 0), error = errno;
+	close(place);
+	errno = error;
+	return result;
+}
+
+int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++) {
+		const struct mount_op *op = &plan->mounts[i];
+		int result;
+		if (op->shared != shared)
+			continue;
+		*object = op->target;
+		*step = "mount";
+		switch (op->kind) {
+		case MOUNT_BIND:
+			result = attach(trees[i], op->target);
+			break;
+		case MOUNT_ALIAS:
+		case MOUNT_TMPFS:
+		case MOUNT_PROC:
+			result = new_mount(plan, op, object, step);
+			break;
+		case MOUNT_SEAL:
+			result = seal(op->target);
+			break;
+		default:
+			*step = "make";
+			result = make_entry(op);
+		}
+		if (result < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* A tmpfs becomes the root; what was the root is detached and with it the host is out of sight: pivot_root(2). */
+static int new_root(void)
+{
+	/* Any directory serves: the sources are open already. /proc is there, or the namespace could not be kept. */
+	if (mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return -1;
+	if (mount("proc-sandbox", "/proc", "tmpfs", MS_NOSUID, "mode=755,size=4m") < 0)
+		return -1;
+	if (chdir("/proc") < 0 || syscall(SYS_pivot_root, ".", ".") < 0)
+		return -1;
+	return umount2(".", MNT_DETACH);
+}
+
+static int build_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+{
+	int trees[MAX_MOUNTS], view = -1;
+	if (open_trees(plan, true, host_uid, trees, object, step) < 0)
+		return -1;
+	*object = "view";
+	*step = "unshare";
+	if (unshare(CLONE_NEWNS) == 0) {
+		view = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+		*step = "pivot_root";
+		if (view >= 0 && (new_root() < 0 || apply_mounts(plan, true, trees, object, step) < 0)) {
+			int error = errno;
+			close(view);
+			errno = error;
+			view = -1;
+		}
+		int error = errno;
+		if (return_home() < 0)
+			_exit(125);
+		errno = error;
+	}
+	int error = errno;
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (trees[i] >= 0)
+			close(trees[i]);
+	errno = error;
+	return view;
+}
+
+static bool has_idmap(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (plan->mounts[i].shared && plan->mounts[i].idmap)
+			return true;
+	return false;
+}
+
+/* Views are kept by the words that made them, the least recently used one goes. */
+int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+{
+	enum { SIZE = 32 };
+	static struct { char *key; size_t size; uint32_t uid; int fd; uint64_t used; } views[SIZE];
+	static uint64_t clock_;
+	size_t place = 0;
+	uint32_t uid = has_idmap(plan) ? host_uid : 0;
+	for (size_t i = 0; i < SIZE; i++) {
+		if (views[i].key && views[i].size == plan->view_key_size && views[i].uid == uid &&
+		    !memcmp(views[i].key, plan->view_key, plan->view_key_size)) {
+			views[i].used = ++clock_;
+			return views[i].fd;
+		}
+		if (views[i].used < views[place].used)
+			place = i;
+	}
+	char *key = malloc(plan->view_key_size);
+	int fd = key ? build_view(plan, host_uid, object, step) : -1;
+	if (fd < 0) {
+		free(key);
+		return -1;
+	}
+	if (views[place].key) {
+		close(views[place].fd);
+		free(views[place].key);
+	}
+	memcpy(key, plan->view_key, plan->view_key_size);
+	views[place].key = key;
+	views[place].size = plan->view_key_size;
+	views[place].uid = uid;
+	views[place].fd = fd;
+	views[place].used = ++clock_;
+	return fd;
+}

@@ -1,0 +1,59 @@
+/* Identity, capabilities, resource limits. Raw system calls: libc's would talk to threads that do not exist here. */
+#define _GNU_SOURCE
+#include "../launcher.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void set_identity(const struct plan *plan, struct record *record)
+{
+	if (!(plan->namespaces & CLONE_NEWUSER))
+		return;
+	/* Without privileges setgroups is denied and the caller's supplementary groups stay: user_namespaces(7). */
+	if (plan->host_uid_count && syscall(SYS_setgroups, 0, NULL) < 0)
+		die(record, "setgroups", "");
+	if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) < 0)
+		die(record, "setresgid", "");
+	if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) < 0)
+		die(record, "setresuid", "");
+}
+
+void drop_privileges(struct record *record)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+	/* The bounding set first: removing from it takes CAP_SETPCAP. EINVAL: past the kernel's last capability. */
+	for (unsigned long capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++)
+		;
+	if (errno != EINVAL && errno != EPERM)
+		die(record, "capabilities", "bounding set");
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* EINVAL before 4.3, where there are none */
+	if (syscall(SYS_capset, &header, none) < 0)
+		die(record, "capabilities", "");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		die(record, "no_new_privs", "");
+	if (prctl(PR_SET_DUMPABLE, 0) < 0)
+		die(record, "dumpable", "");
+}
+
+void set_rlimits(const struct plan *plan, struct record *record)
+{
+	for (size_t i = 0; i < plan->n_rlimits; i++) {
+		struct rlimit limit = {plan->rlimits[i].value, plan->rlimits[i].value};
+		if (setrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &limit) == 0)
+			continue;
+		/* A hard limit of the caller that is lower already holds more than was asked: keep it. */
+		struct rlimit held;
+		if (errno != EPERM || getrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &held) < 0 ||
+		    held.rlim_max > limit.rlim_max)
+			die(record, "rlimit", "");
+		held.rlim_cur = held.rlim_max;
+		if (setrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &held) < 0)
+			die(record, "rlimit", "");
+	}
+}

@@ -1,0 +1,362 @@
+/*
+ * The system call filter: an allowlist, compiled once for each set of options into a balanced tree of ranges, so that
+ * installing it is cheap and a decision takes a handful of comparisons. Numbers come from the kernel's headers.
+ *
+ * What is not in the list gets EPERM; what is newer than the list gets ENOSYS, as from an older kernel, so that programs
+ * fall back; a foreign entry (i386, x32) dies. Arguments are looked at by few calls, for the kernel remembers decisions
+ * only where no argument is read (seccomp(2), Documentation/userspace-api/seccomp_filter.rst).
+ */
+#define _GNU_SOURCE
+#include "../launcher.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#if defined __x86_64__
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#elif defined __aarch64__
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "the system call filter knows x86-64 and aarch64"
+#endif
+
+/* Newer than some headers; from 424 on the numbers are the same on every machine. */
+#define SYS_cachestat_ 451
+#define SYS_fchmodat2_ 452
+#define SYS_map_shadow_stack_ 453
+#define SYS_futex_wake_ 454
+#define SYS_futex_wait_ 455
+#define SYS_futex_requeue_ 456
+#define SYS_mseal_ 462
+
+enum { LAST_KNOWN = 462, MAX_NUMBER = 512 }; /* 462: mseal, Linux 6.10 */
+
+enum action {
+	DENY,      /* EPERM */
+	UNKNOWN,   /* ENOSYS */
+	ALLOW,
+	CLONE,     /* no namespace flags */
+	SOCKET,    /* by family and type */
+	SOCKETPAIR,
+	IOCTL,     /* not TIOCSTI, TIOCLINUX, TIOCSETD */
+	PERSONALITY,
+	MODE_1, MODE_2,          /* a file mode in that argument: no set-ID bits */
+	OPEN_MODE_2, OPEN_MODE_3, /* the same, where the flags create a file */
+	ACTIONS,
+};
+
+static const short ALLOWED[] = {
+	/* files, by descriptor and name */
+	SYS_read, SYS_write, SYS_close, SYS_fstat, SYS_lseek, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_preadv,
+	SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_dup, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync,
+	SYS_truncate, SYS_ftruncate, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_fallocate, SYS_fadvise64, SYS_readahead,
+	SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range,
+	SYS_newfstatat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_faccessat, SYS_faccessat2, SYS_readlinkat, SYS_getdents64,
+	SYS_unlinkat, SYS_symlinkat, SYS_linkat, SYS_renameat2, SYS_utimensat, SYS_fchownat, SYS_fchown, SYS_umask,
+	SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr, SYS_flistxattr, SYS_setxattr,
+	SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_close_range, SYS_pipe2,
+	SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_cachestat_, SYS_io_setup, SYS_io_destroy,
+	SYS_io_submit, SYS_io_cancel, SYS_io_getevents, SYS_io_pgetevents,
+	/* waiting */
+	SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2,
+	SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
+	/* memory */
+	SYS_mmap, SYS_munmap, SYS_mprotect, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mremap, SYS_madvise,
+	SYS_msync, SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_brk, SYS_membarrier,
+	SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_set_mempolicy_home_node, SYS_remap_file_pages,
+	SYS_map_shadow_stack_, SYS_mseal_,
+	/* processes and threads */
+	SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_getpid, SYS_getppid, SYS_gettid,
+	SYS_getpgid, SYS_setpgid, SYS_getsid, SYS_setsid, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list,
+	SYS_futex, SYS_futex_waitv, SYS_futex_wake_, SYS_futex_wait_, SYS_futex_requeue_, SYS_rseq, SYS_prctl, SYS_kill,
+	SYS_tkill, SYS_tgkill, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu, SYS_sched_yield,
+	SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam, SYS_sched_setparam, SYS_sched_getscheduler,
+	SYS_sched_setscheduler, SYS_sched_getattr, SYS_sched_setattr, SYS_sched_get_priority_max,
+	SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_setpriority, SYS_ioprio_get,
+	SYS_ioprio_set, SYS_getrlimit, SYS_setrlimit, SYS_prlimit64, SYS_getrusage, SYS_times,
+	/* identity: nothing can be gained without capabilities */
+	SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid,
+	SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups,
+	SYS_capget, SYS_capset,
+	/* signals and time */
+	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigpending, SYS_rt_sigtimedwait, SYS_rt_sigqueueinfo,
+	SYS_rt_tgsigqueueinfo, SYS_rt_sigsuspend, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall,
+	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getitimer,
+	SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
+	/* sockets that are there already; socket and socketpair decide which can be made */
+	SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname, SYS_getpeername, SYS_sendto, SYS_recvfrom,
+	SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_setsockopt, SYS_getsockopt, SYS_shutdown,
+	/* the system */
+	SYS_uname, SYS_sysinfo, SYS_getrandom, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
+	SYS_landlock_restrict_self, SYS_seccomp,
+#ifdef __x86_64__
+	SYS_stat, SYS_lstat, SYS_access, SYS_readlink, SYS_rename, SYS_rmdir, SYS_unlink, SYS_link, SYS_symlink, SYS_chown,
+	SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat, SYS_getdents, SYS_dup2, SYS_pipe, SYS_poll, SYS_select,
+	SYS_epoll_create, SYS_epoll_wait, SYS_eventfd, SYS_signalfd, SYS_inotify_init, SYS_fork, SYS_vfork, SYS_getpgrp,
+	SYS_alarm, SYS_pause, SYS_time, SYS_arch_prctl, SYS_renameat, SYS_epoll_ctl_old, SYS_epoll_wait_old,
+#else
+	SYS_renameat,
+#endif
+};
+static const short IPC[] = {
+	SYS_shmget, SYS_shmat, SYS_shmdt, SYS_shmctl, SYS_semget, SYS_semop, SYS_semtimedop, SYS_semctl, SYS_msgget,
+	SYS_msgsnd, SYS_msgrcv, SYS_msgctl, SYS_mq_open, SYS_mq_unlink, SYS_mq_timedsend, SYS_mq_timedreceive,
+	SYS_mq_notify, SYS_mq_getsetattr,
+};
+/* ENOSYS rather than EPERM: programs that meet it use the older call, or do without. */
+static const short MISSING[] = {
+	SYS_clone3,  /* its flags lie in memory: a filter can't see a namespace flag in them */
+	SYS_openat2, /* its mode too */
+	SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_fchmodat2_,
+};
+
+static unsigned char action_of(unsigned options, short number)
+{
+	switch (number) {
+	case SYS_clone: return CLONE;
+	case SYS_socket: return SOCKET;
+	case SYS_socketpair: return SOCKETPAIR;
+	case SYS_ioctl: return IOCTL;
+	case SYS_personality: return PERSONALITY;
+	case SYS_connect: return options & (FILTER_CONNECT | FILTER_INET) ? ALLOW : DENY;
+	case SYS_memfd_create: return options & FILTER_MEMFD ? ALLOW : UNKNOWN;
+#define GUARDED(guarded) (options & FILTER_SETID ? ALLOW : (guarded))
+	case SYS_fchmod: return GUARDED(MODE_1);
+	case SYS_fchmodat: return GUARDED(MODE_2);
+	case SYS_mkdirat: return GUARDED(MODE_2);
+	case SYS_mknodat: return GUARDED(MODE_2);
+	case SYS_openat: return GUARDED(OPEN_MODE_3);
+#ifdef __x86_64__
+	case SYS_chmod: return GUARDED(MODE_1);
+	case SYS_mkdir: return GUARDED(MODE_1);
+	case SYS_mknod: return GUARDED(MODE_1);
+	case SYS_creat: return GUARDED(MODE_1);
+	case SYS_open: return GUARDED(OPEN_MODE_2);
+#endif
+#undef GUARDED
+	default: return DENY;
+	}
+}
+
+static void fill(unsigned char *table, const short *numbers, size_t count, unsigned char action)
+{
+	for (size_t i = 0; i < count; i++)
+		if (numbers[i] >= 0 && numbers[i] < MAX_NUMBER)
+			table[numbers[i]] = action;
+}
+
+#define FILL(table, list, action) fill(table, list, sizeof(list) / sizeof *(list), action)
+
+static void decide(unsigned options, unsigned char *table)
+{
+	for (short number = 0; number < MAX_NUMBER; number++)
+		table[number] = number > LAST_KNOWN ? UNKNOWN : action_of(options, number);
+	FILL(table, ALLOWED, ALLOW);
+	if (options & FILTER_IPC)
+		FILL(table, IPC, ALLOW);
+	FILL(table, MISSING, UNKNOWN);
+}
+
+/* --- the tree --- */
+
+enum { MAX_CODE = 1024 };
+
+struct program {
+	struct sock_filter code[MAX_CODE];
+	unsigned short size;
+	bool ready;
+	unsigned options;
+};
+
+struct range { unsigned start; unsigned char action; }; /* up to the next range's start */
+
+static void emit(struct program *program, struct sock_filter instruction)
+{
+	if (program->size < MAX_CODE)
+		program->code[program->size++] = instruction;
+}
+
+#define STATEMENT(code, k) emit(program, (struct sock_filter)BPF_STMT(code, k))
+#define JUMP(code, k, yes, no) emit(program, (struct sock_filter)BPF_JUMP(code, k, yes, no))
+#define LOAD(field) STATEMENT(BPF_LD | BPF_W | BPF_ABS, (unsigned)(field))
+#define ARGUMENT(n) (offsetof(struct seccomp_data, args) + 8 * (n)) /* the low half: both machines are little-endian */
+#define REFUSE(error) STATEMENT(BPF_RET, SECCOMP_RET_ERRNO | (error))
+#define PERMIT STATEMENT(BPF_RET, SECCOMP_RET_ALLOW)
+
+static void refuse_bits(struct program *program, unsigned argument, unsigned bits)
+{
+	LOAD(ARGUMENT(argument));
+	JUMP(BPF_JMP | BPF_JSET, bits, 0, 1);
+	REFUSE(EPERM);
+	PERMIT;
+}
+
+static void check_open(struct program *program, unsigned flags)
+{
+	LOAD(ARGUMENT(flags));
+	JUMP(BPF_JMP | BPF_JSET, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
+	PERMIT;
+	refuse_bits(program, flags + 1, S_ISUID | S_ISGID);
+}
+
+/* connect(2) is refused where a host's socket may lie in the view; a datagram socket needs no connect to reach one. */
+static void check_unix(struct program *program)
+{
+	if (!(program->options & FILTER_UNIX))
+		REFUSE(EACCES);
+	if (program->options & FILTER_CONNECT)
+		PERMIT;
+	LOAD(ARGUMENT(1));
+	STATEMENT(BPF_ALU | BPF_AND, 0xf); /* without SOCK_CLOEXEC and SOCK_NONBLOCK */
+	JUMP(BPF_JMP | BPF_JEQ, SOCK_STREAM, 2, 0);
+	JUMP(BPF_JMP | BPF_JEQ, SOCK_SEQPACKET, 1, 0);
+	REFUSE(EACCES);
+	PERMIT;
+}
+
+static void check_socket(struct program *program, bool pair)
+{
+	unsigned options = program->options;
+	LOAD(ARGUMENT(0));
+	if (options & FILTER_INET && !pair) {
+		JUMP(BPF_JMP | BPF_JEQ, AF_INET, 1, 0);
+		JUMP(BPF_JMP | BPF_JEQ, AF_INET6, 0, 1);
+		PERMIT;
+	}
+	JUMP(BPF_JMP | BPF_JEQ, AF_UNIX, 1, 0);
+	REFUSE(EAFNOSUPPORT);
+	if (pair) /* both ends are the command's own, whatever the option says of named ones */
+		program->options |= FILTER_UNIX;
+	check_unix(program);
+	program->options = options;
+}
+
+static void check_ioctl(struct program *program)
+{
+	enum { TIOCSTI_ = 0x5412, TIOCLINUX_ = 0x541C, TIOCSETD_ = 0x5423 };
+	LOAD(ARGUMENT(1)); /* the kernel looks at 32 bits, so do we: CVE-2019-10063 */
+	JUMP(BPF_JMP | BPF_JEQ, TIOCSTI_, 2, 0);
+	JUMP(BPF_JMP | BPF_JEQ, TIOCLINUX_, 1, 0);
+	JUMP(BPF_JMP | BPF_JEQ, TIOCSETD_, 0, 1);
+	REFUSE(EPERM);
+	PERMIT;
+}
+
+static void check_personality(struct program *program)
+{
+	LOAD(ARGUMENT(0));
+	JUMP(BPF_JMP | BPF_JEQ, 0, 1, 0);
+	JUMP(BPF_JMP | BPF_JEQ, 0xffffffff, 0, 1); /* asks only */
+	PERMIT;
+	REFUSE(EPERM);
+}
+
+static void leaf(struct program *program, unsigned char action)
+{
+	switch (action) {
+	case ALLOW: PERMIT; break;
+	case UNKNOWN: REFUSE(ENOSYS); break;
+	case CLONE:
+		refuse_bits(program, 0, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
+			    CLONE_NEWPID | CLONE_NEWNET);
+		break;
+	case SOCKET: check_socket(program, false); break;
+	case SOCKETPAIR: check_socket(program, true); break;
+	case IOCTL: check_ioctl(program); break;
+	case PERSONALITY: check_personality(program); break;
+	case MODE_1: refuse_bits(program, 1, S_ISUID | S_ISGID); break;
+	case MODE_2: refuse_bits(program, 2, S_ISUID | S_ISGID); break;
+	case OPEN_MODE_2: check_open(program, 1); break;
+	case OPEN_MODE_3: check_open(program, 2); break;
+	default: REFUSE(EPERM);
+	}
+}
+
+/* The conditional jump reaches 255 instructions; where the left half is longer, a long jump stands between. */
+static void tree(struct program *program, const struct range *ranges, size_t count)
+{
+	if (count == 1) {
+		leaf(program, ranges[0].action);
+		return;
+	}
+	size_t half = count / 2;
+	JUMP(BPF_JMP | BPF_JGE, ranges[half].start, 0, 1);
+	unsigned short jump = program->size;
+	STATEMENT(BPF_JMP | BPF_JA, 0);
+	tree(program, ranges, half);
+	if (jump < MAX_CODE)
+		program->code[jump].k = (unsigned)(program->size - jump - 1);
+	tree(program, ranges + half, count - half);
+}
+
+static void compile(struct program *program)
+{
+	unsigned char table[MAX_NUMBER];
+	struct range ranges[MAX_NUMBER];
+	size_t count = 0;
+	decide(program->options, table);
+	for (unsigned number = 0; number < MAX_NUMBER; number++)
+		if (!count || ranges[count - 1].action != table[number])
+			ranges[count++] = (struct range){number, table[number]};
+	LOAD(offsetof(struct seccomp_data, arch));
+	JUMP(BPF_JMP | BPF_JEQ, NATIVE_ARCH, 1, 0);
+	STATEMENT(BPF_RET, SECCOMP_RET_KILL_PROCESS);
+	LOAD(offsetof(struct seccomp_data, nr));
+#ifdef __x86_64__
+	JUMP(BPF_JMP | BPF_JSET, 0x40000000, 0, 1); /* x32 */
+	STATEMENT(BPF_RET, SECCOMP_RET_KILL_PROCESS);
+#endif
+	tree(program, ranges, count);
+}
+
+static struct program programs[FILTER_VARIANTS];
+
+int compile_filter(unsigned options)
+{
+	struct program *program = &programs[options % FILTER_VARIANTS];
+	if (!program->ready) {
+		program->options = options;
+		program->size = 0;
+		compile(program);
+		if (program->size >= MAX_CODE) {
+			errno = E2BIG;
+			return -1;
+		}
+		program->ready = true;
+	}
+	return (int)(options % FILTER_VARIANTS);
+}
+
+void restrict_syscalls(const struct plan *plan, int filter, struct record *record)
+{
+	if (!plan->seccomp)
+		return;
+	struct sock_fprog program = {.len = programs[filter].size, .filter = programs[filter].code};
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
+		die(record, "seccomp", "");
+}
+
+bool parse_filter_option(const char *word, size_t size, unsigned *options)
+{
+	static const struct { const char *name; unsigned option; } names[] = {
+		{"unix", FILTER_UNIX}, {"inet", FILTER_INET}, {"connect", FILTER_CONNECT}, {"memfd", FILTER_MEMFD},
+		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC},
+	};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strlen(names[i].name) == size && !memcmp(names[i].name, word, size)) {
+			*options |= names[i].option;
+			return true;
+		}
+	return false;
+}

@@ -1,0 +1,175 @@
+/* Who the launcher is, and how a run's first process comes into the world. */
+#define _GNU_SOURCE
+#include "../launcher.h"
+#include "kernel.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <linux/sched.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+struct identity identity = {.home = -1, .root_directory = -1};
+
+int write_text(int directory, const char *path, const char *text)
+{
+	int file = openat(directory, path, O_WRONLY | O_CLOEXEC);
+	if (file < 0)
+		return -1;
+	ssize_t written = write(file, text, strlen(text));
+	int error = errno;
+	close(file);
+	errno = error;
+	return written == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+static int map_ourselves(void)
+{
+	char map[64];
+	/* An unprivileged process maps only itself, and may write gid_map only after "deny": user_namespaces(7). */
+	if (write_text(AT_FDCWD, "/proc/self/setgroups", "deny") < 0)
+		return -1;
+	snprintf(map, sizeof map, "0 %u 1", identity.uid);
+	if (write_text(AT_FDCWD, "/proc/self/uid_map", map) < 0)
+		return -1;
+	snprintf(map, sizeof map, "0 %u 1", identity.gid);
+	return write_text(AT_FDCWD, "/proc/self/gid_map", map);
+}
+
+/*
+ * The launcher works in a mount namespace of its own, a slave of the host's: what the host mounts later is seen, and
+ * nothing that is done here is seen by the host. Without privileges it is root of a user namespace that holds only
+ * its user. Where neither can be had it goes on without: such plans unshare nothing.
+ */
+int become_launcher(bool empty_network)
+{
+	int network = empty_network ? CLONE_NEWNET : 0;
+	identity.uid = geteuid();
+	identity.gid = getegid();
+	identity.root = identity.uid == 0 && unshare(CLONE_NEWNS | network) == 0;
+	if (!identity.root && (unshare(CLONE_NEWUSER | CLONE_NEWNS | network) < 0 || map_ourselves() < 0))
+		return -1;
+	if (mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		return -1;
+	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	return identity.home < 0 || identity.root_directory < 0 ? -1 : 0;
+}
+
+int return_home(void)
+{
+	/* setns(2) goes to the root of the namespace; a caller in a chroot goes back to its own. */
+	if (setns(identity.home, CLONE_NEWNS) < 0 || fchdir(identity.root_directory) < 0)
+		return -1;
+	return chroot(".");
+}
+
+static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside)
+{
+	char path[64], map[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	snprintf(map, sizeof map, "%u %u 1", inside, outside);
+	return write_text(AT_FDCWD, path, map);
+}
+
+static void release(struct record *record, int value)
+{
+	__atomic_store_n(&record->go, value, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &record->go, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Without privileges the launcher's own namespace knows one user, 0. */
+static int write_identity(const struct plan *plan, pid_t pid, uint32_t host_uid)
+{
+	uint32_t outside = plan->host_uid_count ? host_uid : 0;
+	if (write_map(pid, "uid_map", plan->uid, outside) < 0)
+		return -1;
+	return write_map(pid, "gid_map", plan->gid, outside);
+}
+
+pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd)
+{
+	struct clone_args arguments = {
+		.flags = plan->namespaces | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	if (resources->cgroup >= 0) {
+		arguments.flags |= CLONE_INTO_CGROUP;
+		arguments.cgroup = (uint64_t)resources->cgroup;
+	}
+	if (resources->view >= 0 && setns(resources->view, CLONE_NEWNS) < 0) {
+		record_failure(record, "setns", "view", errno);
+		return -1;
+	}
+	/* The files of a process that is not dumpable belong to the host's root, and we could not write its maps. */
+	prctl(PR_SET_DUMPABLE, 1);
+	pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+	if (pid == 0)
+		reap(plan, resources, record);
+	int error = errno;
+	if (resources->view >= 0 && return_home() < 0)
+		_exit(125); /* in a foreign root nothing may go on; every run ends with us */
+	if (pid < 0) {
+		prctl(PR_SET_DUMPABLE, 0);
+		record_failure(record, "clone", "", error);
+		return -1;
+	}
+	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0) {
+		record_failure(record, "identity", "uid_map", errno);
+		release(record, -1);
+	} else {
+		release(record, 1);
+	}
+	prctl(PR_SET_DUMPABLE, 0);
+	return pid;
+}
+
+/* A user namespace whose map says which owner on disk the run's user stands for: mount_setattr(2), MOUNT_ATTR_IDMAP. */
+static int make_map(uint32_t from_uid, uint32_t from_gid, uint32_t to)
+{
+	char path[64];
+	prctl(PR_SET_DUMPABLE, 1);
+	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	prctl(PR_SET_DUMPABLE, 0);
+	if (pid < 0)
+		return -1;
+	int map = -1;
+	if (write_map(pid, "uid_map", from_uid, to) == 0 && write_map(pid, "gid_map", from_gid, to) == 0) {
+		snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+		map = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	int error = errno;
+	kill(pid, SIGKILL); /* our own child and not yet waited for: the number is still its */
+	waitpid(pid, NULL, 0);
+	errno = error;
+	return map;
+}
+
+int map_fd(uint32_t from_uid, uint32_t from_gid, uint32_t to_uid)
+{
+	enum { SIZE = 256 };
+	static struct { uint32_t uid, gid, to; int fd; } cache[SIZE];
+	static unsigned used, victim;
+	for (unsigned i = 0; i < used; i++)
+		if (cache[i].uid == from_uid && cache[i].gid == from_gid && cache[i].to == to_uid)
+			return cache[i].fd;
+	int fd = make_map(from_uid, from_gid, to_uid);
+	if (fd < 0)
+		return -1;
+	unsigned place = used < SIZE ? used++ : victim++ % SIZE;
+	if (cache[place].fd > 0)
+		close(cache[place].fd);
+	cache[place].uid = from_uid, cache[place].gid = from_gid, cache[place].to = to_uid, cache[place].fd = fd;
+	return fd;
+}
