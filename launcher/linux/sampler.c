@@ -8,6 +8,8 @@
 
 #include <fcntl.h>
 #include <dirent.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +19,7 @@ enum { MAX_TREE = 4096 };
 
 static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
 {
-	char path[64];
+	char path[320];
 	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -34,7 +36,7 @@ static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
 static void add_children(pid_t pid, const char *thread, pid_t *tree, int *count)
 {
 	static char text[1 << 16];
-	char file[64];
+	char file[300];
 	snprintf(file, sizeof file, "task/%s/children", thread);
 	if (read_proc(pid, file, text, sizeof text) <= 0)
 		return;
@@ -98,6 +100,19 @@ static int64_t proportional(pid_t pid)
 	return ((pss ? strtoll(pss + 5, NULL, 10) : 0) + (swap ? strtoll(swap + 9, NULL, 10) : 0)) * 1024;
 }
 
+/* Files in the run's private tmpfs are memory that nobody needs to have mapped. */
+static int64_t in_tmpfs(const pid_t *tree, int count)
+{
+	char path[64];
+	struct statfs status;
+	for (int i = 0; i < count; i++) {
+		snprintf(path, sizeof path, "/proc/%d/root/tmp", tree[i]);
+		if (statfs(path, &status) == 0 && status.f_type == TMPFS_MAGIC)
+			return (int64_t)(status.f_blocks - status.f_bfree) * status.f_bsize;
+	}
+	return 0;
+}
+
 int sample_tree(pid_t reaper, int64_t limit, struct sample *sample)
 {
 	static pid_t tree[MAX_TREE];
@@ -110,8 +125,10 @@ int sample_tree(pid_t reaper, int64_t limit, struct sample *sample)
 		sample->cpu += cpu_of(tree[i], true);
 		sample->memory += resident(tree[i]);
 	}
+	int64_t files = in_tmpfs(tree, count);
+	sample->memory += files;
 	if (limit && sample->memory > limit) {
-		sample->memory = 0;
+		sample->memory = files;
 		for (int i = 0; i < count; i++)
 			sample->memory += proportional(tree[i]);
 	}

@@ -1,0 +1,87 @@
+/* What this machine can do, found out by doing it: each line of the answer is a word pair "NAME RESULT". */
+#define _GNU_SOURCE
+#include "../launcher.h"
+#include "kernel.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* Runs a trial in a child born with these flags; 0, or the errno with which it failed. */
+static int try(uint64_t flags, int (*trial)(void))
+{
+	int status;
+	pid_t pid = (pid_t)syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0);
+	if (pid == 0)
+		_exit(!trial || trial() == 0 ? 0 : errno ? errno : EIO);
+	if (pid < 0)
+		return errno;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+}
+
+static int mount_proc(void)
+{
+	return mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+}
+
+static int mount_tmpfs(void)
+{
+	if (mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return -1;
+	return mount("probe", "/proc", "tmpfs", MS_NOSUID, "mode=755");
+}
+
+static int install_filter(void)
+{
+	struct sock_filter allow[] = {BPF_STMT(BPF_RET, SECCOMP_RET_ALLOW)};
+	struct sock_fprog program = {1, allow};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -1;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+}
+
+static int idmap_root(void)
+{
+	int map = map_fd(0, 0, 65534);
+	int tree = sys_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (map < 0 || tree < 0)
+		return -1;
+	return sys_mount_setattr(tree, 0, MOUNT_ATTR_IDMAP, 0, map);
+}
+
+static int open_by_rules(void)
+{
+	return open_strictly("/", O_PATH) < 0 ? -1 : 0;
+}
+
+size_t probe(char *words, size_t size)
+{
+	/* Through a helper that becomes what the launcher becomes, then tries what the runs would do. */
+	const struct { const char *name; int result; } results[] = {
+		{"root", identity.root ? 0 : EPERM},
+		{"home", identity.home >= 0 ? 0 : EPERM},
+		{"userns", try(CLONE_NEWUSER, NULL)},
+		{"mountns", try(CLONE_NEWUSER | CLONE_NEWNS, mount_tmpfs)},
+		{"pidns", try(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID, mount_proc)},
+		{"ipcns", try(CLONE_NEWUSER | CLONE_NEWIPC, NULL)},
+		{"utsns", try(CLONE_NEWUSER | CLONE_NEWUTS, NULL)},
+		{"netns", try(CLONE_NEWUSER | CLONE_NEWNET, NULL)},
+		{"cgroupns", try(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL)},
+		{"openat2", try(0, open_by_rules)},
+		{"seccomp", try(0, install_filter)},
+		{"idmap", identity.root ? try(0, idmap_root) : EPERM},
+		{"landlock-abi", landlock_abi()},
+	};
+	size_t used = 0;
+	for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+		used += (size_t)snprintf(words + used, size - used, "%s%c%d", results[i].name, 0, results[i].result) + 1;
+	return used;
+}

@@ -1,0 +1,96 @@
+/*
+ * Theory of operation
+ *
+ * The launcher does what must happen between fork and exec, where Python must not run, and watches over it. It knows
+ * no policy: a plan arrives as words (words.c), and is carried out word by word or fails.
+ *
+ * Processes. The Python process starts one launcher and holds the other end of its control socket. The launcher
+ * forks, for each run, a reaper: pid 1 of the run's own pid namespace, which confines itself and starts the command
+ * as its child (enter.c). When the command ends the reaper ends, and the kernel ends what is left in the namespace; when
+ * the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG); when the Python process ends the launcher sees its
+ * pidfd, kills its runs and ends.
+ *
+ * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
+ * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" or
+ * "ended". Python may send "kill" on it, "stop" or "continue"; closing it kills the run too. What happens inside the
+ * reaper before execve comes back through a record in memory that both share; so nobody but serve.c writes to a socket.
+ *
+ * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, and for each run its socket, the
+ * reaper's pidfd and the out-of-memory eventfd; deadlines and samples are its timeout. Where cgroup v1 is used each set of
+ * cgroups has a thread that only clones (linux/cgroup.c).
+ *
+ *     launcher serve FD [empty-network]    as Python starts it
+ *     launcher run WORDS...                one run, with descriptors 0, 1 and 2; prints the outcome on 2
+ */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* Signals of the caller's terminal are the caller's business: it decides what becomes of its runs. */
+static void leave_caller(void)
+{
+	setsid();
+	umask(0);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGCHLD, SIG_DFL);
+	if (chdir("/") < 0)
+		_exit(125);
+	raise_descriptors();
+}
+
+/* argv -> words: argument vectors are contiguous in memory, but nothing promises it. */
+static char *join(int argc, char **argv, size_t *size)
+{
+	*size = 0;
+	for (int i = 0; i < argc; i++)
+		*size += strlen(argv[i]) + 1;
+	char *words = malloc(*size + 1), *at = words;
+	for (int i = 0; words && i < argc; i++)
+		at = stpcpy(at, argv[i]) + 1;
+	return words;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 3 && !strcmp(argv[1], "serve")) {
+		leave_caller();
+		become_launcher(argc > 3 && !strcmp(argv[3], "empty-network"));
+		return serve(atoi(argv[2]));
+	}
+	if (argc >= 3 && !strcmp(argv[1], "run")) {
+		size_t size;
+		bool host = false;
+		for (int i = 2; i + 1 < argc && strcmp(argv[i], "exec"); i++)
+			host = host || (!strcmp(argv[i], "network") && !strcmp(argv[i + 1], "host"));
+		char *words = join(argc - 2, argv + 2, &size);
+		leave_caller();
+		if (!words || become_launcher(!host) < 0) {
+			fprintf(stderr, "launcher: %s\n", strerror(errno));
+			return 125;
+		}
+		return run_once(words, size);
+	}
+	fprintf(stderr, "proc-sandbox launcher " VERSION "\nusage: launcher serve FD [empty-network] | launcher run WORDS...\n");
+	return 125;
+}

@@ -1,0 +1,600 @@
+/*
+ * The event loop: runs come in over the control socket, and for each one exactly one message goes out. Nothing here
+ * may end the process for the fault of one run: functions return -1 and the run is reported failed.
+ */
+#define _GNU_SOURCE
+#include "launcher.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM };
+struct source { enum source_kind kind; struct run *run; };
+
+struct run {
+	struct run *next;
+	struct source socket_source, reaper_source, oom_source;
+	int socket, pidfd;
+	pid_t reaper;
+	unsigned slot;       /* of the shared records */
+	struct cage *cage;
+	int64_t born, deadline, cpu_limit, next_look, interval;
+	int64_t memory_limit, cpu_permille; /* sampled */
+	int64_t peak, cpu_seen;
+	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
+	bool stopped, killed, closed;
+	bool timed_out, cpu_exceeded, memory_exceeded, cancelled;
+	int peak_tasks;
+};
+
+static struct {
+	int epoll, alive[2];
+	struct record *records;
+	bool taken[MAX_RUNS];
+	struct run *runs;
+	struct source control, caller;
+	char words[MAX_MESSAGE];
+} server;
+
+/* --- telling Python --- */
+
+struct message { char text[1024]; size_t size; };
+
+static void word(struct message *message, const char *text)
+{
+	size_t room = sizeof message->text - message->size, size = strlen(text) + 1;
+	if (size <= room) {
+		memcpy(message->text + message->size, text, size);
+		message->size += size;
+	}
+}
+
+static void number(struct message *message, const char *key, int64_t value)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%lld", (long long)value);
+	word(message, key);
+	word(message, text);
+}
+
+static void tell(int socket, const struct message *message)
+{
+	/* One message on a fresh socket always fits; a caller that has gone does not matter. */
+	if (send(socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
+}
+
+static void tell_failure(int socket, const char *step, const char *object, int error)
+{
+	struct message message = {.size = 0};
+	word(&message, "failed");
+	word(&message, step);
+	word(&message, object);
+	number(&message, "errno", error);
+	tell(socket, &message);
+}
+
+/* --- the life of a run --- */
+
+static int watch(int fd, struct source *source)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+	return epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void kill_run(struct run *run)
+{
+	if (run->killed)
+		return;
+	run->killed = true;
+	if (run->cage)
+		cage_kill(run->cage);
+	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+}
+
+static void signal_reaper(const struct run *run, int number_)
+{
+	syscall(SYS_pidfd_send_signal, run->pidfd, number_, NULL, 0);
+}
+
+static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
+{
+	const struct record *record = &server.records[run->slot];
+	struct cage_usage cage = {-1, -1, -1, 0, 0, -1};
+	int64_t end = record->done ? record->ended : now();
+	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
+	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
+	int64_t rss = usage->ru_maxrss * INT64_C(1024);
+	if (run->cage)
+		cage_usage(run->cage, &cage);
+	word(message, "ended");
+	number(message, "done", record->done);
+	number(message, "status", record->done ? record->status : -1);
+	number(message, "reaper", reaper_status);
+	number(message, "wall", end - record->started);
+	number(message, "user", cage.user >= 0 ? cage.user : user);
+	number(message, "system", cage.system >= 0 ? cage.system : system);
+	number(message, "peak", cage.peak >= 0 ? cage.peak : run->peak > rss ? run->peak : rss);
+	number(message, "tasks", run->peak_tasks);
+	number(message, "oom_kills", cage.oom_kills > 0 ? cage.oom_kills : 0);
+	number(message, "refused_forks", cage.refused_forks > 0 ? cage.refused_forks : 0);
+	number(message, "throttled", cage.throttled);
+	number(message, "timed_out", run->timed_out);
+	number(message, "cpu_exceeded", run->cpu_exceeded);
+	number(message, "memory_exceeded", run->memory_exceeded);
+	number(message, "cancelled", run->cancelled);
+}
+
+static void forget(struct run *run)
+{
+	struct run **link = &server.runs;
+	while (*link != run)
+		link = &(*link)->next;
+	*link = run->next;
+	server.taken[run->slot] = false;
+	if (run->cage)
+		give_cage(run->cage);
+	close(run->pidfd);
+	close(run->socket);
+	free(run);
+}
+
+static void end_run(struct run *run)
+{
+	struct rusage usage;
+	int status = 0;
+	struct message message = {.size = 0};
+	const struct record *record = &server.records[run->slot];
+	while (wait4(run->reaper, &status, 0, &usage) < 0 && errno == EINTR)
+		;
+	if (run->cage && cage_oom_fd(run->cage) >= 0)
+		epoll_ctl(server.epoll, EPOLL_CTL_DEL, cage_oom_fd(run->cage), NULL);
+	if (record->error)
+		tell_failure(run->socket, record->step, record->object, record->error);
+	else {
+		facts(&message, run, status, &usage);
+		tell(run->socket, &message);
+	}
+	forget(run);
+}
+
+/* --- deadlines and samples --- */
+
+static void sample(struct run *run, int64_t time)
+{
+	struct sample found;
+	sample_tree(run->reaper, run->memory_limit, &found);
+	if (found.memory > run->peak)
+		run->peak = found.memory;
+	if (found.tasks > run->peak_tasks)
+		run->peak_tasks = found.tasks;
+	if (run->memory_limit && found.memory > run->memory_limit) {
+		run->memory_exceeded = true;
+		kill_run(run);
+	}
+	int64_t used = found.cpu > run->cpu_seen ? found.cpu - run->cpu_seen : 0;
+	run->cpu_seen += used;
+	if (!run->cpu_permille)
+		return;
+	/* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
+	run->allowance += (time - run->last_look) / 1000 * run->cpu_permille - used;
+	int64_t full = INT64_C(100000) * run->cpu_permille;
+	if (run->allowance > full)
+		run->allowance = full;
+	if (run->stopped != (run->allowance < 0)) {
+		run->stopped = !run->stopped;
+		signal_reaper(run, run->stopped ? SIGUSR1 : SIGUSR2);
+	}
+}
+
+static int64_t cpu_used(const struct run *run)
+{
+	return run->cage ? cage_cpu(run->cage) : run->cpu_seen;
+}
+
+/* When could the CPU limit be reached at the soonest? All processors could be at it. */
+static int64_t until_cpu_limit(const struct run *run, int64_t used)
+{
+	static long processors;
+	if (!processors)
+		processors = sysconf(_SC_NPROCESSORS_ONLN);
+	int64_t wait = (run->cpu_limit - used) / (processors > 0 ? processors : 1);
+	return wait < 2000000 ? 2000000 : wait;
+}
+
+static void look(struct run *run, int64_t time)
+{
+	if (run->killed)
+		return;
+	if (run->deadline && time >= run->deadline) {
+		run->timed_out = true;
+		kill_run(run);
+		return;
+	}
+	if (run->next_look > time)
+		return;
+	if (run->interval)
+		sample(run, time);
+	run->last_look = time;
+	run->next_look = run->interval ? time + run->interval : INT64_MAX;
+	if (run->cpu_limit && !run->killed) {
+		int64_t used = cpu_used(run);
+		if (used >= run->cpu_limit) {
+			run->cpu_exceeded = true;
+			kill_run(run);
+		} else if (time + until_cpu_limit(run, used) < run->next_look) {
+			run->next_look = time + until_cpu_limit(run, used);
+		}
+	}
+}
+
+static int wait_milliseconds(void)
+{
+	int64_t soonest = INT64_MAX, time = now();
+	for (struct run *run = server.runs; run; run = run->next) {
+		if (run->killed)
+			continue;
+		if (run->deadline && run->deadline < soonest)
+			soonest = run->deadline;
+		if (run->next_look < soonest)
+			soonest = run->next_look;
+	}
+	if (soonest == INT64_MAX)
+		return -1;
+	if (soonest <= time)
+		return 0;
+	int64_t wait = (soonest - time + 999999) / 1000000;
+	return wait > 1000000 ? 1000000 : (int)wait;
+}
+
+static void look_at_all(void)
+{
+	int64_t time = now();
+	for (struct run *run = server.runs; run; run = run->next)
+		look(run, time);
+}
+
+/* --- starting --- */
+
+static int take_slot(void)
+{
+	for (int slot = 0; slot < MAX_RUNS; slot++)
+		if (!server.taken[slot]) {
+			server.taken[slot] = true;
+			memset(&server.records[slot], 0, sizeof server.records[slot]);
+			return slot;
+		}
+	errno = EAGAIN;
+	return -1;
+}
+
+static void close_trees(const struct plan *plan, const struct resources *resources)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (resources->trees[i] >= 0)
+			close(resources->trees[i]);
+}
+
+/* Everything that can be had before the clone: so that the child need not see the host at all. */
+static int prepare(const struct plan *plan, struct run *run, struct resources *resources, const char **step, const char **object)
+{
+	resources->view = resources->cgroup = -1;
+	resources->alive = server.alive[0];
+	resources->host_uid = plan->host_uid_count ? plan->host_uid + run->slot % plan->host_uid_count : 0;
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		resources->trees[i] = -1;
+	*step = "seccomp";
+	*object = "";
+	resources->filter = plan->seccomp ? compile_filter(plan->seccomp_options) : 0;
+	if (resources->filter < 0)
+		return -1;
+	if (plan->view_key && (resources->view = find_view(plan, resources->host_uid, object, step)) < 0)
+		return -1;
+	if (open_trees(plan, false, resources->host_uid, resources->trees, object, step) < 0)
+		return -1;
+	*step = "cgroup";
+	if ((plan->cgroup2 || plan->n_cgroup1) && !(run->cage = take_cage(plan, object))) {
+		close_trees(plan, resources);
+		return -1;
+	}
+	return 0;
+}
+
+static void set_limits(const struct plan *plan, struct run *run)
+{
+	run->born = run->last_look = now();
+	run->deadline = plan->timeout ? run->born + (int64_t)plan->timeout : 0;
+	run->cpu_limit = (int64_t)plan->cpu_time;
+	run->interval = (int64_t)plan->sample_interval;
+	run->memory_limit = (int64_t)plan->sampled_memory;
+	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
+	run->next_look = run->interval ? run->born + run->interval :
+		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
+}
+
+static int watch_run(struct run *run)
+{
+	run->socket_source = (struct source){SOCKET_, run};
+	run->reaper_source = (struct source){REAPER, run};
+	run->oom_source = (struct source){OOM, run};
+	if (watch(run->socket, &run->socket_source) < 0 || watch(run->pidfd, &run->reaper_source) < 0)
+		return -1;
+	int oom = run->cage ? cage_oom_fd(run->cage) : -1;
+	return oom >= 0 ? watch(oom, &run->oom_source) : 0;
+}
+
+static struct run *start(const struct plan *plan, int socket, const int *descriptors)
+{
+	static struct resources resources;
+	const char *step = "launch", *object = "";
+	struct run *run = calloc(1, sizeof *run);
+	int slot = run ? take_slot() : -1;
+	if (slot < 0) {
+		tell_failure(socket, step, object, errno);
+		free(run);
+		return NULL;
+	}
+	run->slot = (unsigned)slot;
+	run->socket = socket;
+	run->pidfd = -1;
+	struct record *record = &server.records[slot];
+	memcpy(resources.descriptors, descriptors, plan->n_targets * sizeof *descriptors);
+	if (prepare(plan, run, &resources, &step, &object) < 0) {
+		tell_failure(socket, step, object, errno);
+		goto failed;
+	}
+	record->started = now();
+	if (run->cage)
+		run->reaper = cage_spawn(run->cage, plan, &resources, record, &run->pidfd);
+	else
+		run->reaper = spawn(plan, &resources, record, &run->pidfd);
+	close_trees(plan, &resources);
+	if (run->reaper < 0) {
+		tell_failure(socket, record->step, record->object, record->error);
+		goto failed;
+	}
+	set_limits(plan, run);
+	run->next = server.runs;
+	server.runs = run;
+	if (watch_run(run) < 0) /* without its events it could not be watched: it ends, and is reported as cancelled */
+		kill_run(run), end_run(run), run = NULL;
+	return run;
+failed:
+	if (run->cage)
+		give_cage(run->cage);
+	server.taken[slot] = false;
+	free(run);
+	return NULL;
+}
+
+static void close_all(const int *descriptors, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		close(descriptors[i]);
+}
+
+/* Returns the run, or NULL after telling why. The descriptors stay the caller's to close, but for the socket. */
+static struct run *launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
+{
+	static struct plan plan;
+	const char *why = "";
+	size_t n_storage = count_words(words, size) + 2;
+	char **storage = calloc(n_storage, sizeof *storage);
+	struct run *run = NULL;
+	if (!storage)
+		tell_failure(socket, "words", "", ENOMEM);
+	else if (parse_words(words, size, storage, n_storage, &plan, &why) < 0)
+		tell_failure(socket, "words", why, EINVAL);
+	else if (plan.n_targets != count)
+		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
+	else
+		run = start(&plan, socket, descriptors);
+	free(storage);
+	return run;
+}
+
+static void launch_from_memfd(int memfd, int socket, const int *descriptors, size_t count)
+{
+	struct stat status;
+	if (fstat(memfd, &status) < 0 || status.st_size <= 0 || status.st_size > MAX_WORDS_BYTES) {
+		tell_failure(socket, "words", "memfd", EINVAL);
+		close(socket);
+		return;
+	}
+	size_t size = (size_t)status.st_size;
+	char *words = malloc(size);
+	struct run *run = NULL;
+	if (words && pread(memfd, words, size, 0) == (ssize_t)size)
+		run = launch(words, size, socket, descriptors, count);
+	else
+		tell_failure(socket, "words", "memfd", EIO);
+	if (!run)
+		close(socket);
+	free(words);
+}
+
+/* --- events --- */
+
+static size_t receive(int control, int *descriptors, ssize_t *size)
+{
+	union { char room[CMSG_SPACE(sizeof(int) * 253)]; struct cmsghdr align; } ancillary;
+	struct iovec body = {server.words, sizeof server.words};
+	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+	*size = recvmsg(control, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	if (*size <= 0)
+		return 0;
+	size_t count = 0;
+	for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part))
+		if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
+			count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+			memcpy(descriptors, CMSG_DATA(part), count * sizeof(int));
+		}
+	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		*size = 1; /* cut off: no words begin so; launch() refuses it on the run's socket */
+	return count;
+}
+
+static bool on_control(int control)
+{
+	int descriptors[253];
+	ssize_t size;
+	size_t count = receive(control, descriptors, &size);
+	if (size < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (size == 0)
+		return false; /* Python has closed its end */
+	if (!count)
+		return true;
+	int socket = descriptors[0];
+	if (!strcmp(server.words, "memfd") && count >= 2) {
+		launch_from_memfd(descriptors[1], socket, descriptors + 2, count - 2);
+		close_all(descriptors + 1, count - 1);
+		return true;
+	}
+	if (!launch(server.words, (size_t)size, socket, descriptors + 1, count - 1))
+		close(socket);
+	close_all(descriptors + 1, count - 1);
+	return true;
+}
+
+static void on_socket(struct run *run)
+{
+	char text[16];
+	ssize_t size = recv(run->socket, text, sizeof text, MSG_DONTWAIT);
+	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (size > 0 && !memcmp(text, "stop", 4)) {
+		signal_reaper(run, SIGUSR1);
+		return;
+	}
+	if (size > 0 && !memcmp(text, "cont", 4)) {
+		signal_reaper(run, SIGUSR2);
+		return;
+	}
+	if (size <= 0)
+		epoll_ctl(server.epoll, EPOLL_CTL_DEL, run->socket, NULL);
+	if (!run->killed)
+		run->cancelled = true;
+	kill_run(run);
+}
+
+/* v1 kills one process of the cgroup; a limit is on the whole tree, so the tree goes, as with memory.oom.group of v2. */
+static void on_oom(struct run *run)
+{
+	uint64_t count;
+	if (read(cage_oom_fd(run->cage), &count, sizeof count) < 0)
+		return;
+	if (!run->killed)
+		run->memory_exceeded = true;
+	kill_run(run);
+}
+
+static void greet(int control)
+{
+	char words[1024];
+	size_t size = (size_t)snprintf(words, sizeof words, "version%c%s", 0, VERSION) + 1;
+	size += probe(words + size, sizeof words - size);
+	if (send(control, words, size, MSG_NOSIGNAL) < 0)
+		_exit(125);
+}
+
+static int open_server(void)
+{
+	server.epoll = epoll_create1(EPOLL_CLOEXEC);
+	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0)
+		return -1;
+	return prctl(PR_SET_DUMPABLE, 0);
+}
+
+static void end_all(void)
+{
+	for (struct run *run = server.runs; run; run = run->next)
+		kill_run(run);
+	while (server.runs)
+		end_run(server.runs);
+	remove_cages();
+}
+
+int serve(int control)
+{
+	pid_t caller_pid = getppid();
+	int caller = (int)syscall(SYS_pidfd_open, caller_pid, 0);
+	fcntl(control, F_SETFD, FD_CLOEXEC);
+	if (open_server() < 0 || caller < 0 || getppid() != caller_pid)
+		return 125;
+	greet(control);
+	server.control = (struct source){CONTROL, NULL};
+	server.caller = (struct source){CALLER, NULL};
+	if (watch(control, &server.control) < 0 || watch(caller, &server.caller) < 0)
+		return 125;
+	for (bool going = true; going;) {
+		struct epoll_event event;
+		/* One event at a time: what one handler frees can't be in a list that another still holds. */
+		int count = epoll_wait(server.epoll, &event, 1, wait_milliseconds());
+		if (count < 0 && errno != EINTR)
+			break;
+		if (count > 0) {
+			struct source *source = event.data.ptr;
+			switch (source->kind) {
+			case CONTROL: going = on_control(control); break;
+			case CALLER: going = false; break;
+			case SOCKET_: on_socket(source->run); break;
+			case REAPER: end_run(source->run); break;
+			case OOM: on_oom(source->run); break;
+			}
+		}
+		look_at_all();
+	}
+	end_all();
+	return 0;
+}
+
+/* "launcher run": the same run with the shell's own descriptors, to repeat by hand what Python did. */
+int run_once(const char *words, size_t size)
+{
+	int pair[2], own[] = {0, 1, 2};
+	char text[1024];
+	if (open_server() < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return 125;
+	if (launch(words, size, pair[0], own, 3)) {
+		while (server.runs) {
+			struct epoll_event event;
+			if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0) {
+				struct source *source = event.data.ptr;
+				if (source->kind == REAPER)
+					end_run(source->run);
+				else if (source->kind == OOM)
+					on_oom(source->run);
+			}
+			look_at_all();
+		}
+	}
+	remove_cages();
+	ssize_t count = recv(pair[1], text, sizeof text, MSG_DONTWAIT);
+	int code = 125, status = -1;
+	for (ssize_t at = 0; at < count; at += (ssize_t)strlen(text + at) + 1) {
+		fprintf(stderr, "%s%s", at ? " " : "launcher: ", text + at);
+		if (!strcmp(text + at, "status"))
+			status = atoi(text + at + 7);
+	}
+	fprintf(stderr, "\n");
+	if (status >= 0)
+		code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return code;
+}
