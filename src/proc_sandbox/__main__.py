@@ -1,0 +1,8 @@
+"""`python -m proc_sandbox`: the same as the command `proc-sandbox`."""
+
+import sys
+
+from proc_sandbox.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What `run`, `plan` and `doctor` do, each from its parsed options to an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import proc_sandbox as ps
+from proc_sandbox.cli import options, status
+
+if TYPE_CHECKING:
+    import argparse
+
+ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
+"""Exit statuses of `doctor`."""
+
+
+def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | None]:
+    """Return the file for --json, opened before the run: one that can't be written stops it.
+
+    Raises:
+        ConfigError: the file can't be opened for writing; nothing was started.
+    """
+    if path is None or path == "-":
+        return contextlib.nullcontext(None if path is None else sys.stdout)
+    try:
+        return open(path, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - the caller's `with` closes it
+    except OSError as error:
+        remedy = "name a file in a directory that you may write"
+        raise ps.ConfigError("--json", path, f"{remedy} ({error.strerror})") from error
+
+
+def write_json(file: TextIO | None, facts: dict[str, Any]) -> None:
+    """Write one JSON object to the file of --json, if there is one."""
+    if file is not None:
+        json.dump(facts, file, indent=2)
+        file.write("\n")
+        file.flush()
+
+
+def run_command(parsed: argparse.Namespace) -> int:
+    """Run the command and return its exit status, or the one of the limit that ended it.
+
+    Raises:
+        SandboxError: the command was not run; --json has `error` and `error_type`.
+    """
+    with open_report(parsed.json) as report:
+        try:
+            result = ps.run(parsed.command, config=options.make_config(parsed))
+        except ps.SandboxError as error:
+            write_json(report, {"error": str(error), "error_type": type(error).__name__})
+            raise
+        write_json(report, result.to_dict())
+    if result.reason in status.OF_REASON and result.error:
+        print(f"proc-sandbox: {result.error}", file=sys.stderr)
+    return status.exit_status(result)
+
+
+def plan_command(parsed: argparse.Namespace) -> int:
+    """Print what would be done for the command; nothing is run.
+
+    Raises:
+        SandboxError: the command could not be run either.
+    """
+    plan = ps.plan(parsed.command, config=options.make_config(parsed))
+    if parsed.json:
+        json.dump({**plan.to_dict(), "command_line": plan.command_line()}, sys.stdout, indent=2)
+        print()
+    elif parsed.words:
+        print(plan.command_line())
+    else:
+        print(plan.describe().rstrip("\n"))
+        print("\nthe same by hand, without supervision:")
+        print(plan.command_line())
+    return 0
+
+
+def trial() -> str | None:
+    """Run true(1) under everything that this host offers; return what went wrong, if anything."""
+    try:
+        result = ps.run(["true"], timeout=60, enforcement="best-effort")
+    except ps.SandboxError as error:
+        return str(error)
+    return None if result.ok else result.error or f"true(1) ended with {result.returncode}"
+
+
+def doctor_command(parsed: argparse.Namespace) -> int:
+    """Print what this host can enforce, prove with one run that it works, return the verdict."""
+    capabilities = ps.capabilities()
+    missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
+    failure = trial()
+    if parsed.json:
+        json.dump({**capabilities.to_dict(), "trial": failure or "ok"}, sys.stdout, indent=2)
+        print()
+    else:
+        print(capabilities.report().rstrip("\n"))
+        print(f"\na confined run of true(1): {failure or 'ok'}")
+        print(f"missing: {', '.join(missing) or 'nothing'}")
+    if failure is not None:
+        return UNUSABLE
+    return SOME_MISSING if missing else ALL_ENFORCED

@@ -1,0 +1,165 @@
+"""Options of the command line, derived from the fields of Config.
+
+A field is written once, in Config: its name gives the option (`memory_limit`, `--memory-limit`),
+its default the shape (a flag, an option to repeat, one value), its docstring the help. Here is only
+what the shape of a value on a command line needs beyond that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any
+
+import proc_sandbox as ps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "timeout": ("-t",),
+    "memory_limit": ("-m",),
+    "cpu_limit": ("--cpu",),
+    "max_processes": ("--pids",),
+    "working_dir": ("-C",),
+    "read_only_dirs": ("--ro",),
+    "writable_dirs": ("--rw",),
+    "env": ("-e",),
+    "network_access": ("--net",),
+}
+"""Short names beside the derived one, for the limits that people type."""
+
+STREAM_WORDS = {
+    "inherit": ps.INHERIT,
+    "devnull": ps.DEVNULL,
+    "capture": ps.CAPTURE,
+    "stdout": ps.STDOUT,
+}
+NETWORK_WORDS: dict[str, bool | str] = {"no": False, "yes": True, "loopback": "loopback"}
+
+PASS_THROUGH = {"stdin": ps.INHERIT, "stdout": ps.INHERIT, "stderr": ps.INHERIT}
+"""What the command line changes in Config's defaults: the streams are the caller's."""
+
+
+def read_number(text: str) -> int | float | str:
+    """Return a plain number as one, anything else as it is: Config knows units and refusals."""
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?[0-9]*\.[0-9]+", text):
+        return float(text)
+    return text
+
+
+def read_octal(text: str) -> int | str:
+    """Return "022" as umask(1) reads it, in octal; anything else as it is, for Config to refuse."""
+    return int(text, 8) if re.fullmatch(r"[0-7]+", text) else text
+
+
+def read_stream(text: str) -> int | str:
+    """Return the constant that a word such as "devnull" names, or the text, which is a path.
+
+    A file of such a name is written `./devnull`.
+    """
+    return STREAM_WORDS.get(text, text)
+
+
+def read_network(text: str) -> bool | str:
+    """Return what yes, no and loopback mean; anything else as it is, for Config to refuse."""
+    return NETWORK_WORDS.get(text, text)
+
+
+def read_enforcement(text: str) -> object:
+    """Return "strict", "best-effort", or for "best-effort:FIELD,FIELD" these fields alone."""
+    name, colon, listed = text.partition(":")
+    if name == "best-effort" and colon:
+        return ps.best_effort(*listed.split(","))
+    return text
+
+
+READERS: dict[str, tuple[Callable[[str], object], str]] = {
+    "stdin": (read_stream, "inherit|devnull|PATH"),
+    "stdout": (read_stream, "inherit|devnull|capture|PATH"),
+    "stderr": (read_stream, "inherit|devnull|capture|stdout|PATH"),
+    "network_access": (read_network, "no|yes|loopback"),
+    "enforcement": (read_enforcement, "strict|best-effort[:FIELD,...]"),
+    "umask": (read_octal, "OCTAL"),
+    "working_dir": (str, "DIR"),
+    "env": (str, "NAME=VALUE"),
+    "pass_env": (str, "NAME"),
+    "pass_fds": (read_number, "FD"),
+    "timeout": (read_number, "SECONDS"),
+    "cpu_time_limit": (read_number, "SECONDS"),
+    "cpu_limit": (read_number, "PERCENT"),
+    "memory_limit": (read_number, "SIZE"),
+    "max_output": (read_number, "SIZE"),
+    "max_file_size": (read_number, "SIZE"),
+    "tmp_size": (read_number, "SIZE"),
+}
+"""Per field how a value is read and what the help calls it; a field not listed goes by its default."""
+
+
+def default_of(field: Field[Any]) -> object:
+    """Return a field's default value; None if it has none."""
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
+
+
+def describe_fields() -> dict[str, str]:
+    """Return the first line of each field's docstring, by name.
+
+    Docstrings under fields exist only in the source, so this reads it: for --help alone.
+    """
+    import ast  # noqa: PLC0415 - 10 ms that only --help pays
+    import inspect  # noqa: PLC0415
+    import textwrap  # noqa: PLC0415
+
+    body = ast.parse(textwrap.dedent(inspect.getsource(ps.Config))).body[0]
+    described: dict[str, str] = {}
+    name = ""
+    for node in body.body if isinstance(body, ast.ClassDef) else []:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            name = node.target.id
+        elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            described[name] = str(node.value.value).strip().split("\n\n")[0].replace("\n", " ")
+            name = ""
+        else:
+            name = ""
+    return described
+
+
+def add_options(parser: argparse.ArgumentParser, *, with_help: bool = False) -> None:
+    """Add an option for every field of Config; one that is not given leaves no trace."""
+    described = describe_fields() if with_help else {}
+    limits = parser.add_argument_group("limits and grants")
+    for field in fields(ps.Config):
+        default = default_of(field)
+        names = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
+        help_text = " ".join(described.get(field.name, "").split()).replace("%", "%%")
+        common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+        if field.name in READERS or not isinstance(default, bool):
+            by_default: Callable[[str], object] = (
+                str if isinstance(default, (str, tuple)) else read_number
+            )
+            reader, metavar = READERS.get(field.name, (by_default, metavar_of(field.name)))
+            common |= {"type": reader, "metavar": metavar}
+            common["action"] = "append" if isinstance(default, tuple) else "store"
+        else:
+            common["action"] = argparse.BooleanOptionalAction
+        limits.add_argument(*names, help=help_text or None, **common)
+
+
+def metavar_of(name: str) -> str:
+    """Return what the help calls the value of an option that has no entry in READERS."""
+    return "DIR" if name.endswith("_dirs") else name.rpartition("_")[2].upper()
+
+
+def make_config(parsed: argparse.Namespace) -> ps.Config:
+    """Return the Config that the given options ask for.
+
+    Raises:
+        ConfigError: a value is refused; nothing was started.
+    """
+    given = {f.name: getattr(parsed, f.name) for f in fields(ps.Config) if f.name in parsed}
+    return ps.Config.build(**{**PASS_THROUGH, **given})
