@@ -1,0 +1,71 @@
+"""Run commands that nobody should trust, under limits, and say truthfully what happened.
+
+Theory of operation. A Config says what is limited and what is granted. What the machine can do (Host) and where things
+are (Paths) are looked up; from these compile_plan() decides, purely, everything that will be done: the Plan. A small C
+launcher carries it out between fork and exec and watches over the run; when it has ended, judge() concludes, purely, from
+the facts what they mean: the Result. See docs/guide.md.
+
+    import proc_sandbox as ps
+
+    result = ps.run(["python3", "untrusted.py"], timeout=5, memory_limit="256M", working_dir="work")
+"""
+
+from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, BestEffort, Config, best_effort
+from proc_sandbox.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    ConfigError,
+    ExecutionError,
+    LauncherDiedError,
+    LaunchError,
+    MemoryLimitExceeded,
+    OutputLimitExceeded,
+    SandboxClosedError,
+    SandboxError,
+    TimeLimitExceeded,
+    UnenforcedWarning,
+    UnsupportedError,
+)
+from proc_sandbox.planner.model import Plan
+from proc_sandbox.result import CpuTime, Enforced, Output, Reason, Result, Truncated, Unenforced, Usage
+from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
+from proc_sandbox.version import __version__
+
+__all__ = [
+    "CAPTURE",
+    "DEVNULL",
+    "INHERIT",
+    "PIPE",
+    "STDOUT",
+    "BestEffort",
+    "Capabilities",
+    "CommandNotExecutableError",
+    "CommandNotFoundError",
+    "Config",
+    "ConfigError",
+    "CpuTime",
+    "Enforced",
+    "ExecutionError",
+    "LaunchError",
+    "LauncherDiedError",
+    "MemoryLimitExceeded",
+    "Output",
+    "OutputLimitExceeded",
+    "Plan",
+    "Reason",
+    "Result",
+    "Sandbox",
+    "SandboxClosedError",
+    "SandboxError",
+    "TimeLimitExceeded",
+    "Truncated",
+    "Unenforced",
+    "UnenforcedWarning",
+    "UnsupportedError",
+    "Usage",
+    "__version__",
+    "best_effort",
+    "capabilities",
+    "plan",
+    "run",
+]

@@ -1,0 +1,243 @@
+"""Where things are, for one run: the system's directories, the interpreter, what the Config names, the command."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+
+from proc_sandbox.config import Config
+from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
+from proc_sandbox.host import Grant, Paths, SystemPath
+from proc_sandbox.planner.environment import DEFAULT_PATH
+
+__all__ = ["hidden_interpreter", "survey"]
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl", "/etc/fonts", "/etc/terminfo", "/etc/mime.types")
+ETC_NETWORK = ("/etc/resolv.conf",)
+
+
+@functools.lru_cache(maxsize=2)
+def system_paths(network: bool) -> tuple[SystemPath, ...]:
+    """Return the system's own directories as this host has them; they do not change while a process lives."""
+    found = []
+    java = [entry.path for entry in os.scandir("/etc") if entry.name.startswith("java-") and entry.is_dir()]
+    for path in (*SYSTEM, *ETC, *java, *(ETC_NETWORK if network else ())):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(status.st_mode) and path in SYSTEM:
+            found.append(SystemPath(path, "symlink", os.readlink(path)))
+        else:
+            found.append(system_path(os.path.realpath(path)) if stat.S_ISLNK(status.st_mode) else system_path(path))
+    return tuple(found)
+
+
+def system_path(path: str) -> SystemPath:
+    status = os.stat(path)
+    private = status.st_mode & 0o005 != 0o005 if stat.S_ISDIR(status.st_mode) else not status.st_mode & 0o004
+    kind = "dir" if stat.S_ISDIR(status.st_mode) else "file"
+    return SystemPath(path, kind, private=private, uid=status.st_uid, gid=status.st_gid)
+
+
+@functools.lru_cache(maxsize=1)
+def time_zone() -> str:
+    try:
+        link = os.path.realpath("/etc/localtime")
+    except OSError:
+        return ""
+    return link if link.startswith("/usr/share/zoneinfo/") else ""
+
+
+def in_system(path: str) -> bool:
+    return any(path == top or path.startswith(top + "/") for top in SYSTEM)
+
+
+def prefix_of(binary: str) -> Iterator[str]:
+    """Yield the prefixes that a Python interpreter needs: its virtual environment's, and where it was installed."""
+    directory = os.path.dirname(os.path.dirname(os.path.abspath(binary)))
+    if os.path.exists(os.path.join(directory, "pyvenv.cfg")):
+        yield directory
+    yield os.path.dirname(os.path.dirname(os.path.realpath(binary)))
+
+
+def is_prefix(path: str) -> bool:
+    """Return whether a directory is a Python installation, and not a home directory or the root."""
+    if path in ("/", os.path.expanduser("~")):
+        return False
+    return os.path.exists(os.path.join(path, "pyvenv.cfg")) or any(
+        name.startswith("python") for name in listing(os.path.join(path, "lib"))
+    )
+
+
+def listing(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
+
+
+@functools.lru_cache(maxsize=64)
+def interpreter_paths(binary: str) -> tuple[SystemPath, ...]:
+    """Return what must be seen for this interpreter to work, beyond the system's directories."""
+    prefixes = dict.fromkeys(prefix for prefix in prefix_of(binary) if not in_system(prefix) and is_prefix(prefix))
+    found = []
+    for prefix in prefixes:
+        real = os.path.realpath(prefix)
+        found.append(system_path(real))
+        if real != prefix:
+            found.append(SystemPath(prefix, "symlink", real))
+    return tuple(found)
+
+
+def pyenv_target(shim: str) -> str | None:
+    """Return what a shim of pyenv stands for: it is a shell script that would need all of pyenv inside."""
+    directory, name = os.path.split(shim)
+    root = os.path.dirname(directory)
+    if os.path.basename(directory) != "shims" or not os.path.isdir(os.path.join(root, "versions")):
+        return None
+    versions = os.environ.get("PYENV_VERSION", "").split(":")
+    if not versions[0]:
+        try:
+            with open(os.path.join(root, "version"), encoding="utf-8") as file:
+                versions = file.read().split()
+        except FileNotFoundError:
+            versions = []
+    for version in versions:
+        target = os.path.join(root, "versions", version, "bin", name)
+        if os.path.exists(target):
+            return target
+    return None
+
+
+def search_path(config: Config) -> str:
+    """Return the PATH in which a command's name is looked up: the one it will have, else the caller's."""
+    return dict(config.env).get("PATH") or os.environ.get("PATH") or DEFAULT_PATH
+
+
+@functools.lru_cache(maxsize=256)
+def find_in_path(name: str, path: str) -> str | None:
+    for directory in path.split(":"):
+        candidate = os.path.join(directory or ".", name)
+        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
+            candidate = os.path.abspath(candidate)
+            return pyenv_target(candidate) or candidate
+    return None
+
+
+def locate(command: str, config: Config) -> str:
+    """Return the absolute path of the command on the host.
+
+    Raises:
+        CommandNotFoundError: there is none. CommandNotExecutableError: it is a directory, or may not be executed.
+    """
+    if "/" in command:
+        path = os.path.normpath(os.path.join(config.working_dir or "/tmp/work", command))
+    else:
+        found = find_in_path(command, search_path(config))
+        if found is None:
+            raise CommandNotFoundError("find", command, errno.ENOENT, f"searched {search_path(config)}")
+        path = found
+    if config.working_dir is None and path.startswith("/tmp/work/"):
+        return path  # the private directory: only the launcher can say
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise CommandNotFoundError("find", path, error.errno or errno.ENOENT) from None
+    if stat.S_ISDIR(status.st_mode) or not status.st_mode & 0o111:
+        raise CommandNotExecutableError("find", path, errno.EACCES)
+    return path
+
+
+def grant(field: str, path: str, access: str) -> Iterator[Grant]:
+    """Yield a grant for a path as it is named, and one for where it really lies if a link leads there."""
+    real = os.path.realpath(path)
+    try:
+        status = os.stat(real)
+    except OSError as error:
+        raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
+    if real == "/tmp" or real == "/":
+        raise ConfigError(field, path, "name a directory below it: each run has a private /tmp")
+    directory = stat.S_ISDIR(status.st_mode)
+    if field == "working_dir" and not directory:
+        raise ConfigError(field, path, "it is a file; name a directory")
+    for name in dict.fromkeys((path, real)):
+        yield Grant(name, real, access, directory, status.st_uid, status.st_gid)
+
+
+def grants(config: Config) -> tuple[Grant, ...]:
+    found: dict[str, Grant] = {}
+    named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
+    named += [("writable_dirs", path, "write") for path in config.writable_dirs]
+    named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
+    named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
+    for field, path, access in named:
+        for item in grant(field, path, access):
+            if item.path not in found or access == "read" and field == "read_only_dirs":
+                found[item.path] = item
+    return tuple(sorted(found.values(), key=lambda item: item.path))
+
+
+def seen(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
+    """Return whether a path of the host has the same name inside."""
+    tops = [entry.path for entry in system] + [item.path for item in granted]
+    return any(path == top or path.startswith(top + "/") for top in tops)
+
+
+def follow(path: str) -> Iterator[str]:
+    """Yield a path and what its last component's links lead to."""
+    for _ in range(40):
+        yield path
+        if not os.path.islink(path):
+            return
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+
+
+def survey(config: Config, command: Sequence[str]) -> Paths:
+    """Return where things are, for one run. See Backend.survey for what it raises."""
+    granted = grants(config)
+    base = interpreter_paths(sys.executable) if sys.executable else ()
+    executable = locate(command[0], config)
+    system = dict.fromkeys((*system_paths(config.network_access is True), *base))
+    prefix: tuple[str, ...] = ()
+    if not seen(executable, tuple(system), granted) or in_prefix(executable, base):
+        extra = interpreter_paths(executable)
+        system.update(dict.fromkeys(extra))
+        if extra:
+            prefix = (os.path.dirname(executable),)
+    check_visible(executable, tuple(system), granted, config)
+    return Paths(tuple(system), granted, executable, prefix, time_zone())
+
+
+def in_prefix(path: str, prefixes: Sequence[SystemPath]) -> bool:
+    return any(path.startswith(entry.path + "/") for entry in prefixes)
+
+
+def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Grant], config: Config) -> None:
+    if config.working_dir is None and path.startswith("/tmp/work/"):
+        return
+    for step in follow(path):
+        if not seen(step, system, granted):
+            directory = os.path.dirname(step)
+            hint = f"it exists on the host but is not visible inside; add {directory!r} to allowed_dirs"
+            raise CommandNotFoundError("find", step, errno.ENOENT, hint)
+
+
+def hidden_interpreter(executable: str, paths: Paths) -> str | None:
+    """Return why a script that is there could not be started: its interpreter is missing inside."""
+    try:
+        with open(executable, "rb") as file:
+            first = file.readline(256)
+    except OSError:
+        return None
+    if not first.startswith(b"#!"):
+        return None
+    words = os.fsdecode(first[2:]).split()
+    if words and not seen(words[0], paths.system, paths.grants):
+        return f"its interpreter {words[0]} is not visible inside; add {os.path.dirname(words[0])!r} to allowed_dirs"
+    return None

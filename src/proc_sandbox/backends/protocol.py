@@ -1,0 +1,31 @@
+"""What the public face asks of a platform."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from proc_sandbox.config import Config
+from proc_sandbox.host import Host, Paths
+from proc_sandbox.launcher.channel import Channel
+from proc_sandbox.planner.model import Plan
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """One platform."""
+
+    def probe(self) -> Host:
+        """Return what this machine can do; found out once per process."""
+
+    def survey(self, config: Config, command: Sequence[str]) -> Paths:
+        """Return where things are, for one run.
+
+        Raises:
+            ConfigError: a directory that is named does not exist.
+            CommandNotFoundError: the command does not exist, or is not visible inside.
+        """
+
+    def start(self, plan: Plan, descriptors: list[int]) -> Channel:
+        """Start a run with its streams and passed descriptors."""

@@ -1,0 +1,91 @@
+"""What this machine can do (Host) and where things are on it (Paths): facts, gathered by a backend, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["CgroupHost", "Feature", "Grant", "Host", "Paths", "SystemPath"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One thing that a mechanism needs: there, or why not and what to do about it."""
+
+    available: bool
+    reason: str = ""
+    remedy: str = ""
+
+    def __bool__(self) -> bool:
+        return self.available
+
+
+@dataclass(frozen=True)
+class CgroupHost:
+    """Where this process may make cgroups.
+
+    version: 1 or 2. directories: controller and the directory below which cgroups are made (v2: the same for all).
+    swap: whether swap is counted (v1 memsw, v2 memory.swap.max).
+    """
+
+    version: int
+    directories: tuple[tuple[str, str], ...]
+    swap: bool = True
+
+    def has(self, controller: str) -> bool:
+        """Return whether the controller can be used."""
+        return any(name == controller for name, _ in self.directories)
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a machine offers, as probed. Missing features are listed with their reason and remedy."""
+
+    platform: str
+    features: Mapping[str, Feature] = field(hash=False)
+    root: bool = False
+    landlock_abi: int = 0
+    uid_range: tuple[int, int] | None = None
+    """As root: first host uid for runs, and how many there are."""
+    cgroup: CgroupHost | None = None
+
+    def feature(self, name: str) -> Feature:
+        """Return the feature of that name; an unknown one is missing."""
+        return self.features.get(name, Feature(False, f"{name} was not probed"))
+
+
+@dataclass(frozen=True)
+class SystemPath:
+    """A path of the system's own that every command may see. kind: "dir", "file" or "symlink" (then link is its text)."""
+
+    path: str
+    kind: str
+    link: str = ""
+    private: bool = False
+    """Not readable by everybody: as root it is shown as the command's own."""
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One path that a Config names, as it is on the host. access: "read" or "write"."""
+
+    path: str
+    source: str
+    access: str
+    directory: bool
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are: what the survey of one run found."""
+
+    system: tuple[SystemPath, ...] = ()
+    grants: tuple[Grant, ...] = ()
+    executable: str = ""
+    path_prefix: tuple[str, ...] = ()
+    """Directories that go before the default PATH: the interpreter's."""
+    time_zone: str = ""

@@ -1,0 +1,96 @@
+"""One run's socket: send the words and descriptors, receive what became of it."""
+
+from __future__ import annotations
+
+import socket
+from types import TracebackType
+
+from proc_sandbox.errors import LauncherDiedError
+from proc_sandbox.launcher.process import Launcher, discard
+from proc_sandbox.report import Ended, Failed
+
+__all__ = ["Channel", "decode"]
+
+TEXT = frozenset({"done", "timed_out", "cpu_exceeded", "memory_exceeded", "cancelled"})
+NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "refused_forks")
+
+
+def decode(message: bytes) -> Ended | Failed:
+    """Return the launcher's message as facts."""
+    words = message.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    if words and words[0] == "failed":
+        return Failed(words[1], words[2], int(words[4]))
+    if not words or words[0] != "ended":
+        raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
+    facts = {words[i]: int(words[i + 1]) for i in range(1, len(words) - 1, 2)}
+    return Ended(
+        done=bool(facts["done"]),
+        timed_out=bool(facts["timed_out"]),
+        cpu_exceeded=bool(facts["cpu_exceeded"]),
+        memory_exceeded=bool(facts["memory_exceeded"]),
+        cancelled=bool(facts["cancelled"]),
+        **{name: facts[name] for name in NUMBERS},
+    )
+
+
+class Channel:
+    """Our end of one run."""
+
+    def __init__(self, launcher: Launcher, words: bytes, descriptors: list[int]) -> None:
+        self.launcher = launcher
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                launcher.send(words, [theirs.fileno(), *descriptors])
+        except BaseException:
+            self.socket.close()
+            raise
+        self.outcome: Ended | Failed | None = None
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when the run has ended."""
+        return self.socket.fileno()
+
+    def receive(self) -> Ended | Failed:
+        """Wait for the outcome.
+
+        Raises:
+            LauncherDiedError: the launcher died, and the run with it.
+        """
+        if self.outcome is None:
+            try:
+                message = self.socket.recv(4096)
+            except ConnectionResetError:
+                message = b""
+            if not message:
+                discard(self.launcher)
+                raise LauncherDiedError("the launcher has died; the run is dead with it")
+            self.outcome = decode(message)
+        return self.outcome
+
+    def kill(self) -> None:
+        """Kill the whole tree; harmless after the end."""
+        if self.outcome is None:
+            try:
+                self.socket.send(b"kill")
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has ended by itself, and the outcome waits to be read
+
+    def close(self) -> None:
+        """End the run if it has not ended; returns when nothing of it is left."""
+        if self.socket.fileno() < 0:
+            return
+        try:
+            if self.outcome is None:
+                self.kill()
+                self.receive()
+        finally:
+            self.socket.close()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,150 @@
+"""The launcher of this process: found, started when first needed, shared by all threads, stopped at exit.
+
+There is one for runs without the host's network and, when asked for, one with it: a launcher is born into its network.
+After os.fork() the child forgets its parent's and starts its own.
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from proc_sandbox.errors import LauncherDiedError
+from proc_sandbox.version import __version__
+
+__all__ = ["Launcher", "launcher", "launcher_path", "shutdown"]
+
+MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
+GREETING_SECONDS = 30.0
+
+
+def launcher_path() -> Path:
+    """Return where the launcher lies: inside the package, never on PATH."""
+    return Path(__file__).resolve().parent.parent / "_bin" / "launcher"
+
+
+class Launcher:
+    """One launcher process and our end of its control socket.
+
+    Attributes: pid; greeting, the words in which it said what this machine can do.
+    """
+
+    def __init__(self, *, empty_network: bool) -> None:
+        path = launcher_path()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            arguments = [str(path), "serve", str(theirs.fileno())] + ["empty-network"] * empty_network
+            try:
+                # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
+                self.process = subprocess.Popen(
+                    arguments, env={}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/"
+                )
+            except OSError as error:
+                ours.close()
+                raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
+        self.socket = ours
+        self.pid = self.process.pid
+        self.greeting = self.await_greeting()
+
+    def await_greeting(self) -> dict[str, str]:
+        self.socket.settimeout(GREETING_SECONDS)
+        try:
+            words = self.socket.recv(4096).split(b"\0")[:-1]
+        except OSError as error:
+            self.close()
+            raise LauncherDiedError(f"the launcher did not answer: {error}") from error
+        self.socket.settimeout(None)
+        greeting = {words[i].decode(): words[i + 1].decode() for i in range(0, len(words) - 1, 2)}
+        if greeting.get("version") != __version__:
+            self.close()
+            raise LauncherDiedError(
+                f"the launcher is version {greeting.get('version')}, the package {__version__}: install it again"
+            )
+        return greeting
+
+    def send(self, words: bytes, descriptors: Sequence[int]) -> None:
+        """Send one run: its words, and its socket and streams as descriptors.
+
+        Raises:
+            LauncherDiedError: it is gone, and with it every run of it.
+        """
+        memfd = -1
+        body = words
+        if len(words) > MAX_MESSAGE:
+            memfd = os.memfd_create("proc-sandbox-words")
+            body = b"memfd\0"
+        try:
+            if memfd >= 0:
+                view = memoryview(words)
+                while view:
+                    view = view[os.write(memfd, view) :]
+                descriptors = [descriptors[0], memfd, *descriptors[1:]]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            self.socket.sendmsg([body], rights)
+        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
+            raise LauncherDiedError("the launcher has died; its runs are dead with it") from error
+        finally:
+            if memfd >= 0:
+                os.close(memfd)
+
+    def close(self) -> None:
+        """End the launcher and all its runs; returns when nothing of it is left."""
+        self.socket.close()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """Let go of a launcher that belongs to the parent process."""
+        self.socket.close()
+        self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
+
+
+lock = threading.Lock()
+launchers: dict[bool, Launcher] = {}
+
+
+def launcher(*, empty_network: bool = True) -> Launcher:
+    """Return the launcher of this process, started if there is none or if it has died.
+
+    Raises:
+        LauncherDiedError: it cannot be started.
+    """
+    found = launchers.get(empty_network)
+    if found is not None:
+        return found
+    with lock:
+        if empty_network not in launchers:
+            launchers[empty_network] = Launcher(empty_network=empty_network)
+        return launchers[empty_network]
+
+
+def discard(dead: Launcher) -> None:
+    """Forget a launcher that has died: the next run starts a new one."""
+    with lock:
+        for key, value in list(launchers.items()):
+            if value is dead:
+                del launchers[key]
+                dead.close()
+
+
+def shutdown() -> None:
+    """Stop the launchers of this process and all their runs; harmless when there are none."""
+    with lock:
+        while launchers:
+            launchers.popitem()[1].close()
+
+
+def after_fork_in_child() -> None:
+    global lock
+    lock = threading.Lock()
+    while launchers:
+        launchers.popitem()[1].forget()
+
+
+os.register_at_fork(after_in_child=after_fork_in_child)
+atexit.register(shutdown)

@@ -1,0 +1,24 @@
+"""What the command finds in its environment: a small clean base, what the Config gives, what it passes on by name."""
+
+from __future__ import annotations
+
+from proc_sandbox.config import Config
+from proc_sandbox.host import Paths
+from proc_sandbox.planner.filesystem import HOME
+
+__all__ = ["DEFAULT_PATH", "environment"]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def environment(config: Config, paths: Paths) -> tuple[tuple[str, str], ...]:
+    """Return the variables, sorted. The values of pass_env were read by the survey and lie in Config.env."""
+    base = {
+        "HOME": HOME,
+        "LANG": "C.UTF-8",
+        "LOGNAME": "sandbox",
+        "PATH": ":".join((*paths.path_prefix, DEFAULT_PATH)),
+        "USER": "sandbox",
+    }
+    base.update(config.env)
+    return tuple(sorted(base.items()))

@@ -1,0 +1,213 @@
+"""Grants -> the ordered operations that build the view, and the Landlock rules that repeat it as a second wall.
+
+The view is a tmpfs with the system's directories bound read-only; it is the same for all runs of a Config and built once.
+A run adds what is its own: /proc, /tmp, and the directories that its Config names.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+
+from proc_sandbox.config import Config
+from proc_sandbox.host import Grant, Host, Paths, SystemPath
+from proc_sandbox.planner.model import Landlock, Mount
+
+__all__ = ["HOME", "PRIVATE_DIRECTORY", "landlock_rules", "visible", "view"]
+
+HOME = "/tmp/home"
+PRIVATE_DIRECTORY = "/tmp/work"
+SHM = "/tmp/.shm"
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+DEVICE_LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
+# The host's own lists would tell who has an account here; programs only want to find the user that they are.
+PASSWD = (
+    "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n"
+    f"sandbox:x:1000:1000:sandbox:{HOME}:/bin/sh\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+)
+GROUP = "root:x:0:\nsandbox:x:1000:\nnogroup:x:65534:\n"
+NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n"
+
+
+def parents(path: str) -> Iterator[str]:
+    """Yield the ancestors of a path, outermost first, without the root."""
+    parts = path.strip("/").split("/")[:-1]
+    for count in range(1, len(parts) + 1):
+        yield "/" + "/".join(parts[:count])
+
+
+def below(path: str, directory: str) -> bool:
+    """Return whether a path is the directory or lies in it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+class View:
+    """Collects operations and makes each directory once."""
+
+    def __init__(self) -> None:
+        self.mounts: list[Mount] = []
+        self.made: set[str] = {"/"}
+
+    def add(self, mount: Mount) -> None:
+        self.mounts.append(mount)
+        if mount.kind not in ("seal", "symlink"):
+            self.made.add(mount.target)
+
+    def directory(self, path: str, *, shared: bool, mode: str = "") -> None:
+        if path not in self.made:
+            self.add(Mount("dir", path, options=mode, shared=shared))
+
+    def way_to(self, path: str, *, shared: bool) -> None:
+        for parent in parents(path):
+            self.directory(parent, shared=shared)
+
+    def place(self, path: str, *, directory: bool, shared: bool) -> None:
+        """Make what a bind can be mounted on."""
+        self.way_to(path, shared=shared)
+        if directory:
+            self.directory(path, shared=shared)
+        elif path not in self.made:
+            self.add(Mount("file", path, source="", options="mode=644", shared=shared))
+
+
+def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
+    """Return the operations that build what the command sees, in order."""
+    result = View()
+    add_system(result, host, paths)
+    own: list[Mount] = []
+    tops = places_for_grants(result, paths)
+    result.add(Mount("seal", "/", shared=True))
+    shared_count = len(result.mounts)
+    add_private(result, config)
+    seals = add_grants(result, host, paths, tops)
+    own = result.mounts[shared_count:] + seals
+    return tuple(result.mounts[:shared_count] + own)
+
+
+def add_system(result: View, host: Host, paths: Paths) -> None:
+    for entry in paths.system:
+        add_system_path(result, host, entry)
+    result.directory("/etc", shared=True)
+    for name, content in (
+        ("passwd", PASSWD),
+        ("group", GROUP),
+        ("nsswitch.conf", NSSWITCH),
+        ("hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ):
+        result.add(Mount("file", f"/etc/{name}", source=content, options="mode=644", shared=True))
+    if paths.time_zone:
+        result.add(Mount("symlink", "/etc/localtime", source=paths.time_zone, shared=True))
+    for directory in ("/proc", "/dev", "/dev/shm", "/tmp", "/var"):
+        result.directory(directory, shared=True)
+    # A proc mount of its own is granted to a user namespace only where one is in sight: it is covered by each run's.
+    result.add(Mount("bind", "/proc", source="/proc", shared=True))
+    result.add(Mount("symlink", "/var/tmp", source="/tmp", shared=True))
+    for name in DEVICES:
+        if host.root:
+            result.add(Mount("device", f"/dev/{name}", shared=True))
+        else:
+            result.place(f"/dev/{name}", directory=False, shared=True)
+            result.add(Mount("bind", f"/dev/{name}", source=f"/dev/{name}", options="noexec", shared=True))
+    for name, link in DEVICE_LINKS:
+        result.add(Mount("symlink", f"/dev/{name}", source=link, shared=True))
+
+
+def add_system_path(result: View, host: Host, entry: SystemPath) -> None:
+    if any(below(entry.path, made.target) for made in result.mounts if made.kind == "bind"):
+        return
+    result.way_to(entry.path, shared=True)
+    if entry.kind == "symlink":
+        result.add(Mount("symlink", entry.path, source=entry.link, shared=True))
+        return
+    result.place(entry.path, directory=entry.kind == "dir", shared=True)
+    options = "ro,nodev"
+    if host.root and entry.private:
+        options += f",idmap={entry.uid}:{entry.gid}"
+    result.add(Mount("bind", entry.path, source=entry.path, options=options, shared=True))
+
+
+def places_for_grants(result: View, paths: Paths) -> tuple[str, ...]:
+    """Decide where a run's own mounts are put, so that the shared view need not know their names.
+
+    A first-level directory that holds nothing of the system becomes a small tmpfs of the run. Where the system has
+    something in it already (an interpreter below /root), the way is made in the shared view.
+    """
+    tops: list[str] = []
+    binds = [mount.target for mount in result.mounts if mount.kind == "bind"]
+    for grant in paths.grants:
+        if below(grant.path, "/tmp") or any(below(grant.path, bind) for bind in binds):
+            continue
+        top = "/" + grant.path.split("/")[1]
+        used = any(below(made, top) and made != top for made in result.made) or top == grant.path
+        if used:
+            if not any(below(grant.path, other.path) and other != grant for other in paths.grants):
+                result.place(grant.path, directory=grant.directory, shared=True)
+        elif top not in tops:
+            result.directory(top, shared=True)
+            tops.append(top)
+    return tuple(tops)
+
+
+def add_private(result: View, config: Config) -> None:
+    result.add(Mount("proc", "/proc", options="ro,nodev,noexec"))
+    result.add(Mount("tmpfs", "/tmp", options=f"nodev,data=mode=1777,size={config.tmp_size},nr_inodes={inodes(config)}"))
+    result.made.add("/tmp")
+    result.directory(HOME, shared=False, mode="mode=700")
+    result.directory(SHM, shared=False, mode="mode=1777")
+    result.directory(PRIVATE_DIRECTORY, shared=False)
+    result.add(Mount("alias", "/dev/shm", source=SHM, options="nodev"))
+
+
+def inodes(config: Config) -> int:
+    """A file for each KiB, at least 1,024: an inode takes about that much of the kernel's memory."""
+    return max(1024, config.tmp_size // 1024)
+
+
+def add_grants(result: View, host: Host, paths: Paths, tops: tuple[str, ...]) -> list[Mount]:
+    for top in tops:
+        result.add(Mount("tmpfs", top, options="nodev,data=mode=755,size=1m,nr_inodes=4096"))
+    done: list[str] = []
+    # Outer ones first: the later mount wins, so what is read-only below a writable directory stays so. mount_namespaces(7)
+    for grant in sorted(paths.grants, key=lambda grant: grant.path.count("/")):
+        if not any(below(grant.path, other) for other in done) and not system_has(result, grant.path):
+            result.place(grant.path, directory=grant.directory, shared=False)
+        result.add(Mount("bind", grant.path, source=grant.source, options=grant_options(grant, host)))
+        done.append(grant.path)
+    return [Mount("seal", top) for top in tops if top not in done]
+
+
+def system_has(result: View, path: str) -> bool:
+    return any(mount.shared and mount.kind == "bind" and below(path, mount.target) for mount in result.mounts)
+
+
+def grant_options(grant: Grant, host: Host) -> str:
+    options = "nodev" if grant.access == "write" else "ro,nodev"
+    return f"{options},idmap={grant.uid}:{grant.gid}" if host.root else options
+
+
+def landlock_rules(host: Host, config: Config, paths: Paths) -> Landlock | None:
+    """Return the second wall: everything in the view is readable, and only what is named can be written."""
+    if not host.landlock_abi:
+        return None
+    rules = [("/", "read"), ("/dev", "device"), ("/tmp", "private"), ("/dev/shm", "private")]
+    rules += [(grant.path, "write") for grant in paths.grants if grant.access == "write"]
+    return Landlock(
+        abi=min(host.landlock_abi, 9),
+        rules=tuple(rules),
+        network=config.network_access is False,
+        scope=True,
+    )
+
+
+def visible(path: str, mounts: tuple[Mount, ...]) -> bool:
+    """Return whether a path of the host is seen under the same name inside."""
+    path = posixpath.normpath(path)
+    return any(mount.kind == "bind" and mount.target != "/proc" and below(path, mount.target) for mount in mounts) or any(
+        mount.kind == "symlink" and below(path, mount.target) for mount in mounts
+    )

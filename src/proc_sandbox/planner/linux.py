@@ -1,0 +1,203 @@
+"""The Linux planner: joins ladder, view, system calls and environment to one plan."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from proc_sandbox.config import Config
+from proc_sandbox.host import Host, Paths
+from proc_sandbox.planner.environment import environment
+from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY, landlock_rules, view
+from proc_sandbox.planner.ladder import choose, refuse
+from proc_sandbox.planner.model import Cgroup, Filter, Identity, Plan, Rlimit, Sampling
+from proc_sandbox.planner.words import encode_prefix
+from proc_sandbox.result import Enforced, Unenforced
+
+__all__ = ["Choices", "compile_plan", "enforce"]
+
+SECOND = 1_000_000_000
+SAMPLE_INTERVAL = 10_000_000
+CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
+ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
+ALWAYS = ("max_output", "max_open_files", "tmp_size")
+OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
+NAMESPACES = ("user", "pid", "mount", "ipc", "uts", "cgroup")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Per limit and isolation the rung that was taken ("" for none), and what is said of it."""
+
+    rungs: Mapping[str, str]
+    enforcement: Mapping[str, Enforced | Unenforced]
+
+    def uses(self, key: str) -> bool:
+        """Return whether any limit stands on that rung."""
+        return key in self.rungs.values()
+
+
+def enforce(config: Config, host: Host, paths: Paths) -> Choices:
+    """Choose a mechanism for everything that is asked for.
+
+    Raises:
+        UnsupportedError: something asked for cannot be enforced here; nothing was started.
+    """
+    fields = [name for name in OPTIONAL if getattr(config, name) is not None]
+    rungs: dict[str, str] = {}
+    said: dict[str, Enforced | Unenforced] = {}
+    for name in (*fields, *ALWAYS, *ISOLATIONS):
+        rungs[name], said[name] = choose(name, config, host)
+    said["network_access"] = network_enforcement(config, host)
+    return Choices(rungs, said)
+
+
+def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
+    if config.network_access is True:
+        return Enforced("granted: the host's network")
+    missing = host.feature("netns")
+    if not missing:
+        return refuse("network_access", config, missing.reason, missing.remedy)
+    if config.network_access == "loopback":
+        return Enforced("a network namespace of its own, loopback only")
+    return Enforced("empty network namespace, and seccomp lets only AF_UNIX through")
+
+
+def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:
+    """Decide everything that will be done to a command. Pure.
+
+    Raises:
+        UnsupportedError: something asked for cannot be enforced here; nothing was started.
+    """
+    base = compile_base(config, host, paths)
+    return Plan(**{**base.__dict__, "command": tuple(command)})
+
+
+@functools.lru_cache(maxsize=256)
+def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
+    choices = enforce(config, host, paths)
+    sampling = plan_sampling(config, choices)
+    loopback = config.network_access == "loopback"
+    isolated = not (host.feature("mountns") and host.feature("pidns"))
+    if isolated:  # the ladder has said so already where strict; without a view there is nothing to be lenient about
+        missing = host.feature("mountns") if not host.feature("mountns") else host.feature("pidns")
+        refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
+    plan = Plan(
+        command=("-",),
+        executable=paths.executable,
+        cwd=config.working_dir or PRIVATE_DIRECTORY,
+        environment=environment(config, paths),
+        namespaces=NAMESPACES + (("net",) if loopback else ()),
+        network="loopback" if loopback else "host" if config.network_access else "none",
+        identity=Identity(host_range=host.uid_range if host.root else None),
+        hostname=config.hostname,
+        mounts=view(config, host, paths),
+        sysctls=(("sys/user/max_user_namespaces", "0"), ("sys/user/max_inotify_instances", "32")),
+        rlimits=plan_rlimits(config, choices),
+        cgroup=plan_cgroup(config, host, choices),
+        landlock=landlock_rules(host, config, paths),
+        seccomp=Filter(filter_options(config, paths, sampling)) if host.feature("seccomp") else None,
+        sampling=sampling,
+        timeout=round((config.timeout or 0) * SECOND),
+        cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
+        umask=config.umask,
+        nice=config.nice,
+        descriptors=(0, 1, 2, *config.pass_fds),
+        enforcement=choices.enforcement,
+    )
+    return replace(plan, prefix=encode_prefix(plan))
+
+
+def filter_options(config: Config, paths: Paths, sampling: Sampling | None) -> tuple[str, ...]:
+    """Decide what the system call filter lets through beyond its base.
+
+    A read-only mount does not stop connect(2) to a socket of the host that lies in it, so where the Config names
+    directories of the host no socket can be reached by name. Memory that nobody maps is not seen by sampling, so there
+    memfd_create and System V IPC are missing. Set-ID bits on the host's own files would outlive the run.
+    """
+    options = []
+    if config.network_access is not False:
+        options.append("inet")
+    if not paths.grants:
+        options += ["unix", "connect"]
+    elif config.network_access is False:
+        options.append("unix")
+    if not (sampling and sampling.memory):
+        options += ["memfd", "ipc"]
+    if not any(grant.access == "write" for grant in paths.grants):
+        options.append("setid")
+    return tuple(options)
+
+
+def plan_sampling(config: Config, choices: Choices) -> Sampling | None:
+    memory = config.memory_limit if choices.rungs.get("memory_limit") == "sampled" else None
+    cpu = config.cpu_limit if choices.rungs.get("cpu_limit") == "sampled" else None
+    if not (memory or cpu or choices.rungs.get("cpu_time_limit") == "sampled"):
+        return None
+    return Sampling(SAMPLE_INTERVAL, memory or 0, round((cpu or 0) * 10))
+
+
+def plan_rlimits(config: Config, choices: Choices) -> tuple[Rlimit, ...]:
+    # A pipe handler in core_pattern ignores 0; at 1 the kernel skips it too: core(5), "Piping core dumps to a program".
+    limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files)]
+    if not config.core_dumps:
+        limits.append(Rlimit("RLIMIT_CORE", 1))
+    if config.max_file_size is not None:
+        limits.append(Rlimit("RLIMIT_FSIZE", config.max_file_size))
+    if config.cpu_time_limit is not None:
+        limits.append(Rlimit("RLIMIT_CPU", math.ceil(config.cpu_time_limit) + 1))
+    if config.max_processes is not None and choices.rungs.get("max_processes") == "rlimit":
+        limits.append(Rlimit("RLIMIT_NPROC", config.max_processes + 1))  # pid 1 counts too
+    return tuple(limits)
+
+
+def plan_cgroup(config: Config, host: Host, choices: Choices) -> Cgroup | None:
+    if not host.cgroup or not (choices.uses("cgroup1") or choices.uses("cgroup2")):
+        return None
+    settings = settings_v2(config, host) if host.cgroup.version == 2 else settings_v1(config, host)
+    directories: dict[str, str] = {}
+    for controller, directory in host.cgroup.directories:  # "cpu,cpuacct" is one directory
+        if directory not in directories.values() or host.cgroup.version == 2:
+            directories[controller] = directory
+    return Cgroup(host.cgroup.version, tuple(directories.items()), tuple(settings))
+
+
+def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
+    assert host.cgroup
+    settings: list[tuple[str, str]] = []
+    if host.cgroup.has("memory"):
+        memory = str(config.memory_limit or -1)
+        # Memory with swap may not be below memory: open it, set the lower one, then close it. cgroup-v1/memory.rst, 2.4
+        if host.cgroup.swap:
+            settings.append(("memory.memsw.limit_in_bytes", "-1"))
+        settings.append(("memory.limit_in_bytes", memory))
+        if host.cgroup.swap:
+            settings.append(("memory.memsw.limit_in_bytes", memory))
+    if host.cgroup.has("cpu"):
+        settings.append(("cpu.cfs_quota_us", str(quota(config) or -1)))
+    if host.cgroup.has("pids"):
+        # The launcher's thread in the cgroup and pid 1 count too.
+        settings.append(("pids.max", str(config.max_processes + 2) if config.max_processes else "max"))
+    return settings
+
+
+def settings_v2(config: Config, host: Host) -> list[tuple[str, str]]:
+    assert host.cgroup
+    settings: list[tuple[str, str]] = []
+    if host.cgroup.has("memory"):
+        settings.append(("memory.max", str(config.memory_limit) if config.memory_limit else "max"))
+        if host.cgroup.swap:
+            settings.append(("memory.swap.max", "0" if config.memory_limit else "max"))
+        settings.append(("memory.oom.group", "1"))
+    if host.cgroup.has("cpu"):
+        settings.append(("cpu.max", f"{quota(config) or 'max'} {CPU_PERIOD}"))
+    if host.cgroup.has("pids"):
+        settings.append(("pids.max", str(config.max_processes + 1) if config.max_processes else "max"))
+    return settings
+
+
+def quota(config: Config) -> int:
+    """Return the CPU time per period in microseconds; the kernel takes no less than 1 ms. 0: not limited."""
+    return max(1000, round(config.cpu_limit * CPU_PERIOD / 100)) if config.cpu_limit else 0

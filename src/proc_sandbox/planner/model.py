@@ -1,0 +1,168 @@
+"""The plan: everything that will be done to a command, as data that can be printed, compared and pickled."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from proc_sandbox.result import Enforced, Unenforced
+
+__all__ = ["Cgroup", "Filter", "Identity", "Landlock", "Mount", "Plan", "Rlimit", "Sampling"]
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One operation that builds the view.
+
+    kind: bind, alias (inside the view), tmpfs, proc, dir, file, symlink, device or seal (make read-only).
+    shared: part of the view that all runs of this plan inherit, built once.
+    """
+
+    kind: str
+    target: str
+    source: str = "-"
+    options: str = ""
+    shared: bool = False
+
+
+@dataclass(frozen=True)
+class Rlimit:
+    """A resource limit by its name in getrlimit(2); soft and hard are the same."""
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who the command is inside, and as root the range of host uids from which a run takes its own."""
+
+    uid: int = 1000
+    gid: int = 1000
+    host_range: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """Where the run's cgroups are made, and what is written to them, in order."""
+
+    version: int
+    directories: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Landlock:
+    """The rule set of landlock(7): access is read, write, private (written by nobody else) or device."""
+
+    abi: int
+    rules: tuple[tuple[str, str], ...]
+    network: bool
+    scope: bool
+
+
+@dataclass(frozen=True)
+class Filter:
+    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc."""
+
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What the launcher watches where no cgroup can: interval in ns, memory in bytes, CPU in thousandths of a core."""
+
+    interval: int
+    memory: int = 0
+    cpu: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done, and by which mechanism each limit and isolation is enforced."""
+
+    command: tuple[str, ...]
+    executable: str
+    cwd: str
+    environment: tuple[tuple[str, str], ...]
+    namespaces: tuple[str, ...]
+    network: str
+    identity: Identity
+    hostname: str
+    mounts: tuple[Mount, ...]
+    sysctls: tuple[tuple[str, str], ...]
+    rlimits: tuple[Rlimit, ...]
+    cgroup: Cgroup | None
+    landlock: Landlock | None
+    seccomp: Filter | None
+    sampling: Sampling | None
+    timeout: int
+    """Wall clock, ns; 0: none."""
+    cpu_time: int
+    """CPU time, ns; 0: none."""
+    umask: int
+    nice: int
+    descriptors: tuple[int, ...]
+    prefix: bytes = field(default=b"", repr=False, compare=False)
+    """The words of all but the command, encoded once for all runs of a Config."""
+    enforcement: Mapping[str, Enforced | Unenforced] = field(default_factory=dict, hash=False)
+
+    def words(self) -> tuple[str, ...]:
+        """Return the plan as the launcher reads it."""
+        from proc_sandbox.planner.words import encode
+
+        return tuple(word.decode("utf-8", "surrogateescape") for word in encode(self).split(b"\0")[:-1])
+
+    def command_line(self, launcher: str = "launcher") -> str:
+        """Return the shell command that repeats this run by hand."""
+        return shlex.join([launcher, "run", *self.words()])
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the plan as JSON-ready data."""
+        data = asdict(self)
+        del data["prefix"]
+        data["enforcement"] = {name: asdict(how) for name, how in self.enforcement.items()}
+        return data
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def describe(self) -> str:
+        """Return the plan for human readers."""
+        lines = [f"command      {shlex.join(self.command)}", f"executable   {self.executable}", f"directory    {self.cwd}"]
+        lines += [f"namespaces   {' '.join(self.namespaces) or 'none'}; network: {self.network}"]
+        lines += [f"identity     uid {self.identity.uid}, gid {self.identity.gid}" + self.host_identity()]
+        lines += ["view"] + [
+            f"  {'shared' if m.shared else 'own   '} {m.kind:<8}{m.target}"
+            + (f" <- {m.source!r}" if m.source != "-" else "")
+            + (f" ({m.options})" if m.options else "")
+            for m in self.mounts
+        ]
+        lines += ["limits"] + [f"  {r.name} {r.value}" for r in self.rlimits]
+        if self.timeout:
+            lines.append(f"  timeout {self.timeout / 1e9:g} s")
+        if self.cpu_time:
+            lines.append(f"  CPU time {self.cpu_time / 1e9:g} s")
+        if self.cgroup:
+            lines += [f"  cgroup v{self.cgroup.version} {name} = {value}" for name, value in self.cgroup.settings]
+        if self.sampling:
+            lines.append(f"  sampled every {self.sampling.interval / 1e6:g} ms: {self.sampling}")
+        lines.append("environment")
+        lines += [f"  {name}={value}" for name, value in self.environment]
+        lines.append("enforcement")
+        lines += [
+            f"  {name:<16}"
+            + (how.mechanism if isinstance(how, Enforced) else f"NOT ENFORCED: {how.reason}; remedy: {how.remedy}")
+            for name, how in self.enforcement.items()
+        ]
+        return "\n".join(lines)
+
+    def host_identity(self) -> str:
+        """Say what the identity is on the host."""
+        if not self.identity.host_range:
+            return ", on the host the caller's own"
+        first, count = self.identity.host_range
+        return f", on the host one of {first}..{first + count - 1}"

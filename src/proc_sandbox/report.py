@@ -1,0 +1,47 @@
+"""What happened in one run, as bare facts: nothing concluded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Ended", "Failed", "Report"]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The command did not start: the step that failed, what it was about, and errno."""
+
+    step: str
+    object: str
+    errno: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The launcher's last word on a run. Times in ns; -1 where a fact is not known."""
+
+    done: bool
+    """The command itself ended, and status is its wait status."""
+    status: int
+    wall: int
+    user: int
+    system: int
+    peak: int
+    tasks: int
+    oom_kills: int
+    refused_forks: int
+    timed_out: bool
+    cpu_exceeded: bool
+    memory_exceeded: bool
+    cancelled: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """All facts of a run."""
+
+    ended: Ended
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False

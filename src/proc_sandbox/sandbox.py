@@ -1,0 +1,238 @@
+"""The public face: run(), plan(), capabilities() and Sandbox, in subprocess's vocabulary."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, NoReturn
+
+from proc_sandbox.backends import current
+from proc_sandbox.config import Config, check_command
+from proc_sandbox.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
+    ConfigError,
+    LaunchError,
+    SandboxClosedError,
+    UnenforcedWarning,
+)
+from proc_sandbox.host import Grant, Paths
+from proc_sandbox.planner import capabilities_of, compile_plan
+from proc_sandbox.planner.model import Plan
+from proc_sandbox.report import Failed
+from proc_sandbox.result import Enforced, Result, Unenforced
+from proc_sandbox.streams import Streams, pump
+from proc_sandbox.supervise import Supervisor
+from proc_sandbox.verdict import judge
+
+__all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
+
+Args = Sequence["str | bytes | os.PathLike[str]"]
+DEFAULT = Config()
+
+
+def configured(config: Config | None, overrides: Mapping[str, Any]) -> Config:
+    """Return the Config of one run."""
+    base = DEFAULT if config is None else config
+    if not isinstance(base, Config):
+        raise ConfigError("config", base, "pass a Config, or its fields as keywords")
+    return base.replace(**overrides) if overrides else base
+
+
+def with_passed_environment(config: Config) -> Config:
+    """Return the Config with the values of pass_env; what env itself gives wins, what is not set stays unset."""
+    if not config.pass_env:
+        return config
+    passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
+    return config.replace(env={**passed, **dict(config.env)}, pass_env=())
+
+
+def run(
+    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **overrides: Any
+) -> Result:
+    """Run one command in a sandbox of its own and return the verdict.
+
+    Args:
+        args: The command and its arguments; never a shell line.
+        input: What the command reads from stdin; instead of the Config's stdin.
+        check: Raise ExecutionError (or a class of it) unless the command exited with 0.
+        config: The limits and grants; None: the defaults, which grant nothing.
+        overrides: Fields of Config, for this run.
+
+    Raises:
+        ConfigError: a value is not valid; nothing was started.
+        UnsupportedError: a limit or isolation cannot be enforced on this host; nothing was started.
+        FileNotFoundError, PermissionError: no such command, or it is not executable (also LaunchError).
+        LaunchError: a step before the command failed; the command did not run and nothing is left.
+        ExecutionError: only with check=True.
+    """
+    return execute(args, configured(config, overrides), input=input, check=check)
+
+
+def execute(
+    args: Args, config: Config, *, input: bytes | str | None, check: bool, private: str | None = None
+) -> Result:
+    command = check_command(args)
+    data = input_bytes(input)
+    config = with_passed_environment(config)
+    planned, paths = make_plan(command, config, private)
+    supervisor = Supervisor(config.max_output)
+    streams = Streams(config, data, supervisor)
+    try:
+        with current().start(planned, [*streams.theirs, *config.pass_fds]) as channel:
+            streams.release()
+            outcome = pump(channel, streams)
+    finally:
+        streams.close()
+    if isinstance(outcome, Failed):
+        raise_failure(outcome, planned, paths)
+    result = judge(planned, config, supervisor.report(outcome))
+    return result.check() if check else result
+
+
+def input_bytes(data: bytes | str | None) -> bytes | None:
+    if data is None:
+        return None
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
+
+
+def make_plan(command: tuple[str, ...], config: Config, private: str | None = None) -> tuple[Plan, Paths]:
+    backend = current()
+    host = backend.probe()
+    paths = backend.survey(config, command)
+    if private is not None and config.working_dir is None:
+        paths = with_private(paths, private)
+    planned = compile_plan(config, command, host, paths)
+    if planned.executable != paths.executable:
+        raise AssertionError("a plan for another command")
+    warn_unenforced(planned)
+    return planned, paths
+
+
+def with_private(paths: Paths, private: str) -> Paths:
+    """Return the paths with a Sandbox's own directory in the place of a run's private one."""
+    owner = os.stat(private)
+    own = Grant("/tmp/work", os.path.realpath(private), "write", True, owner.st_uid, owner.st_gid)
+    return Paths(paths.system, (*paths.grants, own), paths.executable, paths.path_prefix, paths.time_zone)
+
+
+def warn_unenforced(planned: Plan) -> None:
+    for name, how in planned.enforcement.items():
+        if isinstance(how, Unenforced):
+            warnings.warn(f"{name} is not enforced: {how.reason}; remedy: {how.remedy}", UnenforcedWarning, stacklevel=5)
+
+
+def raise_failure(failed: Failed, planned: Plan, paths: Paths) -> NoReturn:
+    """Turn the launcher's failed step into the exception that a user of subprocess expects."""
+    if failed.step == "exec":
+        from proc_sandbox.backends.linux.survey import hidden_interpreter
+
+        hint = hidden_interpreter(planned.executable, paths)
+        if failed.errno == 2:
+            raise CommandNotFoundError(failed.step, failed.object, failed.errno, hint)
+        if failed.errno == 13:
+            raise CommandNotExecutableError(failed.step, failed.object, failed.errno, hint)
+    raise LaunchError(failed.step, failed.object or None, failed.errno)
+
+
+def plan(args: Args, *, config: Config | None = None, **overrides: Any) -> Plan:
+    """Return what run() would do, as data; nothing is run.
+
+    Raises:
+        ConfigError, UnsupportedError, FileNotFoundError, PermissionError: as run() would.
+    """
+    return make_plan(check_command(args), with_passed_environment(configured(config, overrides)))[0]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """By which mechanism this host enforces each limit and isolation, or why it does not and the remedy."""
+
+    mechanisms: Mapping[str, Enforced | Unenforced]
+
+    def __getattr__(self, name: str) -> Enforced | Unenforced:
+        try:
+            return self.__dict__["mechanisms"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def items(self) -> Iterator[tuple[str, Enforced | Unenforced]]:
+        """Return each limit or isolation with what is said of it."""
+        return iter(self.mechanisms.items())
+
+    def report(self) -> str:
+        """Return all of it for human readers."""
+        return "\n".join(
+            f"{name:<16}" + (how.mechanism if isinstance(how, Enforced) else f"NOT HERE: {how.reason}; remedy: {how.remedy}")
+            for name, how in self.items()
+        )
+
+    def to_dict(self) -> dict[str, dict[str, str]]:
+        """Return all of it as JSON-ready data."""
+        return {name: asdict(how) for name, how in self.items()}
+
+
+def capabilities() -> Capabilities:
+    """Return what this host can enforce, and how."""
+    return Capabilities(capabilities_of(current().probe()))
+
+
+class Sandbox:
+    """A Config and a private directory that stays from run to run, at /tmp/work inside; gone with the Sandbox.
+
+    Thread-safe: many runs may be under way at once. A working_dir in the Config takes the private directory's place.
+    """
+
+    def __init__(self, config: Config | None = None, **overrides: Any) -> None:
+        self.config = configured(config, overrides)
+        self.directory: str | None = None
+        self.closed = False
+        self.lock = threading.Lock()
+        if self.config.working_dir is None:
+            self.directory = tempfile.mkdtemp(prefix="proc-sandbox-")
+
+    def run(self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Any) -> Result:
+        """Run one command; see run().
+
+        Raises:
+            SandboxClosedError: cleanup() was called; nothing was started.
+        """
+        if self.closed:
+            raise SandboxClosedError("this Sandbox is closed; make a new one")
+        return execute(args, configured(self.config, overrides), input=input, check=check, private=self.directory)
+
+    def cleanup(self) -> None:
+        """Remove the private directory; harmless when done twice."""
+        with self.lock:
+            self.closed = True
+            directory, self.directory = self.directory, None
+        if directory is not None:
+            remove_tree(directory)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cleanup()
+
+
+def remove_tree(directory: str) -> None:
+    """Remove what runs have left, without following a link; directories that they closed are opened again."""
+    for root, names, _ in os.walk(directory):
+        for name in names:
+            path = os.path.join(root, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks)
+    shutil.rmtree(directory)

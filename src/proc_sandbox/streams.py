@@ -1,0 +1,224 @@
+"""The command's three streams: what the Config says of them, opened as descriptors, and moved by one poll loop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config
+from proc_sandbox.errors import ConfigError
+from proc_sandbox.launcher.channel import Channel
+from proc_sandbox.report import Ended, Failed
+from proc_sandbox.supervise import Supervisor
+
+__all__ = ["Streams", "pump"]
+
+CHUNK = 1 << 16
+LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
+
+
+def descriptor_of(stream: object) -> int | None:
+    """Return a file object's descriptor, or None where it has none (io.BytesIO)."""
+    fileno = getattr(stream, "fileno", None)
+    if fileno is None:
+        return None
+    try:
+        number = fileno()
+    except (OSError, ValueError):
+        return None
+    return int(number)
+
+
+class Streams:
+    """What the command gets as 0, 1 and 2, and our ends of the pipes.
+
+    Attributes: theirs, the three descriptors; readers, our read ends with what takes their bytes; writer, our end of
+    stdin with what is still to be fed.
+    """
+
+    def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
+        self.owned: list[int] = []
+        self.readers: dict[int, Callable[[bytes], object]] = {}
+        self.writer = -1
+        self.source: Iterator[bytes] = iter(())
+        try:
+            stdin = self.open_input(config.stdin, data)
+            stdout = self.open_output("stdout", config.stdout, supervisor.stdout.feed)
+            stderr = stdout if is_constant(config.stderr, STDOUT) else None
+            if stderr is None:
+                stderr = self.open_output("stderr", config.stderr, supervisor.stderr.feed)
+            self.theirs = [stdin, stdout, stderr]
+        except BaseException:
+            self.close()
+            raise
+
+    def own(self, descriptor: int) -> int:
+        self.owned.append(descriptor)
+        return descriptor
+
+    def open_input(self, stream: Any, data: bytes | None) -> int:
+        if data is None and isinstance(stream, (bytes, bytearray, memoryview)):
+            data = bytes(stream)
+        if data is not None:
+            return self.feed_from(iter((data,)))
+        if stream is None or is_constant(stream, DEVNULL):
+            return self.own(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        if is_constant(stream, INHERIT):
+            return 0
+        if is_constant(stream, PIPE):
+            raise ConfigError("stdin", "PIPE", "run() gives no handle to write to; pass input=...")
+        if isinstance(stream, int):
+            return stream
+        if isinstance(stream, (str, os.PathLike)):
+            return self.open_path("stdin", stream, os.O_RDONLY)
+        descriptor = descriptor_of(stream)
+        if descriptor is not None:
+            return descriptor
+        return self.feed_from(iter(lambda: encode(stream.read(CHUNK)), b""))
+
+    def feed_from(self, source: Iterator[bytes]) -> int:
+        reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.writer, False)
+        self.source = source
+        return self.own(reader)
+
+    def open_output(self, field: str, stream: Any, keep: Callable[[bytes], object]) -> int:
+        if stream is None or is_constant(stream, CAPTURE) or is_constant(stream, PIPE):
+            return self.read_into(keep)
+        if is_constant(stream, DEVNULL):
+            return self.own(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        if is_constant(stream, INHERIT):
+            return 1 if field == "stdout" else 2
+        if isinstance(stream, int):
+            return stream
+        if isinstance(stream, (str, os.PathLike)):
+            return self.open_path(field, stream, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        descriptor = descriptor_of(stream)
+        if descriptor is not None:
+            flush = getattr(stream, "flush", None)
+            if flush:
+                flush()  # what the caller wrote before comes before what the command writes
+            return descriptor
+        return self.read_into(stream.write)
+
+    def read_into(self, keep: Callable[[bytes], object]) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reader, False)
+        self.readers[reader] = keep
+        return self.own(writer)
+
+    def open_path(self, field: str, path: str | os.PathLike[str], flags: int) -> int:
+        try:
+            return self.own(os.open(path, flags | os.O_CLOEXEC, 0o666))
+        except OSError as error:
+            raise ConfigError(field, os.fspath(path), f"{error.strerror}; name a file that can be opened") from None
+
+    def release(self) -> None:
+        """Close the command's ends, once the launcher has them."""
+        while self.owned:
+            os.close(self.owned.pop())
+
+    def close(self) -> None:
+        """Close everything that was opened here."""
+        self.release()
+        self.close_writer()
+        while self.readers:
+            os.close(self.readers.popitem()[0])
+
+    def close_writer(self) -> None:
+        """Close stdin: the command reads its end."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+
+def is_constant(stream: object, constant: int) -> bool:
+    return type(stream) is int and stream == constant
+
+
+def encode(data: bytes | str | None) -> bytes:
+    return data.encode() if isinstance(data, str) else data or b""
+
+
+class Feeder:
+    """Writes to the command's stdin as much as it takes."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+        self.left = memoryview(b"")
+        if streams.writer >= 0:
+            self.next_piece()
+
+    def next_piece(self) -> None:
+        self.left = memoryview(next(self.streams.source, b""))
+        if not self.left:
+            self.streams.close_writer()
+
+    def write(self) -> None:
+        """Write once; close stdin when all is written or the command does not read any more, which is its right."""
+        try:
+            self.left = self.left[os.write(self.streams.writer, self.left[: 1 << 20]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.streams.close_writer()
+            return
+        if not self.left:
+            self.next_piece()
+
+
+def read_some(descriptor: int, keep: Callable[[bytes], object]) -> int:
+    """Move what is there; return its size, 0 at the end, -1 where nothing is there now."""
+    try:
+        data = os.read(descriptor, CHUNK)
+    except BlockingIOError:
+        return -1
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return 0
+        raise
+    if data:
+        keep(data)
+    return len(data)
+
+
+def pump(channel: Channel, streams: Streams) -> Ended | Failed:
+    """Move bytes both ways until the run has ended, then take what the pipes still hold.
+
+    Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
+    descriptor that was passed out of the sandbox keeps nobody waiting.
+    """
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    for reader in streams.readers:
+        poll.register(reader, select.POLLIN)
+    feeder = Feeder(streams)
+    writer = streams.writer
+    if writer >= 0:
+        poll.register(writer, select.POLLOUT)
+    while True:
+        ready = dict(poll.poll())
+        for reader in [reader for reader in streams.readers if reader in ready]:
+            if read_some(reader, streams.readers[reader]) == 0:
+                poll.unregister(reader)
+                os.close(reader)
+                del streams.readers[reader]
+        if writer in ready and streams.writer >= 0:
+            feeder.write()
+            if streams.writer < 0:
+                poll.unregister(writer)
+                writer = -1
+        if channel.fileno() in ready:
+            outcome = channel.receive()
+            drain(streams)
+            return outcome
+
+
+def drain(streams: Streams) -> None:
+    for reader, keep in streams.readers.items():
+        total = 0
+        while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
+            total += size

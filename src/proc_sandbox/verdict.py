@@ -1,0 +1,96 @@
+"""The truth table: from the facts of a run to the one reason that ended it. Pure; never guesses from an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from proc_sandbox.config import Config
+from proc_sandbox.planner.model import Plan
+from proc_sandbox.report import Ended, Report
+from proc_sandbox.result import CpuTime, Output, Reason, Result, Truncated
+from proc_sandbox.units import format_seconds, format_size
+
+__all__ = ["judge", "reason_of"]
+
+
+def reason_of(ended: Ended) -> Reason:
+    """Return what ended the run. The launcher's own acts come first: it kills once, for one reason.
+
+    An out-of-memory kill by the cgroup counts when the command did not outlive it: a command whose child was killed and
+    that then ended by itself has still exceeded its limit, which is said in memory_exceeded, but it ended by itself.
+    """
+    if not ended.done and ended.oom_kills:
+        return Reason.MEMORY
+    # The command may have ended in the moment in which a limit was found exceeded: then it ended by itself,
+    # unless the kernel killed it for its memory.
+    if ended.done:
+        killed = os.WIFSIGNALED(ended.status)
+        if killed and os.WTERMSIG(ended.status) == signal.SIGKILL and ended.oom_kills:
+            return Reason.MEMORY
+        return Reason.SIGNALED if killed else Reason.EXITED
+    for happened, reason in (
+        (ended.memory_exceeded, Reason.MEMORY),
+        (ended.timed_out, Reason.TIMEOUT),
+        (ended.cpu_exceeded, Reason.CPU_TIME),
+        (ended.cancelled, Reason.CANCELLED),
+    ):
+        if happened:
+            return reason
+    return Reason.KILLED_OUTSIDE
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | None) -> str | None:
+    """Say in one line what ended the run, where it was not an ordinary exit."""
+    ran = f"(ran {format_seconds(ended.wall / 1e9)})"
+    if reason is Reason.TIMEOUT:
+        return f"wall time limit of {format_seconds(config.timeout or 0)} exceeded {ran}"
+    if reason is Reason.CPU_TIME:
+        return f"CPU time limit of {format_seconds(config.cpu_time_limit or 0)} exceeded {ran}"
+    if reason is Reason.MEMORY:
+        limit = f"memory limit of {format_size(config.memory_limit)}" if config.memory_limit else "the host's memory"
+        return f"{limit} exceeded {ran}"
+    if reason is Reason.SIGNALED and status_signal is not None:
+        return f"killed by {signal_name(status_signal)}, sent from inside {ran}"
+    if reason is Reason.CANCELLED:
+        return f"cancelled by the caller {ran}"
+    if reason is Reason.KILLED_OUTSIDE:
+        return f"killed from outside the sandbox, by no limit of its own {ran}"
+    return None
+
+
+def judge(plan: Plan, config: Config, report: Report) -> Result:
+    """Return what the facts mean."""
+    ended = report.ended
+    reason = reason_of(ended)
+    exit_code = os.WEXITSTATUS(ended.status) if ended.done and os.WIFEXITED(ended.status) else None
+    if ended.done:
+        number = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
+    else:
+        number = int(signal.SIGKILL)
+    return Result(
+        args=plan.command,
+        exit_code=exit_code,
+        signal=number,
+        execution_time=ended.wall / 1e9,
+        cpu_time=CpuTime(ended.user / 1e9, ended.system / 1e9),
+        peak_memory=ended.peak if ended.peak >= 0 else None,
+        peak_processes=ended.tasks or None,
+        timed_out=reason is Reason.TIMEOUT,
+        memory_exceeded=reason is Reason.MEMORY or ended.oom_kills > 0,
+        cpu_time_exceeded=reason is Reason.CPU_TIME,
+        processes_exceeded=ended.refused_forks > 0,
+        output_truncated=Truncated(report.stdout_truncated, report.stderr_truncated),
+        reason=reason,
+        stdout=Output(report.stdout),
+        stderr=Output(report.stderr),
+        error=sentence(reason, config, ended, number),
+        enforcement=dict(plan.enforcement),
+    )
