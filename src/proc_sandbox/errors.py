@@ -1,0 +1,153 @@
+"""The exceptions.
+
+What the command did is a Result; an exception means that the caller or the host is at fault.
+
+    SandboxError
+    ├── ConfigError(ValueError)          field, value, remedy    nothing was started
+    ├── UnsupportedError                 field, reason, remedy   nothing was started
+    ├── SandboxClosedError(ValueError)                           nothing was started
+    ├── LaunchError(OSError)             step, filename, errno   the command did not run, nothing is left
+    │   ├── CommandNotFoundError(FileNotFoundError)
+    │   └── CommandNotExecutableError(PermissionError)
+    ├── LauncherDiedError                it was killed; every run of it is dead
+    └── ExecutionError(CalledProcessError)   result              only with check=True
+        ├── TimeLimitExceeded(TimeoutError)
+        ├── MemoryLimitExceeded
+        └── OutputLimitExceeded
+"""
+
+from __future__ import annotations
+
+import errno as errno_module
+import os
+import subprocess
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from proc_sandbox.result import Result
+
+__all__ = [
+    "CommandNotExecutableError",
+    "CommandNotFoundError",
+    "ConfigError",
+    "ExecutionError",
+    "LaunchError",
+    "LauncherDiedError",
+    "MemoryLimitExceeded",
+    "OutputLimitExceeded",
+    "SandboxClosedError",
+    "SandboxError",
+    "TimeLimitExceeded",
+    "UnenforcedWarning",
+    "UnsupportedError",
+]
+
+
+class SandboxError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(SandboxError, ValueError):
+    """A value is not valid; nothing was started.
+
+    Attributes: field, value, remedy.
+    """
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        super().__init__(field, value, remedy)
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        return f"{self.field}: {shown if len(shown) <= 200 else shown[:200] + '...'}: {self.remedy}"
+
+
+class UnsupportedError(SandboxError):
+    """A limit or isolation cannot be enforced on this host; nothing was started.
+
+    Attributes: field, reason (each mechanism that was tried), remedy.
+    """
+
+    def __init__(self, field: str, reason: str, remedy: str) -> None:
+        super().__init__(field, reason, remedy)
+        self.field = field
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.field} cannot be enforced here: {self.reason}; remedy: {self.remedy}"
+
+
+class SandboxClosedError(SandboxError, ValueError):
+    """The Sandbox was cleaned up; nothing was started."""
+
+
+class LauncherDiedError(SandboxError):
+    """The launcher could not be started, or has died; every run of it is dead."""
+
+
+class UnenforcedWarning(UserWarning):
+    """With enforcement="best-effort": something that was asked for is not enforced."""
+
+
+class LaunchError(SandboxError, OSError):
+    """A step before the command failed: the command did not run, and nothing is left.
+
+    Attributes: step, filename (or None), errno, hint.
+    """
+
+    def __init__(self, step: str, filename: str | None, errno: int, hint: str | None = None) -> None:
+        super().__init__(errno, os.strerror(errno), filename)
+        self.step = step
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.step, self.filename, self.errno, self.hint)
+
+    def __str__(self) -> str:
+        number = self.errno or 0
+        where = f"{self.filename}: " if self.filename else ""
+        text = f"{self.step}: {where}{self.strerror} [{errno_module.errorcode.get(number, str(number))}]"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class CommandNotFoundError(LaunchError, FileNotFoundError):
+    """There is no such command, or it is not visible inside; hint says which directory to allow."""
+
+
+class CommandNotExecutableError(LaunchError, PermissionError):
+    """The command is there and may not be executed."""
+
+
+class ExecutionError(SandboxError, subprocess.CalledProcessError):
+    """With check=True: the command did not exit with 0.
+
+    Attributes: result, and those of subprocess.CalledProcessError.
+    """
+
+    def __init__(self, result: Result) -> None:
+        subprocess.CalledProcessError.__init__(
+            self, result.returncode, list(result.args), bytes(result.stdout), bytes(result.stderr)
+        )
+        self.result = result
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.result,)
+
+    def __str__(self) -> str:
+        return self.result.error or f"{self.result.args[0]!r} exited with {self.result.exit_code}"
+
+
+class TimeLimitExceeded(ExecutionError, TimeoutError):
+    """The wall clock or CPU time limit ended the run."""
+
+
+class MemoryLimitExceeded(ExecutionError):
+    """The memory limit ended the run."""
+
+
+class OutputLimitExceeded(ExecutionError):
+    """The output limit ended the run."""

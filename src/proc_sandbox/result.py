@@ -1,0 +1,175 @@
+"""What a run means: the one reason that ended it, its output, its usage, and what enforced each limit."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+
+__all__ = ["CpuTime", "Enforced", "Output", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
+
+
+class Reason(str, Enum):
+    """The one thing that ended a run."""
+
+    EXITED = "exited"
+    SIGNALED = "signaled"
+    TIMEOUT = "timeout"
+    CPU_TIME = "cpu_time"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CANCELLED = "cancelled"
+    KILLED_OUTSIDE = "killed_outside"
+
+
+class Output(bytes):
+    """What a stream held, as bytes with a way to read them as text."""
+
+    def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        """Return it as text; what is no text becomes U+FFFD."""
+        return self.decode(encoding, errors)
+
+
+@dataclass(frozen=True)
+class Enforced:
+    """A limit or isolation that held, and by which mechanism."""
+
+    mechanism: str
+
+
+@dataclass(frozen=True)
+class Unenforced:
+    """A limit or isolation that was asked for and did not hold: why, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class CpuTime:
+    """CPU time of the whole tree, in seconds."""
+
+    user: float
+    system: float
+
+    @property
+    def total(self) -> float:
+        """User and system time together."""
+        return self.user + self.system
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the whole tree used: seconds, bytes, tasks; None where it was not measured."""
+
+    cpu_user: float
+    cpu_system: float
+    peak_memory: int | None
+    peak_processes: int | None
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """Which stream wrote more than max_output. True when either did."""
+
+    stdout: bool = False
+    stderr: bool = False
+
+    def __bool__(self) -> bool:
+        return self.stdout or self.stderr
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdict on one run.
+
+    exit_code: None when a signal ended the command; signal: its number, or None. execution_time: seconds of wall clock.
+    peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled, or the
+    largest single process. processes_exceeded: the kernel refused a fork because of the limit (known with cgroups).
+    reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
+    """
+
+    args: tuple[str, ...]
+    exit_code: int | None
+    signal: int | None
+    execution_time: float
+    cpu_time: CpuTime
+    peak_memory: int | None
+    peak_processes: int | None
+    timed_out: bool
+    memory_exceeded: bool
+    cpu_time_exceeded: bool
+    processes_exceeded: bool
+    output_truncated: Truncated
+    reason: Reason
+    stdout: Output
+    stderr: Output
+    error: str | None
+    enforcement: Mapping[str, Enforced | Unenforced] = field(hash=False)
+
+    @property
+    def ok(self) -> bool:
+        """The command ended by itself, with exit status 0."""
+        return self.reason is Reason.EXITED and self.exit_code == 0
+
+    @property
+    def returncode(self) -> int:
+        """As in subprocess: the exit status, or -N for signal N."""
+        return self.exit_code if self.exit_code is not None else -(self.signal or 9)
+
+    @property
+    def usage(self) -> Usage:
+        """What the whole tree used."""
+        return Usage(self.cpu_time.user, self.cpu_time.system, self.peak_memory, self.peak_processes)
+
+    @property
+    def stdout_truncated(self) -> bool:
+        """The command wrote more than max_output to stdout."""
+        return self.output_truncated.stdout
+
+    @property
+    def stderr_truncated(self) -> bool:
+        """The command wrote more than max_output to stderr."""
+        return self.output_truncated.stderr
+
+    def check(self) -> Result:
+        """Return this result if it is ok.
+
+        Raises:
+            TimeLimitExceeded, MemoryLimitExceeded, ExecutionError: it is not.
+        """
+        from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, OutputLimitExceeded, TimeLimitExceeded
+
+        if self.ok:
+            return self
+        kinds = {
+            Reason.TIMEOUT: TimeLimitExceeded,
+            Reason.CPU_TIME: TimeLimitExceeded,
+            Reason.MEMORY: MemoryLimitExceeded,
+            Reason.OUTPUT: OutputLimitExceeded,
+        }
+        raise kinds.get(self.reason, ExecutionError)(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return it as JSON-ready data; a stream that is no UTF-8 is given in base64 too."""
+        data: dict[str, object] = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("stdout", "stderr", "enforcement", "cpu_time", "output_truncated", "reason", "args")
+        }
+        data["args"] = [argument.encode("utf-8", "replace").decode() for argument in self.args]
+        data["ok"] = self.ok
+        data["returncode"] = self.returncode
+        data["reason"] = self.reason.value
+        data["cpu_time"] = asdict(self.cpu_time)
+        data["output_truncated"] = asdict(self.output_truncated)
+        for name in ("stdout", "stderr"):
+            stream: Output = getattr(self, name)
+            data[name] = stream.text()
+            try:
+                stream.decode()
+            except UnicodeDecodeError:
+                data[f"{name}_base64"] = base64.b64encode(stream).decode()
+        data["enforcement"] = {name: asdict(how) for name, how in self.enforcement.items()}
+        return data

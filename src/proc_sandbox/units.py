@@ -1,0 +1,109 @@
+"""Sizes, durations and percentages: parse and print."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from typing import NoReturn
+
+from proc_sandbox.errors import ConfigError
+
+__all__ = ["format_seconds", "format_size", "parse_percent", "parse_seconds", "parse_size"]
+
+LARGEST = 2**63 - 1
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB)?|B)?\s*\Z", re.IGNORECASE)
+FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SECONDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)?\s*\Z")
+LENGTHS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+SIZE_REMEDY = 'write bytes, or a number with K, M, G or T (binary multiples) as in "256M"'
+SECONDS_REMEDY = 'write seconds, a timedelta, or a number with ms, s, m or h as in "500ms"'
+PERCENT_REMEDY = "write percent of one core: 50 is half a core, 250 two and a half"
+
+
+def refuse(field: str, value: object, remedy: str) -> NoReturn:
+    raise ConfigError(field, value, remedy)
+
+
+def parse_size(value: int | str, *, field: str) -> int:
+    """Return a size in bytes, at least 1 and below 2**63.
+
+    Raises:
+        ConfigError: it is no such size.
+    """
+    if isinstance(value, str):
+        match = SIZE.match(value)
+        if not match:
+            refuse(field, value, f"not a size; {SIZE_REMEDY}")
+        size = int(float(match[1]) * FACTORS[(match[2] or "").upper()])
+    elif isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    else:
+        refuse(field, value, f"not a size; {SIZE_REMEDY}")
+    if not 0 < size <= LARGEST:
+        refuse(field, value, f"must be more than 0 and less than 2**63 bytes; {SIZE_REMEDY}")
+    return size
+
+
+def format_size(size: int) -> str:
+    """Return a size for people: the largest binary unit that divides it well."""
+    for unit in ("T", "G", "M", "K"):
+        if size >= FACTORS[unit]:
+            return f"{size / FACTORS[unit]:.4g} {unit}iB"
+    return f"{size} B"
+
+
+def parse_seconds(value: float | str | timedelta, *, field: str) -> float:
+    """Return a duration in seconds, more than 0 and at most 1e9.
+
+    Raises:
+        ConfigError: it is no such duration.
+    """
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+    elif isinstance(value, str):
+        match = SECONDS.match(value)
+        if not match:
+            refuse(field, value, f"not a duration; {SECONDS_REMEDY}")
+        seconds = float(match[1]) * LENGTHS[match[2] or ""]
+    else:
+        seconds = number(field, value, f"not a duration; {SECONDS_REMEDY}")
+    if not 0 < seconds <= 1e9:
+        refuse(field, value, f"must be more than 0 and at most 1e9 s; {SECONDS_REMEDY}")
+    return max(seconds, 1e-9)
+
+
+def number(field: str, value: object, remedy: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        refuse(field, value, remedy)
+    try:
+        result = float(value)
+    except OverflowError:
+        refuse(field, value, remedy)
+    if not math.isfinite(result):
+        refuse(field, value, remedy)
+    return result
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for people."""
+    return f"{seconds:.4g} s"
+
+
+def parse_percent(value: float | str, *, field: str) -> float:
+    """Return percent of one core, at least 1 and at most 100,000.
+
+    Raises:
+        ConfigError: it is no such number.
+    """
+    if isinstance(value, str):
+        text = value.strip().removesuffix("%")
+        try:
+            percent = number(field, float(text), PERCENT_REMEDY)
+        except ValueError:
+            refuse(field, value, f"not a percentage; {PERCENT_REMEDY}")
+    else:
+        percent = number(field, value, f"not a percentage; {PERCENT_REMEDY}")
+    if not 1 <= percent <= 100_000:
+        refuse(field, value, f"must be from 1 to 100000; {PERCENT_REMEDY}")
+    return percent
