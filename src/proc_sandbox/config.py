@@ -1,0 +1,365 @@
+"""Config: every limit and grant of a run, as a frozen value that was validated when it was made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Any
+
+from proc_sandbox.errors import ConfigError
+from proc_sandbox.units import parse_percent, parse_seconds, parse_size
+
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command"]
+
+PIPE = subprocess.PIPE
+"""As in subprocess; for stdout and stderr of run() the same as CAPTURE."""
+STDOUT = subprocess.STDOUT
+"""For stderr: the same place as stdout."""
+DEVNULL = subprocess.DEVNULL
+"""/dev/null."""
+INHERIT = -4
+"""The caller's own stream."""
+CAPTURE = -5
+"""Kept, up to max_output, in the Result."""
+
+HIDDEN = ("/proc", "/sys", "/dev")
+
+
+@dataclass(frozen=True)
+class BestEffort:
+    """Fields that may go unenforced where the host has no mechanism; none named: all."""
+
+    fields: tuple[str, ...] = ()
+
+
+def best_effort(*names: str) -> BestEffort:
+    """Return an enforcement that is lenient for these fields only; without names for all."""
+    return BestEffort(names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every limit and grant. Access that is not named is denied; a limit of None is not set.
+
+    Values are normalised when the Config is made: sizes to bytes, times to seconds, paths to absolute ones.
+
+    Raises:
+        ConfigError: a value is not valid; it names the field, the value and the remedy.
+    """
+
+    timeout: float | str | timedelta | None = None
+    """Wall clock time of the run: seconds, "500ms", "5s", "2m", or a timedelta. Default: none.
+
+    Held by the launcher on CLOCK_MONOTONIC, also while Python is busy or stopped.
+    """
+    memory_limit: int | str | None = None
+    """Memory of the whole tree with swap, tmpfs, shared memory and page cache: bytes, or "256M". Default: none.
+
+    cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled PSS.
+    """
+    cpu_limit: float | str | None = None
+    """CPU of the whole tree in percent of one core; 250 is two and a half. Default: none.
+
+    cgroup v2 cpu.max, cgroup v1 cpu.cfs_quota_us, or the tree is stopped and continued.
+    """
+    cpu_time_limit: float | str | timedelta | None = None
+    """CPU time, user and system, of the whole tree: seconds, "2s", or a timedelta. Default: none.
+
+    cgroup accounting watched by the launcher, or sampled; RLIMIT_CPU behind it.
+    """
+    max_processes: int | None = None
+    """Tasks of the tree at one time, processes and threads, the command itself among them. Default: none.
+
+    cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace.
+    """
+    max_output: int | str = 10 << 20
+    """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB."""
+    max_file_size: int | str | None = None
+    """Size of any file that the command writes, in bytes. Default: none. RLIMIT_FSIZE."""
+    max_open_files: int = 1024
+    """Descriptors that each process may have open. Default: 1024. RLIMIT_NOFILE."""
+    tmp_size: int | str = 64 << 20
+    """Size of the private /tmp, /dev/shm and home directory together, in bytes. Default: 64 MiB. tmpfs(5)."""
+    working_dir: str | os.PathLike[str] | None = None
+    """Where the command starts; read-write, at its own path. Default: an empty private directory that vanishes."""
+    allowed_dirs: Sequence[str | os.PathLike[str]] = ()
+    """Directories or files that can be read, at their own paths. Bind mounts, read-only."""
+    read_only_dirs: Sequence[str | os.PathLike[str]] = ()
+    """Directories or files that can be read and never written, even below a writable one. Bind mounts, read-only."""
+    writable_dirs: Sequence[str | os.PathLike[str]] = ()
+    """Directories or files that can be written, at their own paths. Bind mounts."""
+    env: Mapping[str, str] | Iterable[str] = ()
+    """Variables: a mapping, or strings "KEY=value". Added to HOME, LANG, LOGNAME, PATH and USER; nothing is inherited."""
+    pass_env: Sequence[str] = ()
+    """Names of the caller's variables to pass on; one that is not set stays unset."""
+    stdin: Any = None
+    """bytes, a path, a file object, a descriptor, DEVNULL or INHERIT. Default: /dev/null."""
+    stdout: Any = CAPTURE
+    """CAPTURE, DEVNULL, INHERIT, a path, a file object or a descriptor. Default: CAPTURE."""
+    stderr: Any = CAPTURE
+    """CAPTURE, STDOUT, DEVNULL, INHERIT, a path, a file object or a descriptor. Default: CAPTURE."""
+    network_access: bool | str = False
+    """False: none. "loopback": an own network with nothing but loopback. True: the host's. Default: False.
+
+    Network namespace, seccomp and Landlock.
+    """
+    pass_fds: Sequence[int] = ()
+    """The caller's descriptors, from 3 on, that the command gets under the same numbers."""
+    hostname: str = "sandbox"
+    """What uname(2) says inside. At most 64 bytes. UTS namespace."""
+    umask: int = 0o022
+    """The file mode mask, 0 to 0o777. umask(2)."""
+    nice: int = 0
+    """Added niceness, 0 to 19. setpriority(2)."""
+    core_dumps: bool = False
+    """Whether a crash may write a core file. Default: no. RLIMIT_CORE."""
+    enforcement: str | BestEffort = "strict"
+    """ "strict": what cannot be enforced raises UnsupportedError. "best-effort" or best_effort(fields): it is skipped
+    with a warning and listed in Result.enforcement."""
+
+    def __post_init__(self) -> None:
+        for name, normalise in NORMALISERS.items():
+            value = getattr(self, name)
+            object.__setattr__(self, name, normalise(name, value))
+        check_paths(self)
+
+    @classmethod
+    def build(cls, **values: Any) -> Config:
+        """Return a Config; an unknown name is a ConfigError that names the nearest field."""
+        check_names(values)
+        return cls(**values)
+
+    from_mapping = build
+
+    def replace(self, **changes: Any) -> Config:
+        """Return a Config with some fields changed, validated anew."""
+        check_names(changes)
+        return Config(**{**{name: getattr(self, name) for name in NAMES}, **changes})
+
+
+NAMES = tuple(item.name for item in fields(Config))
+
+
+def check_names(values: Mapping[str, object]) -> None:
+    for name, value in values.items():
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, 1)
+            raise ConfigError(name, value, f"no such field; did you mean {near[0]!r}?" if near else "no such field")
+
+
+# --- one normaliser for each field: (field, value) -> value, or ConfigError ---
+
+Normaliser = Callable[[str, Any], Any]
+
+
+def optional(normalise: Normaliser) -> Normaliser:
+    return lambda name, value: None if value is None else normalise(name, value)
+
+
+def size(name: str, value: Any) -> int:
+    return parse_size(value, field=name)
+
+
+def seconds(name: str, value: Any) -> float:
+    return parse_seconds(value, field=name)
+
+
+def percent(name: str, value: Any) -> float:
+    return parse_percent(value, field=name)
+
+
+def integer(least: int, most: int, unit: str) -> Normaliser:
+    def check(name: str, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ConfigError(name, value, f"must be a whole number from {least} to {most} {unit}".rstrip())
+        return value
+
+    return check
+
+
+def boolean(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(name, value, "must be True or False")
+    return value
+
+
+def path(name: str, value: Any) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigError(name, value, "not a path; pass a str or a pathlib.Path")
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(name, value, "not a path; pass a str that is not empty and has no NUL")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ConfigError(name, value, "cannot be encoded as a file name") from None
+    full = os.path.abspath(os.path.expanduser(text))
+    if full.startswith("//"):
+        full = full[1:]
+    if full == "/" or any(full == top or full.startswith(top + "/") for top in HIDDEN):
+        raise ConfigError(name, value, "name a directory; /, /proc, /sys and /dev cannot be granted")
+    return full
+
+
+def path_list(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+        raise ConfigError(name, value, "must be a list of paths")
+    return tuple(dict.fromkeys(path(name, item) for item in value))
+
+
+def variable(name: str, key: Any, value: Any) -> tuple[str, str]:
+    if not isinstance(key, str) or not isinstance(value, str):
+        raise ConfigError(name, {key: value}, "names and values must be str")
+    if not key or "=" in key or "\0" in key or "\0" in value:
+        raise ConfigError(name, {key: value}, "a name must not be empty or hold '=', and nothing may hold NUL")
+    try:
+        os.fsencode(key + value)
+    except UnicodeEncodeError:
+        raise ConfigError(name, {key: value}, "cannot be encoded for the environment") from None
+    return key, value
+
+
+def environment(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, Mapping):
+        pairs = [variable(name, key, item) for key, item in value.items()]
+    elif isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(name, value, 'must be a mapping, or strings "KEY=value"')
+    else:
+        pairs = [variable(name, *split(name, item)) for item in value]
+    return tuple(sorted(dict(pairs).items()))
+
+
+def split(name: str, item: Any) -> tuple[str, str]:
+    if isinstance(item, tuple) and len(item) == 2:
+        return item
+    if not isinstance(item, str) or "=" not in item:
+        raise ConfigError(name, item, 'must be "KEY=value"')
+    key, _, value = item.partition("=")
+    return key, value
+
+
+def name_list(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(name, value, "must be a list of names")
+    return tuple(dict.fromkeys(variable(name, item, "")[0] for item in value))
+
+
+def descriptor_list(name: str, value: Any) -> tuple[int, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ConfigError(name, value, "must be a list of descriptors")
+    check = integer(3, 65535, "")
+    found = tuple(dict.fromkeys(check(name, item) for item in value))
+    if len(found) > 100:
+        raise ConfigError(name, value, "at most 100 descriptors can be passed")
+    return found
+
+
+def stream(*constants: int) -> Normaliser:
+    def check(name: str, value: Any) -> Any:
+        kinds: tuple[type, ...] = (str, bytes, bytearray, os.PathLike) if name == "stdin" else (str, os.PathLike)
+        if value is None and name != "stdin":
+            return CAPTURE
+        if isinstance(value, int) and not isinstance(value, bool):
+            good = value >= 0 or value in constants
+        else:
+            good = value is None or isinstance(value, kinds) or any(hasattr(value, m) for m in ("fileno", "read", "write"))
+        if not good or isinstance(value, str) and (not value or "\0" in value):
+            raise ConfigError(name, value, "must be a path, a file object, a descriptor or one of the constants")
+        return value
+
+    return check
+
+
+def network(name: str, value: Any) -> bool | str:
+    if isinstance(value, bool) or value == "loopback":
+        return value  # type: ignore[no-any-return]
+    raise ConfigError(name, value, 'must be False, True or "loopback"; single hosts cannot be allowed yet')
+
+
+def host_name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "surrogatepass")) <= 64 or "\0" in value:
+        raise ConfigError(name, value, "must be a str of 1 to 64 bytes without NUL")
+    variable(name, "hostname", value)
+    return value
+
+
+def enforcement(name: str, value: Any) -> str | BestEffort:
+    if isinstance(value, BestEffort):
+        for item in value.fields:
+            if item not in NAMES and item not in ("files", "privileges", "processes", "ipc", "syscalls"):
+                raise ConfigError(name, item, "no such field")
+        return value
+    if value in ("strict", "best-effort"):
+        return value  # type: ignore[no-any-return]
+    raise ConfigError(name, value, 'must be "strict", "best-effort" or best_effort(fields)')
+
+
+NORMALISERS: dict[str, Normaliser] = {
+    "timeout": optional(seconds),
+    "memory_limit": optional(size),
+    "cpu_limit": optional(percent),
+    "cpu_time_limit": optional(seconds),
+    "max_processes": optional(integer(1, 1 << 22, "tasks")),
+    "max_output": size,
+    "max_file_size": optional(size),
+    "max_open_files": integer(8, 1 << 20, "descriptors"),
+    "tmp_size": size,
+    "working_dir": optional(path),
+    "allowed_dirs": path_list,
+    "read_only_dirs": path_list,
+    "writable_dirs": path_list,
+    "env": environment,
+    "pass_env": name_list,
+    "stdin": stream(PIPE, DEVNULL, INHERIT),
+    "stdout": stream(CAPTURE, PIPE, DEVNULL, INHERIT),
+    "stderr": stream(CAPTURE, PIPE, DEVNULL, INHERIT, STDOUT),
+    "network_access": network,
+    "pass_fds": descriptor_list,
+    "hostname": host_name,
+    "umask": integer(0, 0o777, ""),
+    "nice": integer(0, 19, ""),
+    "core_dumps": boolean,
+    "enforcement": enforcement,
+}
+
+
+def check_paths(config: Config) -> None:
+    """Refuse what is both writable and read-only."""
+    read_only = {*config.allowed_dirs, *config.read_only_dirs}
+    for item in config.writable_dirs:
+        if item in read_only:
+            raise ConfigError("writable_dirs", item, "it is in allowed_dirs or read_only_dirs too; name it once")
+    if config.working_dir in config.read_only_dirs:
+        raise ConfigError("working_dir", config.working_dir, "it is in read_only_dirs too; name it once")
+
+
+def check_command(args: object) -> tuple[str, ...]:
+    """Return a command as a tuple of str.
+
+    Raises:
+        ConfigError: it is a string, empty, or holds something else than str, bytes and paths, or a NUL.
+    """
+    if isinstance(args, (str, bytes, os.PathLike)):
+        shown = os.fsdecode(args)
+        raise ConfigError("args", args, f'a list is needed, never a shell line; for a shell write ["sh", "-c", {shown!r}]')
+    if not isinstance(args, Sequence) or not args:
+        raise ConfigError("args", args, 'a list that is not empty is needed, as in ["ls", "-l"]')
+    words = []
+    for item in args:
+        if not isinstance(item, (str, bytes, os.PathLike)):
+            raise ConfigError("args", item, "each argument must be str, bytes or a path")
+        word = os.fsdecode(item)
+        if "\0" in word:
+            raise ConfigError("args", item, "an argument cannot hold NUL")
+        try:
+            os.fsencode(word)
+        except UnicodeEncodeError:
+            raise ConfigError("args", item, "cannot be encoded as an argument") from None
+        words.append(word)
+    if not words[0]:
+        raise ConfigError("args", args, "the command's name is empty")
+    return tuple(words)
