@@ -1,0 +1,44 @@
+"""What `import proc_sandbox` and `proc-sandbox run -- true` cost over an empty interpreter.
+
+    python bench/startup.py [--rounds N]
+
+Interleaved, in fresh processes of this interpreter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "import subprocess": ["-c", "import subprocess"],
+    "import proc_sandbox": ["-c", "import proc_sandbox"],
+    "proc-sandbox run -- true": ["-m", "proc_sandbox", "run", "--", "true"],
+}
+
+
+def main() -> int:
+    """Measure and print; return the exit status."""
+    parser = argparse.ArgumentParser(description="start-up time of the package and its command")
+    parser.add_argument("--rounds", type=int, default=30, help="rounds (default: 30)")
+    options = parser.parse_args()
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(options.rounds):
+        for name, words in COMMANDS.items():
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, check=True)
+            times[name].append(time.perf_counter() - begin)
+    base = statistics.median(times["python -c pass"])
+    print(f"{'':<28} {'median ms':>10} {'over pass, ms':>14}")
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"{name:<28} {median * 1e3:>10.1f} {(median - base) * 1e3:>14.1f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
