@@ -1,0 +1,30 @@
+# Everything is made in .venv; PYTHON says from which interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:        ## list the targets
+	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+
+.venv/.made: pyproject.toml hatch_build.py $(wildcard launcher/*.[ch] launcher/linux/*.[ch])
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e '.[test,lint,demo]'
+	touch $@
+
+launcher: .venv/.made   ## compile the launcher again
+	$(BIN)/python hatch_build.py
+
+demo: .venv/.made       ## run the examples
+	$(BIN)/python examples/demo.py
+
+test: .venv/.made       ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+lint: .venv/.made       ## ruff, mypy, and the launcher with warnings as errors
+	$(BIN)/ruff check src examples hatch_build.py
+	$(BIN)/mypy
+	PROC_SANDBOX_WERROR=1 $(BIN)/python hatch_build.py
+
+bench: .venv/.made      ## measure, interleaved with subprocess and peers
+	$(BIN)/python bench/latency.py
+
+.PHONY: help launcher demo test lint bench
