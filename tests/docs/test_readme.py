@@ -1,0 +1,41 @@
+"""Every python block of the README and the guide runs, each on its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/guide.md", "docs/verdicts.md", "docs/remedies.md", "docs/mechanisms.md")
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks() -> list[object]:
+    """Return each block as a test parameter, named by page and line."""
+    found: list[object] = []
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(pytest.param(match[1], id=f"{page}:{line}"))
+    return found
+
+
+@pytest.mark.parametrize("code", blocks())
+def test_block_runs(code: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_readme_has_blocks() -> None:
+    assert BLOCK.search((ROOT / "README.md").read_text(encoding="utf-8"))
