@@ -18,13 +18,10 @@ from typing import Any
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # run by hand, where hatchling is not needed
-    BuildHookInterface = object  # type: ignore[assignment,misc]
+    BuildHookInterface = object  # type: ignore[assignment,misc,unused-ignore]
 
 ROOT = Path(__file__).resolve().parent
-FLAGS = (
-    "-std=gnu17 -O2 -g0 -Wall -Wextra -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fno-plt "
-    "-Wl,-z,relro,-z,now,-z,noexecstack"
-).split()
+FLAGS = ["-std=gnu17", "-O2", "-g0", "-Wall", "-Wextra", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-plt", "-Wl,-z,relro,-z,now,-z,noexecstack"]
 # Linked statically where there is a libc.a: a dynamic linker's work costs as much as the whole confinement.
 LINKS = (["-static-pie", "-fPIE"], ["-static"], ["-pie", "-fPIE"])
 

@@ -19,7 +19,7 @@ COLUMNS = ("example", "what was tried", "reason", "exit", "wall s", "cpu s", "pe
 RIGHT_ALIGNED = {"exit", "wall s", "cpu s", "peak MiB"}
 
 
-def row(name: str, title: str, result: ps.Result, as_expected: bool) -> tuple[str, ...]:  # noqa: FBT001
+def row(name: str, title: str, result: ps.Result, as_expected: bool) -> tuple[str, ...]:
     """Return one line of the table."""
     peak = "-" if result.peak_memory is None else f"{result.peak_memory / 2**20:.1f}"
     return (

@@ -96,11 +96,24 @@ static int watch(int fd, struct source *source)
 	return epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
+/* What a tree used that pid 1 takes with it is lost to wait4(2): without a cgroup it is looked at before the kill. */
+static void last_look(struct run *run)
+{
+	struct sample found;
+	sample_tree(run->reaper, 0, &found);
+	if (found.cpu > run->cpu_seen)
+		run->cpu_seen = found.cpu;
+	if (found.tasks > run->peak_tasks)
+		run->peak_tasks = found.tasks;
+}
+
 static void kill_run(struct run *run)
 {
 	if (run->killed)
 		return;
 	run->killed = true;
+	if (!run->cage)
+		last_look(run);
 	if (run->cage)
 		cage_kill(run->cage);
 	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
@@ -121,6 +134,8 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	int64_t rss = usage->ru_maxrss * INT64_C(1024);
 	if (run->cage)
 		cage_usage(run->cage, &cage);
+	else if (run->cpu_seen > user + system)
+		user = run->cpu_seen - system;
 	word(message, "ended");
 	number(message, "done", record->done);
 	number(message, "status", record->done ? record->status : -1);

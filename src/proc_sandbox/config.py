@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.units import parse_percent, parse_seconds, parse_size
@@ -51,22 +51,22 @@ class Config:
         ConfigError: a value is not valid; it names the field, the value and the remedy.
     """
 
-    timeout: float | str | timedelta | None = None
+    timeout: float | None = None
     """Wall clock time of the run: seconds, "500ms", "5s", "2m", or a timedelta. Default: none.
 
     Held by the launcher on CLOCK_MONOTONIC, also while Python is busy or stopped.
     """
-    memory_limit: int | str | None = None
+    memory_limit: int | None = None
     """Memory of the whole tree with swap, tmpfs, shared memory and page cache: bytes, or "256M". Default: none.
 
     cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled PSS.
     """
-    cpu_limit: float | str | None = None
+    cpu_limit: float | None = None
     """CPU of the whole tree in percent of one core; 250 is two and a half. Default: none.
 
     cgroup v2 cpu.max, cgroup v1 cpu.cfs_quota_us, or the tree is stopped and continued.
     """
-    cpu_time_limit: float | str | timedelta | None = None
+    cpu_time_limit: float | None = None
     """CPU time, user and system, of the whole tree: seconds, "2s", or a timedelta. Default: none.
 
     cgroup accounting watched by the launcher, or sampled; RLIMIT_CPU behind it.
@@ -76,25 +76,25 @@ class Config:
 
     cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace.
     """
-    max_output: int | str = 10 << 20
+    max_output: int = 10 << 20
     """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB."""
-    max_file_size: int | str | None = None
+    max_file_size: int | None = None
     """Size of any file that the command writes, in bytes. Default: none. RLIMIT_FSIZE."""
     max_open_files: int = 1024
     """Descriptors that each process may have open. Default: 1024. RLIMIT_NOFILE."""
-    tmp_size: int | str = 64 << 20
+    tmp_size: int = 64 << 20
     """Size of the private /tmp, /dev/shm and home directory together, in bytes. Default: 64 MiB. tmpfs(5)."""
-    working_dir: str | os.PathLike[str] | None = None
+    working_dir: str | None = None
     """Where the command starts; read-write, at its own path. Default: an empty private directory that vanishes."""
-    allowed_dirs: Sequence[str | os.PathLike[str]] = ()
+    allowed_dirs: tuple[str, ...] = ()
     """Directories or files that can be read, at their own paths. Bind mounts, read-only."""
-    read_only_dirs: Sequence[str | os.PathLike[str]] = ()
+    read_only_dirs: tuple[str, ...] = ()
     """Directories or files that can be read and never written, even below a writable one. Bind mounts, read-only."""
-    writable_dirs: Sequence[str | os.PathLike[str]] = ()
+    writable_dirs: tuple[str, ...] = ()
     """Directories or files that can be written, at their own paths. Bind mounts."""
-    env: Mapping[str, str] | Iterable[str] = ()
+    env: tuple[tuple[str, str], ...] = ()
     """Variables: a mapping, or strings "KEY=value". Added to HOME, LANG, LOGNAME, PATH and USER; nothing is inherited."""
-    pass_env: Sequence[str] = ()
+    pass_env: tuple[str, ...] = ()
     """Names of the caller's variables to pass on; one that is not set stays unset."""
     stdin: Any = None
     """bytes, a path, a file object, a descriptor, DEVNULL or INHERIT. Default: /dev/null."""
@@ -107,7 +107,7 @@ class Config:
 
     Network namespace, seccomp and Landlock.
     """
-    pass_fds: Sequence[int] = ()
+    pass_fds: tuple[int, ...] = ()
     """The caller's descriptors, from 3 on, that the command gets under the same numbers."""
     hostname: str = "sandbox"
     """What uname(2) says inside. At most 64 bytes. UTS namespace."""
@@ -120,6 +120,38 @@ class Config:
     enforcement: str | BestEffort = "strict"
     """ "strict": what cannot be enforced raises UnsupportedError. "best-effort" or best_effort(fields): it is skipped
     with a warning and listed in Result.enforcement."""
+
+    if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
+
+        def __init__(
+            self,
+            *,
+            timeout: float | str | timedelta | None = ...,
+            memory_limit: int | str | None = ...,
+            cpu_limit: float | str | None = ...,
+            cpu_time_limit: float | str | timedelta | None = ...,
+            max_processes: int | None = ...,
+            max_output: int | str = ...,
+            max_file_size: int | str | None = ...,
+            max_open_files: int = ...,
+            tmp_size: int | str = ...,
+            working_dir: str | os.PathLike[str] | None = ...,
+            allowed_dirs: Sequence[str | os.PathLike[str]] = ...,
+            read_only_dirs: Sequence[str | os.PathLike[str]] = ...,
+            writable_dirs: Sequence[str | os.PathLike[str]] = ...,
+            env: Mapping[str, str] | Iterable[str] = ...,
+            pass_env: Sequence[str] = ...,
+            stdin: Any = ...,
+            stdout: Any = ...,
+            stderr: Any = ...,
+            network_access: bool | str = ...,
+            pass_fds: Sequence[int] = ...,
+            hostname: str = ...,
+            umask: int = ...,
+            nice: int = ...,
+            core_dumps: bool = ...,
+            enforcement: str | BestEffort = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         for name, normalise in NORMALISERS.items():

@@ -124,13 +124,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def show_warning(  # noqa: PLR0913 - the signature of warnings.showwarning
+def show_warning(
     message: Warning | str,
-    category: type[Warning],  # noqa: ARG001
-    filename: str,  # noqa: ARG001
-    lineno: int,  # noqa: ARG001
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     """Print a warning as one line, without the place in our own source."""
     print(f"proc-sandbox: warning: {message}", file=sys.stderr)

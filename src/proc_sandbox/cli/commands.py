@@ -26,7 +26,7 @@ def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | 
     if path is None or path == "-":
         return contextlib.nullcontext(None if path is None else sys.stdout)
     try:
-        return open(path, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - the caller's `with` closes it
+        return open(path, "w", encoding="utf-8")
     except OSError as error:
         remedy = "name a file in a directory that you may write"
         raise ps.ConfigError("--json", path, f"{remedy} ({error.strerror})") from error

@@ -111,9 +111,9 @@ def describe_fields() -> dict[str, str]:
 
     Docstrings under fields exist only in the source, so this reads it: for --help alone.
     """
-    import ast  # noqa: PLC0415 - 10 ms that only --help pays
-    import inspect  # noqa: PLC0415
-    import textwrap  # noqa: PLC0415
+    import ast
+    import inspect
+    import textwrap
 
     body = ast.parse(textwrap.dedent(inspect.getsource(ps.Config))).body[0]
     described: dict[str, str] = {}

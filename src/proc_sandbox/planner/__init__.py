@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.linux import compile_plan, enforce
@@ -10,7 +13,7 @@ from proc_sandbox.result import Enforced, Unenforced
 
 __all__ = ["Plan", "capabilities_of", "compile_plan"]
 
-PROBED = {
+PROBED: dict[str, Any] = {
     "timeout": 1.0,
     "memory_limit": 64 << 20,
     "cpu_limit": 50.0,
@@ -20,7 +23,7 @@ PROBED = {
 }
 
 
-def capabilities_of(host: Host) -> dict[str, Enforced | Unenforced]:
+def capabilities_of(host: Host) -> Mapping[str, Enforced | Unenforced]:
     """Return by which mechanism this host would enforce each limit and isolation."""
-    config = Config(**PROBED, enforcement="best-effort")  # type: ignore[arg-type]
+    config = Config(**PROBED, enforcement="best-effort")
     return enforce(config, host, Paths()).enforcement

@@ -13,7 +13,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Host, Paths, SystemPath
 from proc_sandbox.planner.model import Landlock, Mount
 
-__all__ = ["HOME", "PRIVATE_DIRECTORY", "landlock_rules", "visible", "view"]
+__all__ = ["HOME", "PRIVATE_DIRECTORY", "landlock_rules", "view", "visible"]
 
 HOME = "/tmp/home"
 PRIVATE_DIRECTORY = "/tmp/work"
@@ -85,6 +85,9 @@ def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
     result.add(Mount("seal", "/", shared=True))
     shared_count = len(result.mounts)
     add_private(result, config)
+    for entry in paths.system:  # an interpreter below /tmp would lie under the run's own
+        if below(entry.path, "/tmp"):
+            add_system_path(result, host, entry, shared=False)
     seals = add_grants(result, host, paths, tops)
     own = result.mounts[shared_count:] + seals
     return tuple(result.mounts[:shared_count] + own)
@@ -92,7 +95,8 @@ def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
 
 def add_system(result: View, host: Host, paths: Paths) -> None:
     for entry in paths.system:
-        add_system_path(result, host, entry)
+        if not below(entry.path, "/tmp"):
+            add_system_path(result, host, entry, shared=True)
     result.directory("/etc", shared=True)
     for name, content in (
         ("passwd", PASSWD),
@@ -118,18 +122,18 @@ def add_system(result: View, host: Host, paths: Paths) -> None:
         result.add(Mount("symlink", f"/dev/{name}", source=link, shared=True))
 
 
-def add_system_path(result: View, host: Host, entry: SystemPath) -> None:
+def add_system_path(result: View, host: Host, entry: SystemPath, *, shared: bool) -> None:
     if any(below(entry.path, made.target) for made in result.mounts if made.kind == "bind"):
         return
-    result.way_to(entry.path, shared=True)
+    result.way_to(entry.path, shared=shared)
     if entry.kind == "symlink":
-        result.add(Mount("symlink", entry.path, source=entry.link, shared=True))
+        result.add(Mount("symlink", entry.path, source=entry.link, shared=shared))
         return
-    result.place(entry.path, directory=entry.kind == "dir", shared=True)
+    result.place(entry.path, directory=entry.kind == "dir", shared=shared)
     options = "ro,nodev"
     if host.root and entry.private:
         options += f",idmap={entry.uid}:{entry.gid}"
-    result.add(Mount("bind", entry.path, source=entry.path, options=options, shared=True))
+    result.add(Mount("bind", entry.path, source=entry.path, options=options, shared=shared))
 
 
 def places_for_grants(result: View, paths: Paths) -> tuple[str, ...]:
