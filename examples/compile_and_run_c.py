@@ -41,7 +41,7 @@ def example() -> list[tuple[str, ps.Result, bool]]:
     return [
         ("gcc compiles a program", built, built.ok),
         ("the program runs: sum of primes", solved, solved.stdout == b"454396537\n"),
-        ("gcc refuses a broken one", broken, broken.exit_code == 1 and b"undeclared" in broken.stderr),
+        ("gcc refuses a broken one", broken, broken.exit_code == 1 and "undeclared" in broken.stderr.text()),
     ]
 
 

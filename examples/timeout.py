@@ -13,7 +13,7 @@ def example() -> list[tuple[str, ps.Result, bool]]:
     quick = ps.run(["sh", "-c", DAEMON], timeout=5)
     return [
         ("endless loop, timeout 0.5 s", endless, endless.timed_out and endless.execution_time < 2),
-        ("ignores SIGTERM, output kept", patient, patient.timed_out and b"working" in patient.stdout),
+        ("ignores SIGTERM, output kept", patient, patient.timed_out and "working" in patient.stdout.text()),
         ("leaves a daemon behind: not waited for", quick, quick.ok and quick.execution_time < 4),
     ]
 

@@ -71,7 +71,8 @@ def test_what_is_not_given_is_configs_default_but_for_the_streams() -> None:
 
 
 def test_short_names() -> None:
-    words = "-t 5 -m 1M --cpu 50 --pids 3 -C /w --ro /r --rw /x -e A=1 --net yes".split()
+    words = ["-t", "5", "-m", "1M", "--cpu", "50", "--pids", "3", "-C", "/w"]
+    words += ["--ro", "/r", "--rw", "/x", "-e", "A=1", "--net", "yes"]
     config = options.make_config(parse(["run", *words, "--", "true"]))
     assert config.timeout == 5
     assert config.memory_limit == 1 << 20
@@ -138,9 +139,7 @@ def test_wrong_usage_is_125(words: list[str], capsys: pytest.CaptureFixture[str]
         ["--json", "/nonexistent/directory/result.json"],
     ],
 )
-def test_refused_values_are_125_and_name_the_field(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refused_values_are_125_and_name_the_field(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", *words, "--", "true"]) == 125
     error = capsys.readouterr().err
     assert error.startswith("proc-sandbox: ")

@@ -78,9 +78,7 @@ def make_parser(*, with_help: bool = False) -> argparse.ArgumentParser:
     )
     form = plan.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the plan as JSON")
-    form.add_argument(
-        "--words", action="store_true", help="print only the launcher's own command line"
-    )
+    form.add_argument("--words", action="store_true", help="print only the launcher's own command line")
     plan.set_defaults(handler=commands.plan_command)
 
     for taker in (run, plan):

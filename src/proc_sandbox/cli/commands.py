@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import proc_sandbox as ps
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
 """Exit statuses of `doctor`."""
+
+LAUNCHER = Path(ps.__file__).with_name("_bin") / "launcher"
+"""The launcher as it is installed, for the command line that `plan` prints."""
 
 
 def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | None]:
@@ -65,15 +69,16 @@ def plan_command(parsed: argparse.Namespace) -> int:
         SandboxError: the command could not be run either.
     """
     plan = ps.plan(parsed.command, config=options.make_config(parsed))
+    by_hand = plan.command_line(str(LAUNCHER))
     if parsed.json:
-        json.dump({**plan.to_dict(), "command_line": plan.command_line()}, sys.stdout, indent=2)
+        json.dump({**plan.to_dict(), "command_line": by_hand}, sys.stdout, indent=2)
         print()
     elif parsed.words:
-        print(plan.command_line())
+        print(by_hand)
     else:
         print(plan.describe().rstrip("\n"))
-        print("\nthe same by hand, without supervision:")
-        print(plan.command_line())
+        print("\nthe same by hand:")
+        print(by_hand)
     return 0
 
 

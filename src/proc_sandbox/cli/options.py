@@ -41,6 +41,8 @@ NETWORK_WORDS: dict[str, bool | str] = {"no": False, "yes": True, "loopback": "l
 PASS_THROUGH = {"stdin": ps.INHERIT, "stdout": ps.INHERIT, "stderr": ps.INHERIT}
 """What the command line changes in Config's defaults: the streams are the caller's."""
 
+STREAM_HELP = "Default: inherit, the caller's own. With capture it is kept for --json. A path is a file."
+
 
 def read_number(text: str) -> int | float | str:
     """Return a plain number as one, anything else as it is: Config knows units and refusals."""
@@ -136,12 +138,11 @@ def add_options(parser: argparse.ArgumentParser, *, with_help: bool = False) -> 
     for field in fields(ps.Config):
         default = default_of(field)
         names = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
-        help_text = " ".join(described.get(field.name, "").split()).replace("%", "%%")
+        help_text = STREAM_HELP if field.name in PASS_THROUGH else described.get(field.name, "")
+        help_text = " ".join(help_text.split()).replace("%", "%%")
         common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
         if field.name in READERS or not isinstance(default, bool):
-            by_default: Callable[[str], object] = (
-                str if isinstance(default, (str, tuple)) else read_number
-            )
+            by_default: Callable[[str], object] = str if isinstance(default, (str, tuple)) else read_number
             reader, metavar = READERS.get(field.name, (by_default, metavar_of(field.name)))
             common |= {"type": reader, "metavar": metavar}
             common["action"] = "append" if isinstance(default, tuple) else "store"
