@@ -1,0 +1,318 @@
+"""Many runs: side by side, one after the other, from forks, from big callers; and nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from support.processes import output_of
+from support.programs import HANG, MEGABYTE, inside, python, text
+
+import proc_sandbox as ps
+
+COUNTS = """
+import gc, json, os, pathlib, statistics, sys, tempfile, threading, time
+import proc_sandbox as ps
+
+def below(pid):
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = pathlib.Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found += [(int(entry), fields[0]), *below(int(entry))]
+    return found
+
+def cgroups():
+    pids = [os.getpid(), *(pid for pid, _ in below(os.getpid()))]
+    names = [f"-{pid}-" for pid in pids]
+    return sum(any(name in directory + "-" for name in names)
+               for top in [pathlib.Path("/sys/fs/cgroup")] if top.is_dir()
+               for _, directories, _ in os.walk(top) for directory in directories)
+
+def counts():
+    gc.collect()
+    family = below(os.getpid())
+    launchers = [pid for pid, _ in family]
+    fds = {"self": len(os.listdir("/proc/self/fd"))}
+    mounts = len(open("/proc/self/mountinfo").readlines())
+    held = 0
+    below_mounts = 0
+    for pid in launchers:
+        try:
+            held += len(os.listdir(f"/proc/{pid}/fd"))
+            below_mounts += len(open(f"/proc/{pid}/mountinfo").readlines())
+        except OSError:
+            pass
+    return {
+        "descriptors": fds["self"], "descriptors of the launcher": held, "threads": len(os.listdir("/proc/self/task")),
+        "python threads": threading.active_count(), "mounts": mounts, "mounts of the launcher": below_mounts,
+        "processes": len(family), "zombies": sum(state == "Z" for _, state in family), "cgroups": cgroups(),
+        "files": len(os.listdir(tempfile.gettempdir())),
+    }
+"""
+
+
+def test_64_at_once_from_one_sandbox() -> None:
+    gate = threading.Barrier(64, timeout=HANG)
+    with ps.Sandbox(timeout=HANG, memory_limit="256M", max_processes=20) as box:
+
+        def one(number: int) -> ps.Result:
+            gate.wait()
+            return box.run(["sh", "-c", f"cat; exit {number}"], input=f"{number}".encode() * 1000)
+
+        with ThreadPoolExecutor(64) as pool:
+            results = list(pool.map(one, range(64)))
+    assert [result.exit_code for result in results] == list(range(64))
+    assert [result.stdout for result in results] == [f"{number}".encode() * 1000 for number in range(64)]
+    assert not any(result.timed_out or result.memory_exceeded for result in results)
+
+
+def test_64_that_are_really_alive_together() -> None:
+    """Each waits until all have come: nothing queues them up in secret."""
+    read_end, write_end = os.pipe()
+    gate_read, gate_write = os.pipe()
+
+    def one(number: int) -> ps.Result:
+        command = ["sh", "-c", f"echo {number} >&{write_end}; read line"]
+        return inside(command, pass_fds=[write_end], stdin=gate_read)
+
+    try:
+        with ThreadPoolExecutor(64) as pool:
+            futures = [pool.submit(one, number) for number in range(64)]
+            arrived = b""
+            while arrived.count(b"\n") < 64:
+                arrived += os.read(read_end, 4096)
+            assert not any(future.done() for future in futures)
+            os.close(gate_write)
+            gate_write = -1
+            results = [future.result() for future in futures]
+    finally:
+        for descriptor in (read_end, write_end, gate_read, gate_write):
+            if descriptor >= 0:
+                os.close(descriptor)
+    assert sorted(map(int, arrived.split())) == list(range(64))
+    assert all(result.reason is ps.Reason.EXITED for result in results)
+
+
+def test_64_different_configs_at_once() -> None:
+    def one(number: int) -> ps.Result:
+        return inside(
+            ["sh", "-c", "uname -n; umask; echo $N"], hostname=f"h{number}", umask=number, env={"N": str(number)}
+        )
+
+    with ThreadPoolExecutor(64) as pool:
+        results = list(pool.map(one, range(64)))
+    assert [text(result).split() for result in results] == [[f"h{n}", f"{n:04o}", f"{n}"] for n in range(64)]
+
+
+def test_ends_of_all_kinds_at_once(tmp_path: Path) -> None:
+    commands = [
+        (["true"], {}, ps.Reason.EXITED),
+        (["sh", "-c", "kill -9 $$"], {}, ps.Reason.SIGNALED),
+        (["sleep", "600"], {"timeout": 1}, ps.Reason.TIMEOUT),
+        (python("while True: pass"), {"cpu_time_limit": 0.5}, ps.Reason.CPU_TIME),
+        (["pwd"], {"working_dir": tmp_path}, ps.Reason.EXITED),
+    ] * 6
+    with ThreadPoolExecutor(len(commands)) as pool:
+        futures = [pool.submit(inside, command, **limits) for command, limits, _ in commands]
+        assert [future.result().reason for future in futures] == [reason for _, _, reason in commands]
+
+
+def test_500_in_sequence_leave_nothing(tmp_path: Path) -> None:
+    """Counted after 50 runs, when all that is kept for the next run is there, and again after 500 more."""
+    code = (
+        COUNTS
+        + """
+os.mkdir("work")
+def some(n):
+    for i in range(n):
+        kind = i % 5
+        if kind == 0:
+            assert ps.run(["true"]).ok
+        elif kind == 1:
+            assert ps.run(["cat"], input=b"x" * 10000, memory_limit="64M", max_processes=5).ok
+        elif kind == 2:
+            assert ps.run(["sh", "-c", "sleep 100 & exit 0"], working_dir="work", timeout=50).ok
+        elif kind == 3:
+            assert ps.run(["sh", "-c", "kill -9 $$"], cpu_limit=50).signal == 9
+        else:
+            try:
+                ps.run(["no-such-command-anywhere"])
+            except FileNotFoundError:
+                pass
+some(50)
+before = counts()
+some(500)
+print(json.dumps([before, counts()]))
+"""
+    )
+    home = tmp_path / "tmp"
+    home.mkdir()
+    before, after = json.loads(output_of(code, env={"TMPDIR": str(home)}, cwd=tmp_path))
+    assert after["zombies"] == 0
+    assert after["files"] == 0
+    assert after == before | {"zombies": 0}
+
+
+def test_many_configs_leave_no_more_than_a_few(tmp_path: Path) -> None:
+    """Views and cgroups are kept for the next run of the same plan, but not for ever."""
+    code = (
+        COUNTS
+        + """
+for i in range(200):
+    os.mkdir(f"d{i}")
+    assert ps.run(["true"], allowed_dirs=[f"d{i}"], memory_limit=(64 << 20) + (i << 12), max_processes=5 + i).ok
+middle = counts()
+for i in range(200):
+    assert ps.run(["true"], allowed_dirs=[f"d{i}"], hostname=f"h{i}", memory_limit=(96 << 20) + (i << 12)).ok
+print(json.dumps([middle, counts()]))
+"""
+    )
+    middle, after = json.loads(output_of(code, cwd=tmp_path))
+    for what in ("descriptors", "descriptors of the launcher", "processes", "mounts", "cgroups"):
+        assert after[what] <= middle[what] * 1.5 + 8, (what, middle, after)
+    assert after["processes"] < 150
+    assert after["descriptors of the launcher"] < 1000
+
+
+def test_forked_callers_run_side_by_side() -> None:
+    code = """
+import os, sys
+import proc_sandbox as ps
+ps.run(["true"])
+pids = []
+for number in range(8):
+    pid = os.fork()
+    if pid == 0:
+        good = all(ps.run(["echo", f"{number} {i}"]).stdout == f"{number} {i}\\n".encode() for i in range(5))
+        os._exit(0 if good else 1)
+    pids.append(pid)
+    assert ps.run(["echo", "parent"]).stdout == b"parent\\n"
+print([os.waitpid(pid, 0)[1] for pid in pids])
+"""
+    assert output_of(code) == f"{[0] * 8}\n"
+
+
+def test_a_fork_while_other_threads_run() -> None:
+    """No lock that some thread held at the fork may block the child."""
+    code = """
+import os, threading
+import proc_sandbox as ps
+stop = threading.Event()
+def busy():
+    while not stop.is_set():
+        assert ps.run(["true"]).ok
+threads = [threading.Thread(target=busy) for _ in range(4)]
+for thread in threads: thread.start()
+statuses = []
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if ps.run(["echo", "x"]).stdout == b"x\\n" else 1)
+    statuses.append(os.waitpid(pid, 0)[1])
+stop.set()
+for thread in threads: thread.join()
+print(statuses)
+"""
+    assert output_of(code, env={"PYTHONWARNINGS": "ignore::DeprecationWarning"}) == f"{[0] * 10}\n"
+
+
+def test_multiprocessing_workers() -> None:
+    code = """
+import multiprocessing, sys
+import proc_sandbox as ps
+def work(n):
+    return ps.run(["echo", str(n)]).stdout
+if __name__ == "__main__":
+    ps.run(["true"])
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        print(b"".join(pool.map(work, range(8))).split())
+"""
+    assert output_of(code) == f"{[str(n).encode() for n in range(8)]}\n"
+
+
+def assert_size_does_not_matter(megabytes: int) -> None:
+    """The launch costs a big caller what it costs a small one.
+
+    Compared are the fastest of many runs, which load disturbs least; a copy of the page tables of one gigabyte would
+    take longer than the whole allowance.
+    """
+    code = """
+import mmap, sys, time
+import proc_sandbox as ps
+def fastest():
+    times = []
+    for _ in range(40):
+        began = time.perf_counter()
+        assert ps.run(["true"]).ok
+        times.append(time.perf_counter() - began)
+    return min(times)
+fastest()
+small = fastest()
+memory = mmap.mmap(-1, int(sys.argv[1]) << 20)
+memory.madvise(mmap.MADV_NOHUGEPAGE)
+for offset in range(0, len(memory), 4096):
+    memory[offset] = 1
+print(small, fastest())
+"""
+    small, big = map(float, output_of(code, str(megabytes)).split())
+    assert big < small * 2 + 0.005, (small, big)
+
+
+def test_a_caller_with_a_gigabyte() -> None:
+    assert_size_does_not_matter(1024)
+
+
+@pytest.mark.slow
+def test_a_caller_with_four_gigabytes() -> None:
+    assert_size_does_not_matter(4096)
+
+
+def test_the_first_run_of_many_threads_starts_one_launcher() -> None:
+    code = (
+        COUNTS
+        + """
+from concurrent.futures import ThreadPoolExecutor
+gate = threading.Barrier(32)
+def one(n):
+    gate.wait()
+    return ps.run(["echo", str(n)]).stdout
+with ThreadPoolExecutor(32) as pool:
+    assert list(pool.map(one, range(32))) == [f"{n}\\n".encode() for n in range(32)]
+children = [pid for pid, _ in below(os.getpid())]
+print(len([pid for pid in children
+           if int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()]))
+"""
+    )
+    assert output_of(code) == "1\n"
+
+
+def test_big_data_through_many_at_once() -> None:
+    def one(number: int) -> bool:
+        data = bytes([number]) * (4 * MEGABYTE)
+        return inside(["cat"], input=data).stdout == data
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(16)))
+
+
+def test_from_a_caller_with_many_descriptors() -> None:
+    """select(2) would fail above 1023."""
+    code = """
+import os, resource
+import proc_sandbox as ps
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(min(hard, 4096) - 200)]
+for fd in held: os.set_inheritable(fd, True)
+print(ps.run(["sh", "-c", "cat; ls /proc/self/fd"], input=b"x\\n").stdout.text().split())
+"""
+    assert output_of(code) == "['x', '0', '1', '2', '3']\n"
