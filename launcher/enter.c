@@ -126,6 +126,7 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 		die(record, "chdir", plan->cwd);
 	umask(plan->umask);
 	arrange_descriptors(plan, own, record);
+	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
 	execve(plan->path, plan->argv, plan->envp);
 	die(record, "exec", plan->path);
@@ -178,7 +179,6 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	build_view(plan, &own, record);         /* last look at what the host gave */
 	if (plan->nice && setpriority(PRIO_PROCESS, 0, plan->nice) < 0)
 		die(record, "nice", "");
-	set_rlimits(plan, record);              /* after the view: RLIMIT_FSIZE would bind us too */
 	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
 	restrict_files(plan, record);           /* landlock(7) needs no_new_privs */
 	tie_to_launcher(&own, record);

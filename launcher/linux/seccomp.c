@@ -53,6 +53,7 @@ enum action {
 	PERSONALITY,
 	MODE_1, MODE_2,          /* a file mode in that argument: no set-ID bits */
 	OPEN_MODE_2, OPEN_MODE_3, /* the same, where the flags create a file */
+	TARGET_0, TARGET_1,      /* a process id in that argument: not the reaper, whose limits would end the run unseen */
 	ACTIONS,
 };
 
@@ -81,10 +82,9 @@ static const short ALLOWED[] = {
 	SYS_getpgid, SYS_setpgid, SYS_getsid, SYS_setsid, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list,
 	SYS_futex, SYS_futex_waitv, SYS_futex_wake_, SYS_futex_wait_, SYS_futex_requeue_, SYS_rseq, SYS_prctl, SYS_kill,
 	SYS_tkill, SYS_tgkill, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu, SYS_sched_yield,
-	SYS_sched_getaffinity, SYS_sched_setaffinity, SYS_sched_getparam, SYS_sched_setparam, SYS_sched_getscheduler,
-	SYS_sched_setscheduler, SYS_sched_getattr, SYS_sched_setattr, SYS_sched_get_priority_max,
-	SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_setpriority, SYS_ioprio_get,
-	SYS_ioprio_set, SYS_getrlimit, SYS_setrlimit, SYS_prlimit64, SYS_getrusage, SYS_times,
+	SYS_sched_getaffinity, SYS_sched_getparam, SYS_sched_getscheduler, SYS_sched_getattr, SYS_sched_get_priority_max,
+	SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_ioprio_get, SYS_getrlimit,
+	SYS_setrlimit, SYS_getrusage, SYS_times,
 	/* identity: nothing can be gained without capabilities */
 	SYS_getuid, SYS_geteuid, SYS_getgid, SYS_getegid, SYS_getresuid, SYS_getresgid, SYS_getgroups, SYS_setuid,
 	SYS_setgid, SYS_setreuid, SYS_setregid, SYS_setresuid, SYS_setresgid, SYS_setfsuid, SYS_setfsgid, SYS_setgroups,
@@ -130,6 +130,9 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_ioctl: return IOCTL;
 	case SYS_personality: return PERSONALITY;
 	case SYS_connect: return options & (FILTER_CONNECT | FILTER_INET) ? ALLOW : DENY;
+	case SYS_prlimit64: case SYS_sched_setaffinity: case SYS_sched_setparam: case SYS_sched_setscheduler:
+	case SYS_sched_setattr: return TARGET_0;
+	case SYS_setpriority: case SYS_ioprio_set: return TARGET_1;
 	case SYS_memfd_create: return options & FILTER_MEMFD ? ALLOW : UNKNOWN;
 #define GUARDED(guarded) (options & FILTER_SETID ? ALLOW : (guarded))
 	case SYS_fchmod: return GUARDED(MODE_1);
@@ -198,6 +201,14 @@ static void refuse_bits(struct program *program, unsigned argument, unsigned bit
 {
 	LOAD(ARGUMENT(argument));
 	JUMP(BPF_JMP | BPF_JSET, bits, 0, 1);
+	REFUSE(EPERM);
+	PERMIT;
+}
+
+static void refuse_reaper(struct program *program, unsigned argument)
+{
+	LOAD(ARGUMENT(argument));
+	JUMP(BPF_JMP | BPF_JEQ, 1, 0, 1);
 	REFUSE(EPERM);
 	PERMIT;
 }
@@ -277,6 +288,8 @@ static void leaf(struct program *program, unsigned char action)
 	case PERSONALITY: check_personality(program); break;
 	case MODE_1: refuse_bits(program, 1, S_ISUID | S_ISGID); break;
 	case MODE_2: refuse_bits(program, 2, S_ISUID | S_ISGID); break;
+	case TARGET_0: refuse_reaper(program, 0); break;
+	case TARGET_1: refuse_reaper(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;
 	case OPEN_MODE_3: check_open(program, 2); break;
 	default: REFUSE(EPERM);

@@ -41,21 +41,32 @@ static int map_ourselves(void)
 	return write_text(AT_FDCWD, "/proc/self/gid_map", map);
 }
 
+static bool may_mount(void)
+{
+	int tree = sys_open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree >= 0)
+		close(tree);
+	return tree >= 0;
+}
+
 /*
- * The launcher works in a mount namespace of its own, a slave of the host's: what the host mounts later is seen, and
- * nothing that is done here is seen by the host. Without privileges it is root of a user namespace that holds only
- * its user. Where neither can be had it goes on without: such plans unshare nothing.
+ * As root the launcher stays in its caller's mount namespace, so that it sees what is mounted later, and mounts nothing
+ * there: views are built in namespaces of their own. Without privileges it is root of a user namespace that holds only its
+ * user, in a mount namespace that is a slave of the host's. Where that can't be had it goes on without: such plans
+ * unshare nothing.
  */
 int become_launcher(bool empty_network)
 {
 	int network = empty_network ? CLONE_NEWNET : 0;
 	identity.uid = geteuid();
 	identity.gid = getegid();
-	identity.root = identity.uid == 0 && unshare(CLONE_NEWNS | network) == 0;
-	if (!identity.root && (unshare(CLONE_NEWUSER | CLONE_NEWNS | network) < 0 || map_ourselves() < 0))
-		return -1;
-	if (mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-		return -1;
+	identity.root = identity.uid == 0 && may_mount() && unshare(network) == 0;
+	if (!identity.root) {
+		if (unshare(CLONE_NEWUSER | CLONE_NEWNS | network) < 0 || map_ourselves() < 0)
+			return -1;
+		if (mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+			return -1;
+	}
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	return identity.home < 0 || identity.root_directory < 0 ? -1 : 0;

@@ -41,7 +41,7 @@ def best_effort(*names: str) -> BestEffort:
     return BestEffort(names)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False)
 class Config:
     """Every limit and grant. Access that is not named is denied; a limit of None is not set.
 
@@ -153,34 +153,44 @@ class Config:
             enforcement: str | BestEffort = ...,
         ) -> None: ...
 
-    def __post_init__(self) -> None:
-        for name, normalise in NORMALISERS.items():
-            value = getattr(self, name)
-            object.__setattr__(self, name, normalise(name, value))
-        check_paths(self)
+    else:
+
+        def __init__(self, **values: Any) -> None:
+            # The defaults below the class are normal already: only what is given is looked at.
+            self.__dict__.update(DEFAULTS)
+            self.__dict__.update(normalised(values))
+            check_paths(self)
 
     @classmethod
-    def build(cls, **values: Any) -> Config:
-        """Return a Config; an unknown name is a ConfigError that names the nearest field."""
-        check_names(values)
+    def from_mapping(cls, values: Mapping[str, Any]) -> Config:
+        """Return a Config of a mapping's items, as read from a file."""
         return cls(**values)
-
-    from_mapping = build
 
     def replace(self, **changes: Any) -> Config:
         """Return a Config with some fields changed, validated anew."""
-        check_names(changes)
-        return Config(**{**{name: getattr(self, name) for name in NAMES}, **changes})
+        changed = object.__new__(Config)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(normalised(changes))
+        check_paths(changed)
+        return changed
 
 
 NAMES = tuple(item.name for item in fields(Config))
 
 
-def check_names(values: Mapping[str, object]) -> None:
+DEFAULTS = {item.name: item.default for item in fields(Config)}
+
+
+def normalised(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by field, each one normalised."""
+    found = {}
     for name, value in values.items():
-        if name not in NAMES:
-            near = get_close_matches(name, NAMES, 1)
+        normalise = NORMALISERS.get(name)
+        if normalise is None:
+            near = get_close_matches(str(name), NAMES, 1)
             raise ConfigError(name, value, f"no such field; did you mean {near[0]!r}?" if near else "no such field")
+        found[name] = normalise(name, value)
+    return found
 
 
 # --- one normaliser for each field: (field, value) -> value, or ConfigError ---
@@ -296,7 +306,7 @@ def stream(*constants: int) -> Normaliser:
         if value is None and name != "stdin":
             return CAPTURE
         if isinstance(value, int) and not isinstance(value, bool):
-            good = value >= 0 or value in constants
+            good = 0 <= value < 1 << 31 or value in constants
         else:
             good = value is None or isinstance(value, kinds) or any(hasattr(value, m) for m in ("fileno", "read", "write"))
         if not good or isinstance(value, str) and (not value or "\0" in value):

@@ -86,6 +86,9 @@ class Paths:
     system: tuple[SystemPath, ...] = ()
     grants: tuple[Grant, ...] = ()
     executable: str = ""
+    """What is executed inside: the command's own word where it names a path, as a script expects to find it in $0."""
+    program: str = ""
+    """Where that lies on the host; "" where only the launcher can say."""
     path_prefix: tuple[str, ...] = ()
     """Directories that go before the default PATH: the interpreter's."""
     time_zone: str = ""

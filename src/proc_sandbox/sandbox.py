@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, NoReturn
@@ -22,12 +23,13 @@ from proc_sandbox.errors import (
     SandboxClosedError,
     UnenforcedWarning,
 )
-from proc_sandbox.host import Grant, Paths
+from proc_sandbox.host import Paths
+from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
-from proc_sandbox.streams import Streams, pump
+from proc_sandbox.streams import Streams, check_streams, pump
 from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
 
@@ -72,20 +74,37 @@ def run(
         LaunchError: a step before the command failed; the command did not run and nothing is left.
         ExecutionError: only with check=True.
     """
+    check_input(input, overrides)
     return execute(args, configured(config, overrides), input=input, check=check)
 
 
+def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None:
+    if input is not None and overrides.get("stdin") is not None:
+        raise ConfigError("input", input, "stdin is given too; name one of them")
+
+
+Watch = Callable[[Channel], contextlib.AbstractContextManager[object]]
+
+
 def execute(
-    args: Args, config: Config, *, input: bytes | str | None, check: bool, private: str | None = None
+    args: Args,
+    config: Config,
+    *,
+    input: bytes | str | None,
+    check: bool,
+    private: str | None = None,
+    watch: Watch = contextlib.nullcontext,
 ) -> Result:
+    """Do one run; `watch` holds its channel as long as the run is alive."""
     command = check_command(args)
     data = input_bytes(input)
+    check_streams(config)
     config = with_passed_environment(config)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
     streams = Streams(config, data, supervisor)
     try:
-        with current().start(planned, [*streams.theirs, *config.pass_fds]) as channel:
+        with current().start(planned, [*streams.theirs, *config.pass_fds]) as channel, watch(channel):
             streams.release()
             outcome = pump(channel, streams)
     finally:
@@ -109,21 +128,10 @@ def input_bytes(data: bytes | str | None) -> bytes | None:
 def make_plan(command: tuple[str, ...], config: Config, private: str | None = None) -> tuple[Plan, Paths]:
     backend = current()
     host = backend.probe()
-    paths = backend.survey(config, command)
-    if private is not None and config.working_dir is None:
-        paths = with_private(paths, private)
+    paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
-    if planned.executable != paths.executable:
-        raise AssertionError("a plan for another command")
     warn_unenforced(planned)
     return planned, paths
-
-
-def with_private(paths: Paths, private: str) -> Paths:
-    """Return the paths with a Sandbox's own directory in the place of a run's private one."""
-    owner = os.stat(private)
-    own = Grant("/tmp/work", os.path.realpath(private), "write", True, owner.st_uid, owner.st_gid)
-    return Paths(paths.system, (*paths.grants, own), paths.executable, paths.path_prefix, paths.time_zone)
 
 
 def warn_unenforced(planned: Plan) -> None:
@@ -135,9 +143,7 @@ def warn_unenforced(planned: Plan) -> None:
 def raise_failure(failed: Failed, planned: Plan, paths: Paths) -> NoReturn:
     """Turn the launcher's failed step into the exception that a user of subprocess expects."""
     if failed.step == "exec":
-        from proc_sandbox.backends.linux.survey import hidden_interpreter
-
-        hint = hidden_interpreter(planned.executable, paths)
+        hint = current().explain(paths)
         if failed.errno == 2:
             raise CommandNotFoundError(failed.step, failed.object, failed.errno, hint)
         if failed.errno == 13:
@@ -191,13 +197,17 @@ class Sandbox:
     """A Config and a private directory that stays from run to run, at /tmp/work inside; gone with the Sandbox.
 
     Thread-safe: many runs may be under way at once. A working_dir in the Config takes the private directory's place.
+
+    Attributes: config; directory, where the private directory lies on the host, None without one; closed.
     """
 
     def __init__(self, config: Config | None = None, **overrides: Any) -> None:
         self.config = configured(config, overrides)
         self.directory: str | None = None
         self.closed = False
-        self.lock = threading.Lock()
+        self.changed = threading.Condition()
+        self.under_way = 0
+        self.alive: set[Channel] = set()
         if self.config.working_dir is None:
             self.directory = tempfile.mkdtemp(prefix="proc-sandbox-")
 
@@ -207,19 +217,55 @@ class Sandbox:
         Raises:
             SandboxClosedError: cleanup() was called; nothing was started.
         """
+        check_input(input, overrides)
+        config = configured(self.config, overrides)
+        with self.entered():
+            return execute(args, config, input=input, check=check, private=self.directory, watch=self.watched)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        with self.changed:
+            self.check_open()
+            self.under_way += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.under_way -= 1
+                self.changed.notify_all()
+
+    @contextlib.contextmanager
+    def watched(self, channel: Channel) -> Iterator[None]:
+        with self.changed:
+            self.alive.add(channel)
+            if self.closed:
+                channel.kill()
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.alive.discard(channel)
+
+    def check_open(self) -> None:
         if self.closed:
             raise SandboxClosedError("this Sandbox is closed; make a new one")
-        return execute(args, configured(self.config, overrides), input=input, check=check, private=self.directory)
 
     def cleanup(self) -> None:
-        """Remove the private directory; harmless when done twice."""
-        with self.lock:
+        """End the runs that are under way, which return as cancelled, then remove the private directory.
+
+        Harmless when done twice. Returns when nothing is left.
+        """
+        with self.changed:
             self.closed = True
+            for channel in self.alive:
+                channel.kill()
+            self.changed.wait_for(lambda: self.under_way == 0)
             directory, self.directory = self.directory, None
         if directory is not None:
             remove_tree(directory)
 
     def __enter__(self) -> Sandbox:
+        self.check_open()
         return self
 
     def __exit__(

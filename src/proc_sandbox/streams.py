@@ -14,7 +14,7 @@ from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 
-__all__ = ["Streams", "pump"]
+__all__ = ["Streams", "check_streams", "pump"]
 
 CHUNK = 1 << 16
 LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
@@ -30,6 +30,31 @@ def descriptor_of(stream: object) -> int | None:
     except (OSError, ValueError):
         return None
     return int(number)
+
+
+def check_streams(config: Config) -> None:
+    """Refuse what is closed, before descriptors of our own can take its number.
+
+    Raises:
+        ConfigError: a stream or passed descriptor is not open.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(config, name)
+        if is_constant(stream, INHERIT):
+            check_open(name, "INHERIT", number)
+        elif isinstance(stream, int) and stream >= 0:
+            check_open(name, stream, stream)
+        elif getattr(stream, "closed", False):
+            raise ConfigError(name, stream, "it is closed; pass an open file")
+    for descriptor in config.pass_fds:
+        check_open("pass_fds", descriptor, descriptor)
+
+
+def check_open(field: str, value: object, descriptor: int) -> None:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        raise ConfigError(field, value, "the descriptor is not open; pass an open one") from None
 
 
 class Streams:

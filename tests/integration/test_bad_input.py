@@ -98,7 +98,7 @@ def test_a_bad_value_is_named(field: str, value: Any, tmp_path: Path) -> None:
     assert "\n" not in str(error)
     assert not witness.exists()
     with pytest.raises(ps.ConfigError):
-        ps.Config.build(**{field: value})
+        ps.Config(**{field: value})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import caller, children, output_of
-from support.programs import HANG, inside, text
+from support.programs import HANG, inside, outside, text
 
 import proc_sandbox as ps
 
@@ -66,7 +66,7 @@ def test_canaries_reach_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, f"{SECRET}-{name}")
     assert len(CANARIES) >= 40
     script = "env; cat /proc/*/environ /proc/*/cmdline 2>/dev/null; set; true"
-    control = os.popen("env").read()
+    control = text(outside(["env"]))
     assert control.count(SECRET) >= 40
     result = inside(["sh", "-c", script])
     assert result.ok

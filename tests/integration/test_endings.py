@@ -182,7 +182,7 @@ import os, sys
 import proc_sandbox as ps
 fd, mark = int(sys.argv[1]), sys.argv[2]
 try:
-    print(ps.run(["sh", "-c", f"echo ready >&{fd}; sleep 3000", mark], pass_fds=[fd]))
+    print(ps.run(["bash", "-c", f"echo ready >&{fd}; sleep 3000", mark], pass_fds=[fd]))
 except ps.LauncherDiedError as error:
     print("told", flush=True)
 print(ps.run(["echo", "again"]).stdout)
@@ -205,9 +205,10 @@ print(ps.run(["echo", "again"]).stdout)
 def test_a_stopped_caller_does_not_stop_the_deadline() -> None:
     """The launcher holds the deadline: the run ends while its caller cannot move."""
     code = """
+import sys
 import proc_sandbox as ps
 fd = int(sys.argv[1])
-print(ps.run(["sh", "-c", f"echo ready >&{fd}; sleep 3000"], pass_fds=[fd], timeout=2).timed_out)
+print(ps.run(["bash", "-c", f"echo ready >&{fd}; sleep 3000"], pass_fds=[fd], timeout=15).timed_out)
 """
     with witness() as pipe, caller(code, str(pipe.write_end), pass_fds=[pipe.write_end]) as process:
         pipe.hear(b"ready")
@@ -217,7 +218,7 @@ print(ps.run(["sh", "-c", f"echo ready >&{fd}; sleep 3000"], pass_fds=[fd], time
         assert in_the_box
         with watched(in_the_box) as ends:
             process.send_signal(signal.SIGSTOP)
-            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             wait_dead(ends)
             process.send_signal(signal.SIGCONT)
         out, err = process.communicate(timeout=HANG)
@@ -250,7 +251,7 @@ results = []
 read_end, write_end = os.pipe()
 assert ps.run(["true"]).ok
 thread = threading.Thread(target=lambda: results.append(
-    ps.run(["sh", "-c", f"echo r >&{write_end}; cat"], stdin=gate_read, pass_fds=[write_end])))
+    ps.run(["bash", "-c", f"echo r >&{write_end}; cat"], stdin=gate_read, pass_fds=[write_end])))
 gate_read, gate_write = os.pipe()
 thread.start()
 os.read(read_end, 1)

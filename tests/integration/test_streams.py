@@ -190,9 +190,9 @@ def test_sigpipe_is_the_commands_own() -> None:
 
 
 def test_partial_output_survives_each_kind_of_end() -> None:
-    loud = "import sys; sys.stdout.write('x' * 100000); sys.stdout.flush(); sys.stderr.write('e'); "
+    loud = "import sys; sys.stdout.write('x' * 100000); sys.stdout.flush(); sys.stderr.write('e'); sys.stderr.flush(); "
     for rest, limits in (
-        ("import time; time.sleep(600)", {"timeout": 1.0}),
+        ("import time; time.sleep(600)", {"timeout": 5.0}),
         ("import os; os.kill(os.getpid(), 9)", {}),
         ("\nwhile True: pass", {"cpu_time_limit": 1}),
     ):

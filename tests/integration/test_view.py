@@ -26,7 +26,7 @@ def test_none_means_a_private_directory_that_vanishes() -> None:
 
 
 def test_runs_share_no_private_files() -> None:
-    script = "for d in /tmp /dev/shm $HOME .; do ls -A $d; touch $d/left; done"
+    script = "for d in /tmp /dev/shm $HOME; do ls -A $d; touch $d/left; done"
     with ps.Sandbox() as box:
         listings = {text(box.run(["sh", "-c", script], check=True)) for _ in range(3)}
     assert len(listings) == 1
@@ -77,7 +77,7 @@ def test_parents_of_what_is_named_need_not_be_open(tmp_path: Path) -> None:
     project = closed / "deep" / "project"
     project.mkdir(parents=True)
     (closed / "other").write_text("hidden")
-    (project / "file").write_text("seen")
+    (project / "file").write_text("seen\n")
     closed.chmod(0o700)
     result = inside(["sh", "-c", f"cat file; ls {closed}"], working_dir=project)
     assert text(result).split() == ["seen", "deep"], result

@@ -17,15 +17,18 @@ class Backend(Protocol):
     """One platform."""
 
     def probe(self) -> Host:
-        """Return what this machine can do; found out once per process."""
+        """Return what this machine can do; found out once."""
 
-    def survey(self, config: Config, command: Sequence[str]) -> Paths:
-        """Return where things are, for one run.
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
+        """Return where things are, for one run; private: a Sandbox's own directory on the host.
 
         Raises:
             ConfigError: a directory that is named does not exist.
             CommandNotFoundError: the command does not exist, or is not visible inside.
         """
+
+    def explain(self, paths: Paths) -> str | None:
+        """Return why a command that is there could not be executed, where that can be told."""
 
     def start(self, plan: Plan, descriptors: list[int]) -> Channel:
         """Start a run with its streams and passed descriptors."""

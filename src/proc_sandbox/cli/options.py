@@ -163,4 +163,4 @@ def make_config(parsed: argparse.Namespace) -> ps.Config:
         ConfigError: a value is refused; nothing was started.
     """
     given = {f.name: getattr(parsed, f.name) for f in fields(ps.Config) if f.name in parsed}
-    return ps.Config.build(**{**PASS_THROUGH, **given})
+    return ps.Config(**{**PASS_THROUGH, **given})

@@ -88,6 +88,7 @@ class Launcher:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
             self.socket.sendmsg([body], rights)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
+            discard(self)
             raise LauncherDiedError("the launcher has died; its runs are dead with it") from error
         finally:
             if memfd >= 0:

@@ -6,6 +6,7 @@ Prints TRIED, does it, then prints ESCAPED, or "REFUSED ERRNO" where the kernel 
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import resource
@@ -270,7 +271,10 @@ def nicer() -> None:
 
 def raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+    except ValueError as error:  # what the module makes of EPERM
+        raise PermissionError(errno.EPERM, "setrlimit") from error
 
 
 def shun_oom() -> None:

@@ -13,6 +13,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.planner.environment import DEFAULT_PATH
+from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
 
 __all__ = ["hidden_interpreter", "survey"]
 
@@ -130,21 +131,23 @@ def find_in_path(name: str, path: str) -> str | None:
     return None
 
 
-def locate(command: str, config: Config) -> str:
-    """Return the absolute path of the command on the host.
+def locate(command: str, config: Config, private: str | None) -> str:
+    """Return the absolute path of the command on the host; "" in a run's private directory, which is not yet there.
 
     Raises:
         CommandNotFoundError: there is none. CommandNotExecutableError: it is a directory, or may not be executed.
     """
     if "/" in command:
-        path = os.path.normpath(os.path.join(config.working_dir or "/tmp/work", command))
+        path = os.path.normpath(os.path.join(config.working_dir or PRIVATE_DIRECTORY, command))
     else:
         found = find_in_path(command, search_path(config))
         if found is None:
             raise CommandNotFoundError("find", command, errno.ENOENT, f"searched {search_path(config)}")
         path = found
-    if config.working_dir is None and path.startswith("/tmp/work/"):
-        return path  # the private directory: only the launcher can say
+    if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/"):
+        if private is None:
+            return ""
+        path = private + path.removeprefix(PRIVATE_DIRECTORY)
     try:
         status = os.stat(path)
     except OSError as error:
@@ -156,8 +159,8 @@ def locate(command: str, config: Config) -> str:
 
 def grant(field: str, path: str, access: str) -> Iterator[Grant]:
     """Yield a grant for a path as it is named, and one for where it really lies if a link leads there."""
-    real = os.path.realpath(path)
     try:
+        real = os.path.realpath(path)
         status = os.stat(real)
     except OSError as error:
         raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
@@ -178,9 +181,20 @@ def grants(config: Config) -> tuple[Grant, ...]:
     named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
     for field, path, access in named:
         for item in grant(field, path, access):
+            check_link(field, path, item.source, config)
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
     return tuple(sorted(found.values(), key=lambda item: item.path))
+
+
+def check_link(field: str, path: str, real: str, config: Config) -> None:
+    """Refuse a path that a link leads elsewhere, where the command itself may have planted the link (CVE-2026-87766)."""
+    for directory in (config.working_dir, *config.writable_dirs):
+        if not directory or not path.startswith(directory + "/"):
+            continue
+        if real != os.path.realpath(directory) + path.removeprefix(directory):
+            remedy = f"a link in {directory!r}, which the command can write to, leads elsewhere; name where it leads"
+            raise ConfigError(field, path, remedy)
 
 
 def seen(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
@@ -198,29 +212,38 @@ def follow(path: str) -> Iterator[str]:
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
 
-def survey(config: Config, command: Sequence[str]) -> Paths:
+def private_grant(private: str) -> Grant:
+    owner = os.stat(private)
+    return Grant(PRIVATE_DIRECTORY, os.path.realpath(private), "write", True, owner.st_uid, owner.st_gid)
+
+
+def survey(config: Config, command: Sequence[str], private: str | None = None) -> Paths:
     """Return where things are, for one run. See Backend.survey for what it raises."""
     granted = grants(config)
+    if config.working_dir is not None:
+        private = None
     base = interpreter_paths(sys.executable) if sys.executable else ()
-    executable = locate(command[0], config)
+    program = locate(command[0], config, private)
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
     prefix: tuple[str, ...] = ()
-    if not seen(executable, tuple(system), granted) or in_prefix(executable, base):
-        extra = interpreter_paths(executable)
+    if program and (not seen(program, tuple(system), granted) or in_prefix(program, base)):
+        extra = interpreter_paths(program)
         system.update(dict.fromkeys(extra))
         if extra:
-            prefix = (os.path.dirname(executable),)
-    check_visible(executable, tuple(system), granted, config)
-    return Paths(tuple(system), granted, executable, prefix, time_zone())
+            prefix = (os.path.dirname(program),)
+    if program and not (private and program.startswith(private + "/")):
+        check_visible(program, tuple(system), granted)
+    if private:
+        granted += (private_grant(private),)
+    executable = command[0] if "/" in command[0] else program
+    return Paths(tuple(system), granted, executable, program, prefix, time_zone())
 
 
 def in_prefix(path: str, prefixes: Sequence[SystemPath]) -> bool:
     return any(path.startswith(entry.path + "/") for entry in prefixes)
 
 
-def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Grant], config: Config) -> None:
-    if config.working_dir is None and path.startswith("/tmp/work/"):
-        return
+def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> None:
     for step in follow(path):
         if not seen(step, system, granted):
             directory = os.path.dirname(step)
@@ -228,10 +251,10 @@ def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Gra
             raise CommandNotFoundError("find", step, errno.ENOENT, hint)
 
 
-def hidden_interpreter(executable: str, paths: Paths) -> str | None:
+def hidden_interpreter(paths: Paths) -> str | None:
     """Return why a script that is there could not be started: its interpreter is missing inside."""
     try:
-        with open(executable, "rb") as file:
+        with open(paths.program, "rb") as file:
             first = file.readline(256)
     except OSError:
         return None

@@ -1,0 +1,73 @@
+"""For every test: temporary files of this worker's own, and at the end a look at whether anything was left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.processes import children
+
+from proc_sandbox.backends.linux.cgroup import find_cgroups
+from proc_sandbox.launcher.process import shutdown
+
+PATIENCE = 30.0
+"""Seconds for the kernel to take down what has been killed; nothing is expected to need them."""
+
+
+def cgroups_of_the_dead() -> set[str]:
+    """Cgroups whose launcher is gone: nobody would remove them any more."""
+    found, _ = find_cgroups()  # sweeps, as the next caller would
+    left = set()
+    for _, directory in found.directories if found else ():
+        for entry in os.scandir(directory):
+            match = re.match(r"proc-sandbox-(\d+)-", entry.name)
+            if match and not os.path.exists(f"/proc/{match[1]}"):
+                left.add(entry.path)
+    return left
+
+
+def mounts() -> set[str]:
+    return {line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()}
+
+
+def descriptors() -> dict[str, str]:
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[number] = os.readlink(f"/proc/self/fd/{number}")
+    return found
+
+
+def until_empty(look: object) -> object:
+    """Look until nothing is found; return what stays."""
+    assert callable(look)
+    end = time.monotonic() + PATIENCE
+    while (found := look()) and time.monotonic() < end:
+        os.sched_yield()
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Processes, threads, mounts, cgroups, descriptors and temporary files are at the end what they were before."""
+    directory = tmp_path_factory.mktemp("temporary")
+    before = tempfile.tempdir
+    tempfile.tempdir = str(directory)
+    own, threads, mounted, opened = set(children(os.getpid())), set(threading.enumerate()), mounts(), descriptors()
+    yield
+    shutdown()
+    tempfile.tempdir = before
+    assert not until_empty(lambda: set(children(os.getpid())) - own), "processes are left"
+    assert not until_empty(cgroups_of_the_dead), "cgroups are left"
+    assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}, "threads are left"
+    assert not {place for place in mounts() - mounted if "proc-sandbox" in place or str(directory) in place}
+    assert not [path for path in directory.iterdir() if path.name.startswith("proc-sandbox")], "files are left"
+    leaked = {number: link for number, link in descriptors().items() if number not in opened}
+    assert not {link for link in leaked.values() if "ns/" in link or "cgroup" in link or "_bin" in link}, leaked
