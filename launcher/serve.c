@@ -154,6 +154,13 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	number(message, "cancelled", run->cancelled);
 }
 
+/* Closing does not do: as long as the child of another run holds a copy, its events would still come (epoll(7)). */
+static void unwatch(int fd)
+{
+	if (fd >= 0)
+		epoll_ctl(server.epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
 static void forget(struct run *run)
 {
 	struct run **link = &server.runs;
@@ -161,8 +168,12 @@ static void forget(struct run *run)
 		link = &(*link)->next;
 	*link = run->next;
 	server.taken[run->slot] = false;
-	if (run->cage)
+	unwatch(run->socket);
+	unwatch(run->pidfd);
+	if (run->cage) {
+		unwatch(cage_oom_fd(run->cage));
 		give_cage(run->cage);
+	}
 	close(run->pidfd);
 	close(run->socket);
 	free(run);
@@ -176,8 +187,6 @@ static void end_run(struct run *run)
 	const struct record *record = &server.records[run->slot];
 	while (wait4(run->reaper, &status, 0, &usage) < 0 && errno == EINTR)
 		;
-	if (run->cage && cage_oom_fd(run->cage) >= 0)
-		epoll_ctl(server.epoll, EPOLL_CTL_DEL, cage_oom_fd(run->cage), NULL);
 	if (record->error)
 		tell_failure(run->socket, record->step, record->object, record->error);
 	else {
@@ -501,7 +510,7 @@ static void on_socket(struct run *run)
 		return;
 	}
 	if (size <= 0)
-		epoll_ctl(server.epoll, EPOLL_CTL_DEL, run->socket, NULL);
+		unwatch(run->socket); /* the caller has let go of it: it would be readable for ever */
 	if (!run->killed)
 		run->cancelled = true;
 	kill_run(run);
