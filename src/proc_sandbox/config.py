@@ -6,12 +6,13 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.units import parse_percent, parse_seconds, parse_size
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command"]
 
@@ -187,6 +188,8 @@ def normalised(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         normalise = NORMALISERS.get(name)
         if normalise is None:
+            from difflib import get_close_matches
+
             near = get_close_matches(str(name), NAMES, 1)
             raise ConfigError(name, value, f"no such field; did you mean {near[0]!r}?" if near else "no such field")
         found[name] = normalise(name, value)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 __all__ = ["CgroupHost", "Feature", "Grant", "Host", "Paths", "SystemPath"]
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """One thing that a mechanism needs: there, or why not and what to do about it."""
 
     available: bool
@@ -20,8 +20,7 @@ class Feature:
         return self.available
 
 
-@dataclass(frozen=True)
-class CgroupHost:
+class CgroupHost(NamedTuple):
     """Where this process may make cgroups.
 
     version: 1 or 2. directories: controller and the directory below which cgroups are made (v2: the same for all).
@@ -54,8 +53,7 @@ class Host:
         return self.features.get(name, Feature(False, f"{name} was not probed"))
 
 
-@dataclass(frozen=True)
-class SystemPath:
+class SystemPath(NamedTuple):
     """A path of the system's own that every command may see. kind: "dir", "file" or "symlink" (then link is its text)."""
 
     path: str
@@ -67,8 +65,7 @@ class SystemPath:
     gid: int = 0
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(NamedTuple):
     """One path that a Config names, as it is on the host. access: "read" or "write"."""
 
     path: str
@@ -79,8 +76,7 @@ class Grant:
     gid: int
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """Where things are: what the survey of one run found."""
 
     system: tuple[SystemPath, ...] = ()

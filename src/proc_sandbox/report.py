@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Ended", "Failed", "Report"]
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(NamedTuple):
     """The command did not start: the step that failed, what it was about, and errno."""
 
     step: str
@@ -16,8 +15,7 @@ class Failed:
     errno: int
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """The launcher's last word on a run. Times in ns; -1 where a fact is not known."""
 
     done: bool
@@ -36,8 +34,7 @@ class Ended:
     cancelled: bool
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """All facts of a run."""
 
     ended: Ended

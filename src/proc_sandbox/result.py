@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -153,6 +152,8 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """Return it as JSON-ready data; a stream that is no UTF-8 is given in base64 too."""
+        import base64
+
         data: dict[str, object] = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,6 +207,8 @@ class Sandbox:
         self.under_way = 0
         self.alive: set[Channel] = set()
         if self.config.working_dir is None:
+            import tempfile
+
             self.directory = tempfile.mkdtemp(prefix="proc-sandbox-")
 
     def run(self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Any) -> Result:
@@ -276,6 +276,8 @@ class Sandbox:
 
 def remove_tree(directory: str) -> None:
     """Remove what runs have left, without following a link; directories that they closed are opened again."""
+    import shutil
+
     for root, names, _ in os.walk(directory):
         for name in names:
             path = os.path.join(root, name)

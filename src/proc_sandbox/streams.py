@@ -218,6 +218,7 @@ def pump(channel: Channel, streams: Streams) -> Ended | Failed:
     """
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
+    poll.register(channel.launcher_end(), select.POLLIN)
     for reader in streams.readers:
         poll.register(reader, select.POLLIN)
     feeder = Feeder(streams)
@@ -240,6 +241,8 @@ def pump(channel: Channel, streams: Streams) -> Ended | Failed:
             outcome = channel.receive()
             drain(streams)
             return outcome
+        if channel.launcher_end() in ready:
+            channel.lost()
 
 
 def drain(streams: Streams) -> None:

@@ -182,7 +182,7 @@ import os, sys
 import proc_sandbox as ps
 fd, mark = int(sys.argv[1]), sys.argv[2]
 try:
-    print(ps.run(["bash", "-c", f"echo ready >&{fd}; sleep 3000", mark], pass_fds=[fd]))
+    print(ps.run(["bash", "-c", f"echo ready >&{fd}; sleep 3000; exit", mark], pass_fds=[fd]))
 except ps.LauncherDiedError as error:
     print("told", flush=True)
 print(ps.run(["echo", "again"]).stdout)

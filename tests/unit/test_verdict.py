@@ -44,20 +44,20 @@ BASE = Ended(
     ],
 )
 def test_reasons(facts: dict[str, int], reason: str) -> None:
-    assert reason_of(replace(BASE, **facts)).value == reason  # type: ignore[arg-type]
+    assert reason_of(BASE._replace(**facts)).value == reason  # type: ignore[arg-type]
 
 
 def test_what_the_command_did_is_never_called_a_limit() -> None:
     """Whatever status it chooses: without an act of the launcher or of the kernel no limit is named."""
     for status in range(1 << 16):
         if (status & 0x7F) == 0 or (status & 0xFF) < 0x7F:
-            assert reason_of(replace(BASE, status=status)) in (ps.Reason.EXITED, ps.Reason.SIGNALED)
+            assert reason_of(BASE._replace(status=status)) in (ps.Reason.EXITED, ps.Reason.SIGNALED)
 
 
 def test_each_combination_has_one_reason() -> None:
     names = ("done", "timed_out", "cpu_exceeded", "memory_exceeded", "cancelled")
     for flags in itertools.product((False, True), repeat=len(names)):
-        reason = reason_of(replace(BASE, **dict(zip(names, flags, strict=True))))
+        reason = reason_of(BASE._replace(**dict(zip(names, flags, strict=True))))
         assert isinstance(reason, ps.Reason)
         assert (reason in (ps.Reason.EXITED, ps.Reason.SIGNALED)) == flags[0]
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.cli import options, status
+from proc_sandbox.launcher.process import launcher_path
 
 if TYPE_CHECKING:
     import argparse
 
 ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
 """Exit statuses of `doctor`."""
-
-LAUNCHER = Path(ps.__file__).with_name("_bin") / "launcher"
-"""The launcher as it is installed, for the command line that `plan` prints."""
-
 
 def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | None]:
     """Return the file for --json, opened before the run: one that can't be written stops it.
@@ -39,6 +34,8 @@ def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | 
 def write_json(file: TextIO | None, facts: dict[str, Any]) -> None:
     """Write one JSON object to the file of --json, if there is one."""
     if file is not None:
+        import json
+
         json.dump(facts, file, indent=2)
         file.write("\n")
         file.flush()
@@ -69,8 +66,10 @@ def plan_command(parsed: argparse.Namespace) -> int:
         SandboxError: the command could not be run either.
     """
     plan = ps.plan(parsed.command, config=options.make_config(parsed))
-    by_hand = plan.command_line(str(LAUNCHER))
+    by_hand = plan.command_line(str(launcher_path()))
     if parsed.json:
+        import json
+
         json.dump({**plan.to_dict(), "command_line": by_hand}, sys.stdout, indent=2)
         print()
     elif parsed.words:
@@ -97,6 +96,8 @@ def doctor_command(parsed: argparse.Namespace) -> int:
     missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
     failure = trial()
     if parsed.json:
+        import json
+
         json.dump({**capabilities.to_dict(), "trial": failure or "ok"}, sys.stdout, indent=2)
         print()
     else:

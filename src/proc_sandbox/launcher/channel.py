@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from types import TracebackType
+from typing import NoReturn
 
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.launcher.process import Launcher, discard
@@ -46,10 +47,17 @@ class Channel:
             self.socket.close()
             raise
         self.outcome: Ended | Failed | None = None
+        self.dead = False
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the run has ended."""
         return self.socket.fileno()
+
+    def launcher_end(self) -> int:
+        """Return the descriptor that becomes readable when the launcher has died: the socket need not tell, for a
+        process that this one has forked may hold a copy of the other end.
+        """
+        return self.launcher.end
 
     def receive(self) -> Ended | Failed:
         """Wait for the outcome.
@@ -63,10 +71,19 @@ class Channel:
             except ConnectionResetError:
                 message = b""
             if not message:
-                discard(self.launcher)
-                raise LauncherDiedError("the launcher has died; the run is dead with it")
+                self.lost()
             self.outcome = decode(message)
         return self.outcome
+
+    def lost(self) -> NoReturn:
+        """Give up on a launcher that has died.
+
+        Raises:
+            LauncherDiedError: always.
+        """
+        self.dead = True
+        discard(self.launcher)
+        raise LauncherDiedError("the launcher has died; the run is dead with it")
 
     def kill(self) -> None:
         """Kill the whole tree; harmless after the end."""
@@ -81,7 +98,7 @@ class Channel:
         if self.socket.fileno() < 0:
             return
         try:
-            if self.outcome is None:
+            if self.outcome is None and not self.dead:
                 self.kill()
                 self.receive()
         finally:

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.version import __version__
@@ -24,22 +23,23 @@ MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memf
 GREETING_SECONDS = 30.0
 
 
-def launcher_path() -> Path:
+def launcher_path() -> str:
     """Return where the launcher lies: inside the package, never on PATH."""
-    return Path(__file__).resolve().parent.parent / "_bin" / "launcher"
+    return os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "_bin", "launcher")
 
 
 class Launcher:
     """One launcher process and our end of its control socket.
 
-    Attributes: pid; greeting, the words in which it said what this machine can do.
+    Attributes: pid; end, a descriptor that becomes readable when it has died; greeting, the words in which it said what
+    this machine can do.
     """
 
     def __init__(self, *, empty_network: bool) -> None:
         path = launcher_path()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            arguments = [str(path), "serve", str(theirs.fileno())] + ["empty-network"] * empty_network
+            arguments = [path, "serve", str(theirs.fileno())] + ["empty-network"] * empty_network
             try:
                 # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
                 self.process = subprocess.Popen(
@@ -50,6 +50,7 @@ class Launcher:
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
         self.socket = ours
         self.pid = self.process.pid
+        self.end = os.pidfd_open(self.pid)
         self.greeting = self.await_greeting()
 
     def await_greeting(self) -> dict[str, str]:
@@ -98,10 +99,17 @@ class Launcher:
         """End the launcher and all its runs; returns when nothing of it is left."""
         self.socket.close()
         self.process.wait()
+        self.close_end()
+
+    def close_end(self) -> None:
+        if self.end >= 0:
+            os.close(self.end)
+            self.end = -1
 
     def forget(self) -> None:
         """Let go of a launcher that belongs to the parent process."""
         self.socket.close()
+        self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
 
 

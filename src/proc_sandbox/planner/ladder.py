@@ -6,7 +6,7 @@ The tables are data: the planner walks them, and the documentation prints them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proc_sandbox.config import BestEffort, Config
 from proc_sandbox.errors import UnsupportedError
@@ -16,8 +16,7 @@ from proc_sandbox.result import Enforced, Unenforced
 __all__ = ["LADDER", "Rung", "choose"]
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(NamedTuple):
     """One mechanism: its key for the planner, its name for people, and whether (or why not) a host has it."""
 
     key: str

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 from proc_sandbox.result import Enforced, Unenforced
 
 __all__ = ["Cgroup", "Filter", "Identity", "Landlock", "Mount", "Plan", "Rlimit", "Sampling"]
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """One operation that builds the view.
 
     kind: bind, alias (inside the view), tmpfs, proc, dir, file, symlink, device or seal (make read-only).
@@ -27,16 +25,14 @@ class Mount:
     shared: bool = False
 
 
-@dataclass(frozen=True)
-class Rlimit:
+class Rlimit(NamedTuple):
     """A resource limit by its name in getrlimit(2); soft and hard are the same."""
 
     name: str
     value: int
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who the command is inside, and as root the range of host uids from which a run takes its own."""
 
     uid: int = 1000
@@ -44,8 +40,7 @@ class Identity:
     host_range: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
-class Cgroup:
+class Cgroup(NamedTuple):
     """Where the run's cgroups are made, and what is written to them, in order."""
 
     version: int
@@ -53,8 +48,7 @@ class Cgroup:
     settings: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Landlock:
+class Landlock(NamedTuple):
     """The rule set of landlock(7): access is read, write, private (written by nobody else) or device."""
 
     abi: int
@@ -63,20 +57,26 @@ class Landlock:
     scope: bool
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(NamedTuple):
     """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc."""
 
     options: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Sampling:
+class Sampling(NamedTuple):
     """What the launcher watches where no cgroup can: interval in ns, memory in bytes, CPU in thousandths of a core."""
 
     interval: int
     memory: int = 0
     cpu: int = 0
+
+
+def as_data(value: object) -> object:
+    """Return a value of the plan as JSON-ready data: named tuples as objects."""
+    if isinstance(value, tuple):
+        names = getattr(value, "_fields", None)
+        return {name: as_data(getattr(value, name)) for name in names} if names else [as_data(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True)
@@ -117,21 +117,26 @@ class Plan:
 
     def command_line(self, launcher: str = "launcher") -> str:
         """Return the shell command that repeats this run by hand."""
+        import shlex
+
         return shlex.join([launcher, "run", *self.words()])
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""
-        data = asdict(self)
-        del data["prefix"]
+        data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "enforcement")}
         data["enforcement"] = {name: asdict(how) for name, how in self.enforcement.items()}
         return data
 
     def to_json(self) -> str:
         """Return the plan as JSON text."""
+        import json
+
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def describe(self) -> str:
         """Return the plan for human readers."""
+        import shlex
+
         lines = [f"command      {shlex.join(self.command)}", f"executable   {self.executable}", f"directory    {self.cwd}"]
         lines += [f"namespaces   {' '.join(self.namespaces) or 'none'}; network: {self.network}"]
         lines += [f"identity     uid {self.identity.uid}, gid {self.identity.gid}" + self.host_identity()]

@@ -5,6 +5,7 @@ Prints TRIED, does it, then prints ESCAPED, or "REFUSED ERRNO" where the kernel 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -272,7 +273,8 @@ def nicer() -> None:
 def raise_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard - 1))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
     except ValueError as error:  # what the module makes of EPERM
         raise PermissionError(errno.EPERM, "setrlimit") from error
 
@@ -292,7 +294,8 @@ def kill_all(rounds: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     for _ in range(int(rounds)):
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            os.kill(-1, number)
+            with contextlib.suppress(ProcessLookupError):  # there may be nobody else
+                os.kill(-1, number)
             os.kill(0, number)
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proc_sandbox.host import CgroupHost, Feature
 
@@ -17,8 +17,7 @@ NAME = re.compile(r"proc-sandbox-(\d+)-\d+\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
 
 
-@dataclass(frozen=True)
-class Hierarchy:
+class Hierarchy(NamedTuple):
     """One mounted cgroup hierarchy: v1's controllers, or none for v2."""
 
     root: str
