@@ -19,9 +19,10 @@ demo: .venv/.made       ## run the examples
 test: .venv/.made       ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/.made       ## ruff, mypy, and the launcher with warnings as errors
-	$(BIN)/ruff check src examples hatch_build.py
+lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as errors
+	$(BIN)/ruff check src tests examples bench hatch_build.py
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	PROC_SANDBOX_WERROR=1 $(BIN)/python hatch_build.py
 
 bench: .venv/.made      ## measure, interleaved with subprocess and peers

@@ -64,7 +64,7 @@ def test_frozen_hashable_equal_picklable() -> None:
     same = ps.Config(memory_limit=64 << 20, env=["A=1", "B=2"], timeout=5)
     assert config == same
     assert hash(config) == hash(same)
-    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
+    assert pickle.loads(pickle.dumps(config)) == config
     with pytest.raises(FrozenInstanceError):
         config.timeout = 1  # type: ignore[misc]
     assert config.replace(timeout=None).timeout is None
