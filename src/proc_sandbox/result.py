@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 
+from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, OutputLimitExceeded, TimeLimitExceeded
+
 __all__ = ["CpuTime", "Enforced", "Output", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
 
 
@@ -138,8 +140,6 @@ class Result:
         Raises:
             TimeLimitExceeded, MemoryLimitExceeded, ExecutionError: it is not.
         """
-        from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, OutputLimitExceeded, TimeLimitExceeded
-
         if self.ok:
             return self
         kinds = {
