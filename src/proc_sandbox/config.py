@@ -14,7 +14,7 @@ from proc_sandbox.units import parse_percent, parse_seconds, parse_size
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 
 PIPE = subprocess.PIPE
 """As in subprocess; for stdout and stderr of run() the same as CAPTURE."""
@@ -232,6 +232,11 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def never_granted(path: str) -> bool:
+    """Return whether a path is the root, or lies where the kernel shows more than files."""
+    return path == "/" or any(path == top or path.startswith(top + "/") for top in HIDDEN)
+
+
 def path(name: str, value: Any) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise ConfigError(name, value, "not a path; pass a str or a pathlib.Path")
@@ -245,7 +250,7 @@ def path(name: str, value: Any) -> str:
     full = os.path.abspath(os.path.expanduser(text))
     if full.startswith("//"):
         full = full[1:]
-    if full == "/" or any(full == top or full.startswith(top + "/") for top in HIDDEN):
+    if never_granted(full):
         raise ConfigError(name, value, "name a directory; /, /proc, /sys and /dev cannot be granted")
     return full
 

@@ -270,7 +270,7 @@ def test_the_system_is_not_written_to(place: str) -> None:
     name = f"{place.rstrip('/')}/{new_mark()}"
     result = inside(act("create", name))
     assert_refused(result, READ_ONLY | INVISIBLE)
-    assert not Path(name).exists()
+    assert not os.path.lexists(name)
 
 
 def test_nothing_but_the_commands_own_is_writable() -> None:

@@ -84,7 +84,7 @@ def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
     tops = places_for_grants(result, paths)
     result.add(Mount("seal", "/", shared=True))
     shared_count = len(result.mounts)
-    add_private(result, config)
+    add_private(result, host, config)
     for entry in paths.system:  # an interpreter below /tmp would lie under the run's own
         if below(entry.path, "/tmp"):
             add_system_path(result, host, entry, shared=False)
@@ -158,7 +158,7 @@ def places_for_grants(result: View, paths: Paths) -> tuple[str, ...]:
     return tuple(tops)
 
 
-def add_private(result: View, config: Config) -> None:
+def add_private(result: View, host: Host, config: Config) -> None:
     result.add(Mount("proc", "/proc", options="ro,nodev,noexec"))
     result.add(Mount("tmpfs", "/tmp", options=f"nodev,data=mode=1777,size={config.tmp_size},nr_inodes={inodes(config)}"))
     result.made.add("/tmp")
@@ -166,6 +166,9 @@ def add_private(result: View, config: Config) -> None:
     result.directory(SHM, shared=False, mode="mode=1777")
     result.directory(PRIVATE_DIRECTORY, shared=False)
     result.add(Mount("alias", "/dev/shm", source=SHM, options="nodev"))
+    if not host.root and host.feature("proc_keys"):
+        # Without root the command has its caller's uid on the host, so that it would be told of the caller's keys.
+        result.add(Mount("alias", "/proc/keys", source="/dev/null"))
 
 
 def inodes(config: Config) -> int:

@@ -53,6 +53,7 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
         features[name] = Feature(code == 0, reason, REMEDIES.get(name, USERNS if name.endswith("ns") else ""))
     abi = int(greeting.get("landlock-abi", "0"))
     features["landlock"] = Feature(abi > 0, "" if abi else "the kernel has no Landlock", REMEDIES["landlock"])
+    features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
     cgroup, found = find_cgroups()
     features.update(found)
     root = bool(features.get("root"))

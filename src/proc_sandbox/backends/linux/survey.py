@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Iterator, Sequence
 
-from proc_sandbox.config import Config
+from proc_sandbox.config import Config, never_granted
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.planner.environment import DEFAULT_PATH
@@ -164,8 +164,10 @@ def grant(field: str, path: str, access: str) -> Iterator[Grant]:
         status = os.stat(real)
     except OSError as error:
         raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
-    if real == "/tmp" or real == "/":
+    if real == "/tmp":
         raise ConfigError(field, path, "name a directory below it: each run has a private /tmp")
+    if never_granted(real):
+        raise ConfigError(field, path, f"it leads to {real!r}, which cannot be granted; name a directory of your own")
     directory = stat.S_ISDIR(status.st_mode)
     if field == "working_dir" and not directory:
         raise ConfigError(field, path, "it is a file; name a directory")
