@@ -178,8 +178,7 @@ struct cage_usage { int64_t user, system, peak, oom_kills, refused_forks, thrott
 struct cage *take_cage(const struct plan *plan, const char **object);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
 int cage_oom_fd(const struct cage *cage);
-int64_t cage_cpu(const struct cage *cage);
-int64_t cage_oom_kills(const struct cage *cage);
+int64_t cage_cpu(struct cage *cage);
 void cage_kill(const struct cage *cage);
 void cage_usage(struct cage *cage, struct cage_usage *usage);
 void give_cage(struct cage *cage);

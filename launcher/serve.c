@@ -185,7 +185,7 @@ static void end_run(struct run *run)
 	int status = 0;
 	struct message message = {.size = 0};
 	const struct record *record = &server.records[run->slot];
-	while (wait4(run->reaper, &status, 0, &usage) < 0 && errno == EINTR)
+	while (wait4(run->reaper, &status, __WALL, &usage) < 0 && errno == EINTR)
 		;
 	if (record->error)
 		tell_failure(run->socket, record->step, record->object, record->error);

@@ -24,16 +24,47 @@
 enum { KEEP_IDLE = 64, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
+/* What is read of a cage: the files stay open, for the opening costs more than the reading. */
+enum meter { CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, USAGE, METERS };
+struct gauge { const char *controller, *file, *key; int64_t factor; int flags; };
+
+/* Documentation/admin-guide/cgroup-v1: cpuacct.rst, memory.rst, pids.rst; scheduler/sched-bwc.rst */
+static const struct gauge GAUGES_V1[METERS] = {
+	[CPU_USER] = {"cpuacct", "cpuacct.usage_user", NULL, 1, O_RDONLY},
+	[CPU_SYSTEM] = {"cpuacct", "cpuacct.usage_sys", NULL, 1, O_RDONLY},
+	[CPU] = {"cpuacct", "cpuacct.usage", NULL, 1, O_RDONLY},
+	[THROTTLED] = {"cpu", "cpu.stat", "throttled_time", 1, O_RDONLY},
+	[PEAK] = {"memory", "memory.max_usage_in_bytes", NULL, 1, O_RDWR},
+	[PEAK_SWAP] = {"memory", "memory.memsw.max_usage_in_bytes", NULL, 1, O_RDWR},
+	[FORKS] = {"pids", "pids.events", "max", 1, O_RDONLY},
+	[OOM_KILLS] = {"memory", "memory.oom_control", "oom_kill", 1, O_RDONLY},
+	[USAGE] = {"memory", "memory.usage_in_bytes", NULL, 1, O_RDONLY},
+};
+/* Documentation/admin-guide/cgroup-v2.rst */
+static const struct gauge GAUGES_V2[METERS] = {
+	[CPU_USER] = {"", "cpu.stat", "user_usec", 1000, O_RDONLY},
+	[CPU_SYSTEM] = {"", "cpu.stat", "system_usec", 1000, O_RDONLY},
+	[CPU] = {"", "cpu.stat", "usage_usec", 1000, O_RDONLY},
+	[THROTTLED] = {"", "cpu.stat", "throttled_usec", 1000, O_RDONLY},
+	[PEAK] = {"", "memory.peak", NULL, 1, O_RDONLY}, /* since 5.19 */
+	[PEAK_SWAP] = {"", "memory.swap.peak", NULL, 1, O_RDONLY},
+	[FORKS] = {"", "pids.events", "max", 1, O_RDONLY},
+	[OOM_KILLS] = {"", "memory.events", "oom_kill", 1, O_RDONLY},
+	[USAGE] = {"", "memory.current", NULL, 1, O_RDONLY},
+};
+enum { UNOPENED = 0, MISSING = -1 }; /* of an open meter: its descriptor, which is never 0 */
+
 struct place { char controller[24]; char *parent; int directory; };
 
 struct cage {
 	struct cage *next;
-	bool v2, busy;
+	bool v2, busy, resetting;
 	char name[NAME];
 	struct place places[MAX_CONTROLLERS];
 	size_t n_places;
 	char *settings; /* as last written */
 	int oom; /* eventfd that v1 signals at an out-of-memory */
+	int meters[METERS];
 	struct cage_usage base; /* counters at the start of the run: v1's are not reset */
 	/* the nest */
 	pthread_t thread;
@@ -59,38 +90,42 @@ static const struct place *place_of(const struct cage *cage, const char *control
 	return NULL;
 }
 
-static ssize_t read_file(const struct cage *cage, const char *controller, const char *file, char *text, size_t size)
+static int open_meter(struct cage *cage, enum meter meter)
 {
-	const struct place *place = place_of(cage, controller);
-	int fd = place ? openat(place->directory, file, O_RDONLY | O_CLOEXEC) : -1;
-	if (fd < 0)
-		return -1;
-	ssize_t count = read(fd, text, size - 1);
-	close(fd);
-	if (count >= 0)
-		text[count] = '\0';
-	return count;
+	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
+	if (cage->meters[meter] == UNOPENED) {
+		const struct place *place = place_of(cage, gauge->controller);
+		cage->meters[meter] = place ? openat(place->directory, gauge->file, gauge->flags | O_CLOEXEC) : MISSING;
+	}
+	return cage->meters[meter];
 }
 
-static int64_t read_number(const struct cage *cage, const char *controller, const char *file)
+/* The value of a file with one number, or of a key where lines hold "key value"; -1: not there. */
+static int64_t read_meter(struct cage *cage, enum meter meter)
 {
-	char text[64];
-	return read_file(cage, controller, file, text, sizeof text) > 0 ? strtoll(text, NULL, 10) : -1;
-}
-
-/* A file of "key value" lines. */
-static int64_t read_key(const struct cage *cage, const char *controller, const char *file, const char *key)
-{
+	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
 	char text[4096];
-	size_t size = strlen(key);
-	if (read_file(cage, controller, file, text, sizeof text) <= 0)
+	int fd = open_meter(cage, meter);
+	ssize_t count = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+	if (count <= 0)
 		return -1;
+	text[count] = '\0';
+	if (!gauge->key)
+		return strtoll(text, NULL, 10) * gauge->factor;
+	size_t size = strlen(gauge->key);
 	for (char *line = text; line; line = strchr(line, '\n')) {
 		line += *line == '\n';
-		if (!strncmp(line, key, size) && line[size] == ' ')
-			return strtoll(line + size, NULL, 10);
+		if (!strncmp(line, gauge->key, size) && line[size] == ' ')
+			return strtoll(line + size, NULL, 10) * gauge->factor;
 	}
 	return -1;
+}
+
+static void close_meters(struct cage *cage)
+{
+	for (int meter = 0; meter < METERS; meter++)
+		if (cage->meters[meter] > 0)
+			close(cage->meters[meter]);
 }
 
 static int open_place(struct cage *cage, struct place *place)
@@ -128,13 +163,16 @@ static int join(struct cage *cage)
 }
 
 /* Page cache that the last run was charged for would count as the next one's peak. */
-static void reset(struct cage *cage)
+static bool needs_reset(struct cage *cage)
 {
 	enum { SMALL = 1 << 20 };
+	return read_meter(cage, USAGE) > SMALL;
+}
+
+static void reset(const struct cage *cage)
+{
 	const struct place *memory = place_of(cage, "memory");
-	if (!memory)
-		return;
-	if (read_number(cage, "memory", "memory.usage_in_bytes") > SMALL)
+	if (memory)
 		write_text(memory->directory, "memory.force_empty", "0");
 }
 
@@ -210,6 +248,7 @@ static void destroy(struct cage *cage)
 	}
 	if (cage->oom >= 0)
 		close(cage->oom);
+	close_meters(cage);
 	for (size_t i = 0; i < cage->n_places; i++) {
 		close_place(cage, &cage->places[i]);
 		free(cage->places[i].parent);
@@ -287,45 +326,61 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 	return 0;
 }
 
-static void read_counters(const struct cage *cage, struct cage_usage *usage)
+/* All but the peak: what counts on from run to run in v1. */
+static void read_counters(struct cage *cage, struct cage_usage *usage)
 {
-	if (cage->v2) {
-		usage->user = read_key(cage, "", "cpu.stat", "user_usec") * 1000;
-		usage->system = read_key(cage, "", "cpu.stat", "system_usec") * 1000;
-		usage->throttled = read_key(cage, "", "cpu.stat", "throttled_usec") * 1000;
-		usage->peak = read_number(cage, "", "memory.peak");
-		usage->refused_forks = read_key(cage, "", "pids.events", "max");
-	} else {
-		usage->user = read_number(cage, "cpuacct", "cpuacct.usage_user");
-		usage->system = read_number(cage, "cpuacct", "cpuacct.usage_sys");
-		usage->throttled = read_key(cage, "cpu", "cpu.stat", "throttled_time");
-		usage->peak = read_number(cage, "memory", "memory.memsw.max_usage_in_bytes");
-		if (usage->peak < 0)
-			usage->peak = read_number(cage, "memory", "memory.max_usage_in_bytes");
-		usage->refused_forks = read_key(cage, "pids", "pids.events", "max");
+	usage->user = read_meter(cage, CPU_USER);
+	usage->system = read_meter(cage, CPU_SYSTEM);
+	usage->throttled = read_meter(cage, THROTTLED);
+	usage->refused_forks = read_meter(cage, FORKS);
+	usage->oom_kills = read_meter(cage, OOM_KILLS);
+}
+
+static void reset_meter(struct cage *cage, enum meter meter)
+{
+	int fd = open_meter(cage, meter);
+	if (fd >= 0 && pwrite(fd, "0", 1, 0) < 0) {
+		close(fd);
+		cage->meters[meter] = MISSING; /* a peak that is not of this run is none */
 	}
-	usage->oom_kills = cage_oom_kills(cage);
 }
 
 static void reset_peak(struct cage *cage)
 {
-	const struct place *memory = cage->v2 ? NULL : place_of(cage, "memory");
 	uint64_t count;
-	if (!memory)
+	if (cage->v2)
 		return;
-	write_text(memory->directory, "memory.max_usage_in_bytes", "0");
-	write_text(memory->directory, "memory.memsw.max_usage_in_bytes", "0"); /* absent without swap accounting */
+	reset_meter(cage, PEAK);
+	reset_meter(cage, PEAK_SWAP); /* absent without swap accounting */
 	while (cage->oom >= 0 && read(cage->oom, &count, sizeof count) > 0)
 		; /* what the last run left */
 }
 
+/* One that is ready, before one that is still being emptied. */
+static struct cage *find_idle(const struct plan *plan)
+{
+	enum { ROTATION = 3 };
+	struct cage *emptying = NULL;
+	int count = 0;
+	for (struct cage *cage = cages; cage; cage = cage->next) {
+		if (cage->busy || !fits(cage, plan))
+			continue;
+		if (cage->resetting && sem_trywait(&cage->ready) == 0)
+			cage->resetting = false;
+		if (!cage->resetting)
+			return cage;
+		emptying = cage;
+		count++;
+	}
+	if (count < ROTATION)
+		return NULL;
+	await(&emptying->ready);
+	return emptying;
+}
+
 struct cage *take_cage(const struct plan *plan, const char **object)
 {
-	struct cage *cage = cages;
-	while (cage && (cage->busy || !fits(cage, plan)))
-		cage = cage->next;
-	if (cage && cage->has_nest && sem_trywait(&cage->ready) < 0)
-		await(&cage->ready); /* its reset is not quite done */
+	struct cage *cage = find_idle(plan);
 	if (!cage) {
 		*object = plan->cgroup2 ? plan->cgroup2 : plan->cgroup1[0].value;
 		cage = make(plan);
@@ -335,6 +390,7 @@ struct cage *take_cage(const struct plan *plan, const char **object)
 		cages = cage;
 	}
 	cage->busy = true;
+	cage->resetting = false;
 	if (write_settings(cage, plan, object) < 0) {
 		int error = errno;
 		give_cage(cage);
@@ -368,19 +424,10 @@ int cage_oom_fd(const struct cage *cage)
 	return cage->oom;
 }
 
-int64_t cage_cpu(const struct cage *cage)
+int64_t cage_cpu(struct cage *cage)
 {
-	if (cage->v2)
-		return read_key(cage, "", "cpu.stat", "usage_usec") * 1000;
-	return read_number(cage, "cpuacct", "cpuacct.usage") - cage->base.user - cage->base.system;
-}
-
-int64_t cage_oom_kills(const struct cage *cage)
-{
-	if (cage->v2)
-		return read_key(cage, "", "memory.events", "oom_kill");
-	int64_t kills = read_key(cage, "memory", "memory.oom_control", "oom_kill");
-	return kills - cage->base.oom_kills;
+	int64_t used = read_meter(cage, CPU);
+	return cage->v2 || used < 0 ? used : used - cage->base.user - cage->base.system;
 }
 
 void cage_kill(const struct cage *cage)
@@ -397,7 +444,10 @@ static int64_t since(int64_t value, int64_t base)
 void cage_usage(struct cage *cage, struct cage_usage *usage)
 {
 	struct cage_usage *base = &cage->base;
-	read_counters(cage, usage); /* oom_kills comes relative already */
+	read_counters(cage, usage);
+	int64_t with_swap = cage->v2 ? -1 : read_meter(cage, PEAK_SWAP); /* v1: memory and swap together */
+	usage->peak = with_swap >= 0 ? with_swap : read_meter(cage, PEAK);
+	usage->oom_kills = since(usage->oom_kills, base->oom_kills);
 	usage->user = since(usage->user, base->user);
 	usage->system = since(usage->system, base->system);
 	usage->throttled = since(usage->throttled, base->throttled);
@@ -425,8 +475,11 @@ void give_cage(struct cage *cage)
 	}
 	cage->busy = false;
 	memset(&cage->base, 0, sizeof cage->base);
-	cage->job = RESET;
-	sem_post(&cage->wake);
+	cage->resetting = cage->has_nest && needs_reset(cage);
+	if (cage->resetting) { /* in its thread: it can take long */
+		cage->job = RESET;
+		sem_post(&cage->wake);
+	}
 }
 
 void remove_cages(void)
@@ -434,7 +487,7 @@ void remove_cages(void)
 	while (cages) {
 		struct cage *cage = cages;
 		cages = cage->next;
-		if (!cage->busy && cage->has_nest)
+		if (cage->resetting)
 			await(&cage->ready);
 		destroy(cage);
 	}

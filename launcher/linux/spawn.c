@@ -108,7 +108,7 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 	struct clone_args arguments = {
 		.flags = plan->namespaces | CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)pidfd,
-		.exit_signal = SIGCHLD,
+		.exit_signal = 0, /* the pidfd tells; a signal would only wake threads that have nothing to do with it */
 	};
 	if (resources->cgroup >= 0) {
 		arguments.flags |= CLONE_INTO_CGROUP;

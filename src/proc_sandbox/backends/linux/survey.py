@@ -214,6 +214,7 @@ def follow(path: str) -> Iterator[str]:
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
 
+@functools.lru_cache(maxsize=256)
 def private_grant(private: str) -> Grant:
     owner = os.stat(private)
     return Grant(PRIVATE_DIRECTORY, os.path.realpath(private), "write", True, owner.st_uid, owner.st_gid)
