@@ -129,7 +129,7 @@ def test_a_bounded_fork_bomb_is_over_with_its_run(programs: Programs) -> None:
     """Bounded by its own tickets as well: should the limit not hold, the host stays usable."""
     script = f"for i in 1 2 3 4; do {programs('tasks')} bomb 60 & done; wait"
     result = inside(["sh", "-c", script], max_processes=30, allowed_dirs=[programs.directory], timeout=30)
-    assert "refused" in text(result) or result.timed_out
+    assert "refused" in text(result) or b"fork" in result.stderr or result.timed_out  # the shell may be the one refused
     assert "ESCAPED" not in text(result)
 
 

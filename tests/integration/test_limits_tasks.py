@@ -29,7 +29,8 @@ def test_tasks_are_counted_over_the_tree(programs: Programs, kind: str) -> None:
     assert_escapes([programs("tasks"), kind, "40"])
     result = inside([programs("tasks"), kind, "40"], max_processes=10, allowed_dirs=[programs.directory])
     made, refused, error = counted(result)
-    assert 1 <= made <= 9  # the command itself is the tenth
+    # The command itself is the tenth; one of a bomb may fork when another has left already.
+    assert 1 <= made <= 9 if kind != "bomb" else made < 40
     assert refused >= 1
     assert error == errno.EAGAIN
     assert "ESCAPED" not in text(result)
