@@ -78,7 +78,8 @@ class Config:
     cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace.
     """
     max_output: int = 10 << 20
-    """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB."""
+    """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB. It
+    holds for file objects without a descriptor too, not for files and descriptors: those take max_file_size."""
     max_file_size: int | None = None
     """Size of any file that the command writes, in bytes. Default: none. RLIMIT_FSIZE."""
     max_open_files: int = 1024

@@ -278,6 +278,7 @@ def remove_tree(directory: str) -> None:
     """Remove what runs have left, without following a link; directories that they closed are opened again."""
     import shutil
 
+    os.chmod(directory, 0o700)
     for root, names, _ in os.walk(directory):
         for name in names:
             path = os.path.join(root, name)

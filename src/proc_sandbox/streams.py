@@ -12,7 +12,7 @@ from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.supervise import Supervisor
+from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["Streams", "check_streams", "pump"]
 
@@ -71,10 +71,10 @@ class Streams:
         self.source: Iterator[bytes] = iter(())
         try:
             stdin = self.open_input(config.stdin, data)
-            stdout = self.open_output("stdout", config.stdout, supervisor.stdout.feed)
+            stdout = self.open_output("stdout", config.stdout, supervisor.stdout)
             stderr = stdout if is_constant(config.stderr, STDOUT) else None
             if stderr is None:
-                stderr = self.open_output("stderr", config.stderr, supervisor.stderr.feed)
+                stderr = self.open_output("stderr", config.stderr, supervisor.stderr)
             self.theirs = [stdin, stdout, stderr]
         except BaseException:
             self.close()
@@ -110,9 +110,9 @@ class Streams:
         self.source = source
         return self.own(reader)
 
-    def open_output(self, field: str, stream: Any, keep: Callable[[bytes], object]) -> int:
+    def open_output(self, field: str, stream: Any, collector: Collector) -> int:
         if stream is None or is_constant(stream, CAPTURE) or is_constant(stream, PIPE):
-            return self.read_into(keep)
+            return self.read_into(collector.feed)
         if is_constant(stream, DEVNULL):
             return self.own(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
         if is_constant(stream, INHERIT):
@@ -127,7 +127,8 @@ class Streams:
             if flush:
                 flush()  # what the caller wrote before comes before what the command writes
             return descriptor
-        return self.read_into(stream.write)
+        collector.sink = stream.write  # max_output holds here too: a buffer in memory is the caller's memory
+        return self.read_into(collector.feed)
 
     def read_into(self, keep: Callable[[bytes], object]) -> int:
         reader, writer = os.pipe2(os.O_CLOEXEC)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from proc_sandbox.report import Ended, Report
 
 __all__ = ["Collector", "Supervisor"]
 
 
 class Collector:
-    """One stream's output: the first bytes up to the cap are kept, the rest is counted and thrown away."""
+    """One stream's output: the first bytes up to the cap are kept, the rest is thrown away and flagged."""
 
     def __init__(self, cap: int) -> None:
-        self.cap = cap
+        self.room = cap
         self.kept = bytearray()
+        self.sink: Callable[[bytes], object] = self.kept.extend
         self.truncated = False
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
-        room = self.cap - len(self.kept)
-        if len(data) > room:
+        if len(data) > self.room:
             self.truncated = True
-            data = data[:room]
-        self.kept += data
+            data = data[: self.room]
+        self.room -= len(data)
+        if data:
+            self.sink(data)
 
 
 class Supervisor:

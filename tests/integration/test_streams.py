@@ -207,3 +207,12 @@ def test_descriptors_given_as_streams_stay_the_callers(tmp_path: Path) -> None:
         inside(["echo", "two"], stdout=file)
         os.fstat(file.fileno())
     assert (tmp_path / "out").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_buffer_of_the_callers_is_bounded_too() -> None:
+    """Ten times what may be kept, into an object without a descriptor."""
+    buffer = io.BytesIO()
+    result = inside(["head", "-c", "1000000", "/dev/zero"], stdout=buffer, max_output=100_000)
+    assert len(buffer.getvalue()) == 100_000
+    assert result.output_truncated.stdout
+    assert not result.output_truncated.stderr

@@ -21,6 +21,7 @@ __all__ = ["Choices", "compile_plan", "enforce"]
 SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
 CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
+ABSTRACT_SCOPE = 6  # Landlock ABI; Documentation/userspace-api/landlock.rst, "Abstract UNIX socket"
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
 OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
@@ -98,7 +99,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         rlimits=plan_rlimits(config, choices),
         cgroup=plan_cgroup(config, host, choices),
         landlock=landlock_rules(host, config, paths),
-        seccomp=Filter(filter_options(config, paths, sampling)) if host.feature("seccomp") else None,
+        seccomp=Filter(filter_options(config, host, paths, sampling)) if host.feature("seccomp") else None,
         sampling=sampling,
         timeout=round((config.timeout or 0) * SECOND),
         cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
@@ -110,17 +111,20 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     return replace(plan, prefix=encode_prefix(plan))
 
 
-def filter_options(config: Config, paths: Paths, sampling: Sampling | None) -> tuple[str, ...]:
+def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling | None) -> tuple[str, ...]:
     """Decide what the system call filter lets through beyond its base.
 
     A read-only mount does not stop connect(2) to a socket of the host that lies in it, so where the Config names
-    directories of the host no socket can be reached by name. Memory that nobody maps is not seen by sampling, so there
+    directories of the host no socket can be reached by name. On the host's network its abstract sockets are in reach too,
+    and only Landlock's scope (ABI 6) keeps from them. Memory that nobody maps is not seen by sampling, so there
     memfd_create and System V IPC are missing. Set-ID bits on the host's own files would outlive the run.
     """
     options = []
     if config.network_access is not False:
         options.append("inet")
-    if not paths.grants:
+    if config.network_access is True and host.landlock_abi < ABSTRACT_SCOPE:
+        pass
+    elif not paths.grants:
         options += ["unix", "connect"]
     elif config.network_access is False:
         options.append("unix")

@@ -1,0 +1,60 @@
+"""Sandbox: a private directory that stays from run to run, and is gone afterwards whatever a run did to it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.programs import inside, text
+
+import proc_sandbox as ps
+
+
+def test_files_stay_from_run_to_run_and_no_longer() -> None:
+    with ps.Sandbox() as box:
+        assert box.run(["sh", "-c", "echo kept > file; pwd"], check=True).stdout == b"/tmp/work\n"
+        assert text(box.run(["cat", "file"], check=True)) == "kept\n"
+        assert box.directory
+        directory = Path(box.directory)
+        assert (directory / "file").read_text() == "kept\n"
+        assert text(inside(["ls", "-A"])) == "", "a run of its own starts empty"
+    assert not directory.exists()
+
+
+def test_a_program_made_there_is_run_by_its_name() -> None:
+    with ps.Sandbox() as box:
+        box.run(["sh", "-c", "printf '#!/bin/sh\\necho $0 $1\\n' > tool; chmod +x tool"], check=True)
+        assert text(box.run(["./tool", "x"], check=True)) == "./tool x\n"
+        with pytest.raises(FileNotFoundError):
+            box.run(["./missing"])
+
+
+def test_closed_directories_do_not_stop_the_cleanup() -> None:
+    with ps.Sandbox() as box:
+        box.run(["sh", "-c", "mkdir -p a/b/c; touch a/b/c/f; chmod 0 a/b/c a/b a ."], check=True)
+        directory = box.directory
+    assert directory
+    assert not os.path.lexists(directory)
+
+
+def test_cleanup_follows_no_link(tmp_path: Path) -> None:
+    """A run plants links to everything that the caller could delete; the cleanup deletes the links."""
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o755)
+    (kept / "file").write_text("x")
+    mode = kept.stat().st_mode
+    with ps.Sandbox() as box:
+        box.run(["sh", "-c", f"ln -s {kept} link; mkdir d; ln -s {kept}/file d/f; ln -s / d/root; chmod 0 d"], check=True)
+    assert (kept / "file").read_text() == "x"
+    assert kept.stat().st_mode == mode
+
+
+def test_a_working_directory_of_the_callers_takes_its_place(tmp_path: Path) -> None:
+    before = set(os.listdir(tempfile.gettempdir()))
+    with ps.Sandbox(working_dir=tmp_path) as box:
+        box.run(["touch", "made"], check=True)
+        assert box.directory is None
+    assert (tmp_path / "made").exists()
+    assert set(os.listdir(tempfile.gettempdir())) == before
