@@ -27,5 +27,6 @@ lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as
 
 bench: .venv/.made      ## measure, interleaved with subprocess and peers
 	$(BIN)/python bench/latency.py
+	$(BIN)/python bench/startup.py
 
 .PHONY: help launcher demo test lint bench

@@ -57,6 +57,17 @@ static int idmap_root(void)
 	return sys_mount_setattr(tree, 0, MOUNT_ATTR_IDMAP, 0, map);
 }
 
+static int mount_both(void)
+{
+	return mount_proc() < 0 || mount_tmpfs() < 0 ? -1 : 0;
+}
+
+/* Alone, where not all of them can be had together: then the answer is which of them fails. */
+static int try_namespaces(bool together, uint64_t flags, int (*trial)(void))
+{
+	return together ? 0 : try(CLONE_NEWUSER | flags, trial);
+}
+
 static int open_by_rules(void)
 {
 	return open_strictly("/", O_PATH) < 0 ? -1 : 0;
@@ -64,17 +75,19 @@ static int open_by_rules(void)
 
 size_t probe(char *words, size_t size)
 {
+	bool all = try(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
+		       mount_both) == 0;
 	/* Through a helper that becomes what the launcher becomes, then tries what the runs would do. */
 	const struct { const char *name; int result; } results[] = {
 		{"root", identity.root ? 0 : EPERM},
 		{"home", identity.home >= 0 ? 0 : EPERM},
-		{"userns", try(CLONE_NEWUSER, NULL)},
-		{"mountns", try(CLONE_NEWUSER | CLONE_NEWNS, mount_tmpfs)},
-		{"pidns", try(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID, mount_proc)},
-		{"ipcns", try(CLONE_NEWUSER | CLONE_NEWIPC, NULL)},
-		{"utsns", try(CLONE_NEWUSER | CLONE_NEWUTS, NULL)},
-		{"netns", try(CLONE_NEWUSER | CLONE_NEWNET, NULL)},
-		{"cgroupns", try(CLONE_NEWUSER | CLONE_NEWCGROUP, NULL)},
+		{"userns", try_namespaces(all, 0, NULL)},
+		{"mountns", try_namespaces(all, CLONE_NEWNS, mount_tmpfs)},
+		{"pidns", try_namespaces(all, CLONE_NEWNS | CLONE_NEWPID, mount_proc)},
+		{"ipcns", try_namespaces(all, CLONE_NEWIPC, NULL)},
+		{"utsns", try_namespaces(all, CLONE_NEWUTS, NULL)},
+		{"netns", try_namespaces(all, CLONE_NEWNET, NULL)},
+		{"cgroupns", try_namespaces(all, CLONE_NEWCGROUP, NULL)},
 		{"openat2", try(0, open_by_rules)},
 		{"seccomp", try(0, install_filter)},
 		{"idmap", identity.root ? try(0, idmap_root) : EPERM},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, OutputLimitExceeded, TimeLimitExceeded
 
@@ -32,23 +33,20 @@ class Output(bytes):
         return self.decode(encoding, errors)
 
 
-@dataclass(frozen=True)
-class Enforced:
+class Enforced(NamedTuple):
     """A limit or isolation that held, and by which mechanism."""
 
     mechanism: str
 
 
-@dataclass(frozen=True)
-class Unenforced:
+class Unenforced(NamedTuple):
     """A limit or isolation that was asked for and did not hold: why, and what to do about it."""
 
     reason: str
     remedy: str
 
 
-@dataclass(frozen=True)
-class CpuTime:
+class CpuTime(NamedTuple):
     """CPU time of the whole tree, in seconds."""
 
     user: float
@@ -60,8 +58,7 @@ class CpuTime:
         return self.user + self.system
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """What the whole tree used: seconds, bytes, tasks; None where it was not measured."""
 
     cpu_user: float
@@ -70,8 +67,7 @@ class Usage:
     peak_processes: int | None
 
 
-@dataclass(frozen=True)
-class Truncated:
+class Truncated(NamedTuple):
     """Which stream wrote more than max_output. True when either did."""
 
     stdout: bool = False
@@ -163,8 +159,8 @@ class Result:
         data["ok"] = self.ok
         data["returncode"] = self.returncode
         data["reason"] = self.reason.value
-        data["cpu_time"] = asdict(self.cpu_time)
-        data["output_truncated"] = asdict(self.output_truncated)
+        data["cpu_time"] = self.cpu_time._asdict()
+        data["output_truncated"] = self.output_truncated._asdict()
         for name in ("stdout", "stderr"):
             stream: Output = getattr(self, name)
             data[name] = stream.text()
@@ -172,5 +168,5 @@ class Result:
                 stream.decode()
             except UnicodeDecodeError:
                 data[f"{name}_base64"] = base64.b64encode(stream).decode()
-        data["enforcement"] = {name: asdict(how) for name, how in self.enforcement.items()}
+        data["enforcement"] = {name: how._asdict() for name, how in self.enforcement.items()}
         return data

@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -183,7 +183,7 @@ class Capabilities:
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Return all of it as JSON-ready data."""
-        return {name: asdict(how) for name, how in self.items()}
+        return {name: how._asdict() for name, how in self.items()}
 
 
 def capabilities() -> Capabilities:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proc_sandbox.result import Enforced, Unenforced
@@ -124,7 +124,7 @@ class Plan:
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""
         data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "enforcement")}
-        data["enforcement"] = {name: asdict(how) for name, how in self.enforcement.items()}
+        data["enforcement"] = {name: how._asdict() for name, how in self.enforcement.items()}
         return data
 
     def to_json(self) -> str:
