@@ -140,8 +140,11 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	(void)context;
-	/* Only the launcher may ask: a sender outside our pid namespace is 0 (pid_namespaces(7)). */
-	if (info->si_pid == 0)
+	/*
+	 * Only the launcher may ask: a sender outside our pid namespace is 0 (pid_namespaces(7)). The command could write
+	 * that into a siginfo of its own, but not with SI_USER beside it (rt_sigqueueinfo(2)).
+	 */
+	if (info->si_code == SI_USER && info->si_pid == 0)
 		kill(-1, number == SIGUSR1 ? SIGSTOP : SIGCONT);
 }
 

@@ -166,7 +166,8 @@ enum {
 	FILTER_MEMFD = 8,       /* memfd_create */
 	FILTER_SETID = 16,      /* set-user-ID and set-group-ID bits may be set on files */
 	FILTER_IPC = 32,        /* System V IPC and POSIX message queues */
-	FILTER_VARIANTS = 64,
+	FILTER_BUFFERS = 64,    /* socket buffers may be enlarged */
+	FILTER_VARIANTS = 128,
 };
 int compile_filter(unsigned options);
 void restrict_syscalls(const struct plan *plan, int filter, struct record *record);

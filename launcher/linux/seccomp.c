@@ -53,6 +53,7 @@ enum action {
 	PERSONALITY,
 	MODE_1, MODE_2,          /* a file mode in that argument: no set-ID bits */
 	OPEN_MODE_2, OPEN_MODE_3, /* the same, where the flags create a file */
+	SOCKOPT,   /* not SO_SNDBUF, SO_RCVBUF */
 	TARGET_0, TARGET_1,      /* a process id in that argument: not the reaper, whose limits would end the run unseen */
 	ACTIONS,
 };
@@ -96,7 +97,7 @@ static const short ALLOWED[] = {
 	SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
 	/* sockets that are there already; socket and socketpair decide which can be made */
 	SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname, SYS_getpeername, SYS_sendto, SYS_recvfrom,
-	SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_setsockopt, SYS_getsockopt, SYS_shutdown,
+	SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_getsockopt, SYS_shutdown,
 	/* the system */
 	SYS_uname, SYS_sysinfo, SYS_getrandom, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
 	SYS_landlock_restrict_self, SYS_seccomp,
@@ -133,6 +134,7 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_prlimit64: case SYS_sched_setaffinity: case SYS_sched_setparam: case SYS_sched_setscheduler:
 	case SYS_sched_setattr: return TARGET_0;
 	case SYS_setpriority: case SYS_ioprio_set: return TARGET_1;
+	case SYS_setsockopt: return options & FILTER_BUFFERS ? ALLOW : SOCKOPT;
 	case SYS_memfd_create: return options & FILTER_MEMFD ? ALLOW : UNKNOWN;
 #define GUARDED(guarded) (options & FILTER_SETID ? ALLOW : (guarded))
 	case SYS_fchmod: return GUARDED(MODE_1);
@@ -203,6 +205,21 @@ static void refuse_bits(struct program *program, unsigned argument, unsigned bit
 	JUMP(BPF_JMP | BPF_JSET, bits, 0, 1);
 	REFUSE(EPERM);
 	PERMIT;
+}
+
+/* What lies in a socket's buffers is nobody's memory to a sampler: there they keep their default size (socket(7)). */
+static void check_sockopt(struct program *program)
+{
+	LOAD(ARGUMENT(1));
+	JUMP(BPF_JMP | BPF_JEQ, SOL_SOCKET, 1, 0);
+	PERMIT;
+	LOAD(ARGUMENT(2));
+	JUMP(BPF_JMP | BPF_JEQ, SO_SNDBUF, 4, 0);
+	JUMP(BPF_JMP | BPF_JEQ, SO_RCVBUF, 3, 0);
+	JUMP(BPF_JMP | BPF_JEQ, SO_SNDBUFFORCE, 2, 0);
+	JUMP(BPF_JMP | BPF_JEQ, SO_RCVBUFFORCE, 1, 0);
+	PERMIT;
+	REFUSE(EPERM);
 }
 
 static void refuse_reaper(struct program *program, unsigned argument)
@@ -288,6 +305,7 @@ static void leaf(struct program *program, unsigned char action)
 	case PERSONALITY: check_personality(program); break;
 	case MODE_1: refuse_bits(program, 1, S_ISUID | S_ISGID); break;
 	case MODE_2: refuse_bits(program, 2, S_ISUID | S_ISGID); break;
+	case SOCKOPT: check_sockopt(program); break;
 	case TARGET_0: refuse_reaper(program, 0); break;
 	case TARGET_1: refuse_reaper(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;
@@ -364,7 +382,7 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options)
 {
 	static const struct { const char *name; unsigned option; } names[] = {
 		{"unix", FILTER_UNIX}, {"inet", FILTER_INET}, {"connect", FILTER_CONNECT}, {"memfd", FILTER_MEMFD},
-		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC},
+		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC}, {"buffers", FILTER_BUFFERS},
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strlen(names[i].name) == size && !memcmp(names[i].name, word, size)) {

@@ -232,3 +232,34 @@ def test_the_cgroups_are_not_in_sight() -> None:
     """Else a command could leave its own, or lift its limits."""
     script = "cat /proc/self/cgroup | sed 's/.*://' | sort -u; ls /sys/fs/cgroup; grep cgroup /proc/self/mounts; true"
     assert set(text(inside(["sh", "-c", script], memory_limit="256M", max_processes=20)).split()) <= {"/"}
+
+
+def test_signals_in_the_launchers_name_do_nothing() -> None:
+    """A command can write any sender into a siginfo of its own; pid 1 stops the tree only when the launcher asks."""
+    code = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+number = 129 if os.uname().machine == "x86_64" else 138  # rt_sigqueueinfo
+sent = 0
+for code in (-1, -3, 0):
+    for signal in (10, 12):
+        info = (ctypes.c_int * 32)(signal, 0, code, 0, 0)
+        sent += libc.syscall(number, 1, signal, info) == 0
+print("sent", sent)
+"""
+    result = inside(python(code))
+    assert result.ok, result
+    assert text(result) in {"sent 2\n", "sent 4\n"}, "the kernel keeps si_code 0 for itself"
+
+
+def test_the_reapers_limits_are_not_the_commands() -> None:
+    """20,000 orphans cost pid 1 more CPU time than the command may use: the limit names itself, not the host."""
+    code = (
+        "import os\n"
+        "for _ in range(20000):\n"
+        "  if not os.fork():\n"
+        "    if not os.fork(): os._exit(0)\n"
+        "    os._exit(0)\n"
+        "  os.wait()\n"
+    )
+    assert inside(python(code), cpu_time_limit=1, max_processes=100).reason is ps.Reason.CPU_TIME

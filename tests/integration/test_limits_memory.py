@@ -151,3 +151,19 @@ def test_the_peak_of_a_killed_run_stays_below_the_limit(programs: Programs) -> N
     if by_cgroup(result, "memory_limit"):
         assert result.peak_memory is not None
         assert 40 * MEGABYTE <= result.peak_memory <= 51 * MEGABYTE
+
+
+def test_socket_buffers_are_bounded_where_memory_is_sampled() -> None:
+    """Nobody maps what lies in a socket: by cgroup it is charged, by sampling it would not be seen."""
+    code = """
+import socket
+pair = socket.socketpair()
+before = pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+try:
+    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before * 4)
+except PermissionError:
+    print("refused")
+print(pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= before)
+"""
+    result = inside(python(code), memory_limit="64M")
+    assert text(result) == "refused\nTrue\n" or by_cgroup(result, "memory_limit")

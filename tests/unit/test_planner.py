@@ -66,7 +66,7 @@ def test_without_cgroups_the_rest_of_the_ladder() -> None:
     assert (made.sampling.memory, made.sampling.cpu) == (64 << 20, 500)
     assert ("RLIMIT_NPROC", 11) in made.rlimits
     assert made.seccomp
-    assert not {"memfd", "ipc"} & set(made.seccomp.options), "memory that nobody maps is not seen by sampling"
+    assert not {"memfd", "ipc", "buffers"} & set(made.seccomp.options), "memory that nobody maps is not seen by sampling"
     assert made.identity.host_range is None
 
 
@@ -77,12 +77,12 @@ def test_no_cgroup_is_made_where_no_limit_asks_for_one() -> None:
 @pytest.mark.parametrize(
     ("host", "paths", "config", "options"),
     [
-        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc"}),
-        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "setid"}),
-        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "setid"}),
+        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "buffers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "buffers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc", "buffers"}),
+        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "buffers", "setid"}),
+        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "buffers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "buffers", "setid"}),
     ],
 )  # fmt: skip
 def test_what_the_filter_lets_through(host: Host, paths: Paths, config: dict[str, object], options: set[str]) -> None:

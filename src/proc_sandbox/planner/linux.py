@@ -117,7 +117,7 @@ def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling 
     A read-only mount does not stop connect(2) to a socket of the host that lies in it, so where the Config names
     directories of the host no socket can be reached by name. On the host's network its abstract sockets are in reach too,
     and only Landlock's scope (ABI 6) keeps from them. Memory that nobody maps is not seen by sampling, so there
-    memfd_create and System V IPC are missing. Set-ID bits on the host's own files would outlive the run.
+    memfd_create and System V IPC are missing, and socket buffers keep their size. Set-ID bits on the host's own files would outlive the run.
     """
     options = []
     if config.network_access is not False:
@@ -129,7 +129,7 @@ def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling 
     elif config.network_access is False:
         options.append("unix")
     if not (sampling and sampling.memory):
-        options += ["memfd", "ipc"]
+        options += ["memfd", "ipc", "buffers"]
     if not any(grant.access == "write" for grant in paths.grants):
         options.append("setid")
     return tuple(options)

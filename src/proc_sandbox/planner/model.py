@@ -58,7 +58,7 @@ class Landlock(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc."""
+    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc, buffers."""
 
     options: tuple[str, ...]
 
