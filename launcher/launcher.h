@@ -103,7 +103,6 @@ enum { RECORD_OBJECT = 192 };
 
 struct record {
 	int go;          /* futex: the identity maps are written */
-	int sampled;     /* how often the tree was stopped, for the tests of the ladder */
 	int done;        /* the command has ended; status is valid */
 	int status;      /* wait status of the command */
 	int error;       /* errno of the step that failed, or 0 */

@@ -3,7 +3,7 @@
 Theory of operation. A Config says what is limited and what is granted. What the machine can do (Host) and where things
 are (Paths) are looked up; from these compile_plan() decides, purely, everything that will be done: the Plan. A small C
 launcher carries it out between fork and exec and watches over the run; when it has ended, judge() concludes, purely, from
-the facts what they mean: the Result. See docs/guide.md.
+the facts what they mean: the Result. See docs/mechanisms.md.
 
     import proc_sandbox as ps
 

@@ -6,14 +6,13 @@ A run adds what is its own: /proc, /tmp, and the directories that its Config nam
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Host, Paths, SystemPath
 from proc_sandbox.planner.model import Landlock, Mount
 
-__all__ = ["HOME", "PRIVATE_DIRECTORY", "landlock_rules", "view", "visible"]
+__all__ = ["HOME", "PRIVATE_DIRECTORY", "landlock_rules", "view"]
 
 HOME = "/tmp/home"
 PRIVATE_DIRECTORY = "/tmp/work"
@@ -209,12 +208,4 @@ def landlock_rules(host: Host, config: Config, paths: Paths) -> Landlock | None:
         rules=tuple(rules),
         network=config.network_access is False,
         scope=True,
-    )
-
-
-def visible(path: str, mounts: tuple[Mount, ...]) -> bool:
-    """Return whether a path of the host is seen under the same name inside."""
-    path = posixpath.normpath(path)
-    return any(mount.kind == "bind" and mount.target != "/proc" and below(path, mount.target) for mount in mounts) or any(
-        mount.kind == "symlink" and below(path, mount.target) for mount in mounts
     )
