@@ -16,7 +16,6 @@
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -374,7 +373,7 @@ void restrict_syscalls(const struct plan *plan, int filter, struct record *recor
 	if (!plan->seccomp)
 		return;
 	struct sock_fprog program = {.len = programs[filter].size, .filter = programs[filter].code};
-	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0)
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
 		die(record, "seccomp", "");
 }
 
