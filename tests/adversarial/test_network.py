@@ -38,6 +38,7 @@ class Listener:
         self.socket.bind(address)
         self.kind = kind
         self.visits = 0
+        self.visited = threading.Condition()
         if kind != socket.SOCK_DGRAM:
             self.socket.listen(16)
         self.thread = threading.Thread(target=self.serve)
@@ -50,15 +51,26 @@ class Listener:
                     data, peer = self.socket.recvfrom(64)
                     if data == b"stop":
                         return
-                    self.visits += 1
+                    self.count()
                     if peer:
                         self.socket.sendto(b"pong", peer)
                 else:
                     connection, _ = self.socket.accept()
-                    self.visits += 1
+                    self.count()
                     connection.close()
             except OSError:
                 return
+
+    def count(self) -> None:
+        with self.visited:
+            self.visits += 1
+            self.visited.notify_all()
+
+    def after(self, visits: int) -> int:
+        """Wait until so many have been counted: a visitor may leave before it is."""
+        with self.visited:
+            assert self.visited.wait_for(lambda: self.visits >= visits, HANG), "nobody came"
+            return self.visits
 
     def close(self) -> None:
         if self.kind == socket.SOCK_DGRAM:
@@ -105,7 +117,7 @@ def internet(name: str, host: str) -> Iterator[tuple[Listener, str, int]]:
 def test_a_service_of_the_host(name: str, host: str) -> None:
     with internet(name, host) as (listener, address, port):
         assert_escapes(act(name, address, port))
-        visits = listener.visits
+        visits = listener.after(1)
         assert_refused(inside(act(name, address, port)), NO_NETWORK)
         assert listener.visits == visits
 
@@ -115,14 +127,14 @@ def test_granted_it_is_reached(name: str, host: str) -> None:
     with internet(name, host) as (listener, address, port):
         result = inside(act(name, address, port), network_access=True)
         assert "ESCAPED" in text(result), result
-        assert listener.visits == 1
+        assert listener.after(1) == 1
 
 
 @pytest.mark.parametrize(("name", "host"), INTERNET)
 def test_loopback_is_not_the_hosts(name: str, host: str) -> None:
     with internet(name, host) as (listener, address, port):
         assert_escapes(act(name, address, port))
-        visits = listener.visits
+        visits = listener.after(1)
         assert_refused(inside(act(name, address, port), network_access="loopback"), NOBODY | {errno.ETIMEDOUT})
         assert listener.visits == visits
 
@@ -175,7 +187,7 @@ def test_an_abstract_socket_of_the_host(name: str, kind: int, access: bool | str
     mark = new_mark()
     with listening(socket.AF_UNIX, kind, f"\0{mark}") as listener:
         assert_escapes(act(name, f"@{mark}"))
-        visits = listener.visits
+        visits = listener.after(1)
         result = inside(act(name, f"@{mark}"), network_access=access)
         assert_refused(result, {errno.EPERM, errno.EACCES, errno.ECONNREFUSED})
         assert listener.visits == visits
@@ -189,7 +201,7 @@ def test_a_socket_in_a_granted_directory(short_path: Path, name: str, kind: int,
     with listening(socket.AF_UNIX, kind, str(path)) as listener:
         path.chmod(0o777)
         assert_escapes(act(name, path))
-        visits = listener.visits
+        visits = listener.after(1)
         result = inside(act(name, path), **{grant: short_path if grant == "working_dir" else [short_path]})
         assert_refused(result, {errno.EPERM, errno.EACCES, errno.ECONNREFUSED})
         assert listener.visits == visits
