@@ -168,6 +168,14 @@ class Config:
         """Return a Config of a mapping's items, as read from a file."""
         return cls(**values)
 
+    def without_streams(self) -> Config:
+        """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept
+        by Config must not keep the caller's files and bytes.
+        """
+        if self.stdin is None and self.stdout is CAPTURE and self.stderr is CAPTURE:
+            return self
+        return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
+
     def replace(self, **changes: Any) -> Config:
         """Return a Config with some fields changed, validated anew."""
         changed = object.__new__(Config)
@@ -311,7 +319,7 @@ def descriptor_list(name: str, value: Any) -> tuple[int, ...]:
 
 def stream(*constants: int) -> Normaliser:
     def check(name: str, value: Any) -> Any:
-        kinds: tuple[type, ...] = (str, bytes, bytearray, os.PathLike) if name == "stdin" else (str, os.PathLike)
+        kinds: tuple[type, ...] = (str, bytes, bytearray, memoryview, os.PathLike) if name == "stdin" else (str, os.PathLike)
         if value is None and name != "stdin":
             return CAPTURE
         if isinstance(value, int) and not isinstance(value, bool):
@@ -320,7 +328,7 @@ def stream(*constants: int) -> Normaliser:
             good = value is None or isinstance(value, kinds) or any(hasattr(value, m) for m in ("fileno", "read", "write"))
         if not good or isinstance(value, str) and (not value or "\0" in value):
             raise ConfigError(name, value, "must be a path, a file object, a descriptor or one of the constants")
-        return value
+        return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
 
     return check
 

@@ -85,8 +85,8 @@ class Streams:
         return descriptor
 
     def open_input(self, stream: Any, data: bytes | None) -> int:
-        if data is None and isinstance(stream, (bytes, bytearray, memoryview)):
-            data = bytes(stream)
+        if data is None and isinstance(stream, bytes):
+            data = stream
         if data is not None:
             return self.feed_from(iter((data,)))
         if stream is None or is_constant(stream, DEVNULL):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import tempfile
+import weakref
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ def test_nothing_is_nothing() -> None:
     assert inside(["readlink", "/proc/self/fd/0"]).ok
 
 
-@pytest.mark.parametrize("kind", ["path", "Path", "file", "descriptor", "bytes", "BytesIO"])
+@pytest.mark.parametrize("kind", ["path", "Path", "file", "descriptor", "bytes", "bytearray", "memoryview", "BytesIO"])
 def test_stdin_from(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "input"
     path.write_bytes(ALL_BYTES)
@@ -66,6 +68,8 @@ def test_stdin_from(kind: str, tmp_path: Path) -> None:
             "file": file,
             "descriptor": file.fileno(),
             "bytes": ALL_BYTES,
+            "bytearray": bytearray(ALL_BYTES),
+            "memoryview": memoryview(ALL_BYTES),
             "BytesIO": io.BytesIO(ALL_BYTES),
         }
         assert inside(["cat"], stdin=sources[kind]).stdout == ALL_BYTES
@@ -216,3 +220,17 @@ def test_a_buffer_of_the_callers_is_bounded_too() -> None:
     assert len(buffer.getvalue()) == 100_000
     assert result.output_truncated.stdout
     assert not result.output_truncated.stderr
+
+
+def test_nothing_of_the_callers_is_kept_after_the_run() -> None:
+    """Plans are kept for the next run of a Config; the streams of this run must not be."""
+
+    class Buffer(io.BytesIO):
+        pass
+
+    source, target = Buffer(b"x" * 1000), Buffer()
+    seen = weakref.ref(source), weakref.ref(target)
+    assert inside(["cat"], stdin=source, stdout=target).ok
+    del source, target
+    gc.collect()
+    assert [reference() for reference in seen] == [None, None]

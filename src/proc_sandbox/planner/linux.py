@@ -72,7 +72,7 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    base = compile_base(config, host, paths)
+    base = compile_base(config.without_streams(), host, paths)
     return Plan(**{**base.__dict__, "command": tuple(command)})
 
 

@@ -18,25 +18,39 @@ from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
 __all__ = ["hidden_interpreter", "survey"]
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
-ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/ssl", "/etc/fonts", "/etc/terminfo", "/etc/mime.types")
-ETC_NETWORK = ("/etc/resolv.conf",)
+# Nothing that only some may read: without root the command has its caller's groups (/etc/ssl/private is a group's).
+ETC = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/terminfo", "/etc/mime.types")
+# Certificates to trust, where Debian, Fedora, Arch and Alpine keep them.
+ETC_TLS = (
+    "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted", "/etc/ca-certificates/extracted", "/etc/crypto-policies",
+)  # fmt: skip
+ETC_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols")
 
 
 @functools.lru_cache(maxsize=2)
 def system_paths(network: bool) -> tuple[SystemPath, ...]:
     """Return the system's own directories as this host has them; they do not change while a process lives."""
-    found = []
+    found: list[SystemPath] = []
     java = [entry.path for entry in os.scandir("/etc") if entry.name.startswith("java-") and entry.is_dir()]
-    for path in (*SYSTEM, *ETC, *java, *(ETC_NETWORK if network else ())):
-        try:
-            status = os.lstat(path)
-        except FileNotFoundError:
-            continue
-        if stat.S_ISLNK(status.st_mode) and path in SYSTEM:
-            found.append(SystemPath(path, "symlink", os.readlink(path)))
-        else:
-            found.append(system_path(os.path.realpath(path)) if stat.S_ISLNK(status.st_mode) else system_path(path))
-    return tuple(found)
+    for path in (*SYSTEM, *ETC, *ETC_TLS, *java, *(ETC_NETWORK if network else ())):
+        found += as_it_stands(path)
+    return tuple(dict.fromkeys(found))
+
+
+def as_it_stands(path: str) -> Iterator[SystemPath]:
+    """Yield a path as the host has it: itself, or a link and where it leads (/etc/resolv.conf to a service's in /run)."""
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError:
+        return
+    if not os.path.islink(path):
+        yield system_path(path)
+        return
+    link = os.readlink(path)
+    yield SystemPath(path, "symlink", link if path in SYSTEM else real)
+    if not in_system(real):
+        yield system_path(real)
 
 
 def system_path(path: str) -> SystemPath:
@@ -121,7 +135,6 @@ def search_path(config: Config) -> str:
     return dict(config.env).get("PATH") or os.environ.get("PATH") or DEFAULT_PATH
 
 
-@functools.lru_cache(maxsize=256)
 def find_in_path(name: str, path: str) -> str | None:
     for directory in path.split(":"):
         candidate = os.path.join(directory or ".", name)

@@ -1,0 +1,48 @@
+"""Where things are: what the survey finds of a host's own files, on a host made for the purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proc_sandbox.backends.linux.survey import as_it_stands, find_in_path
+from proc_sandbox.host import SystemPath
+
+
+def test_a_file_of_the_systems_own(tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (found,) = as_it_stands(str(tmp_path / "resolv.conf"))
+    assert (found.path, found.kind) == (str(tmp_path / "resolv.conf"), "file")
+
+
+def test_a_link_is_shown_with_where_it_leads(tmp_path: Path) -> None:
+    """As /etc/resolv.conf, whose text lies in /run where a service keeps it: one without the other is no name service."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stub").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "etc").mkdir()
+    link = tmp_path / "etc" / "resolv.conf"
+    link.symlink_to("../run/stub")
+    shown, target = as_it_stands(str(link))
+    assert shown == SystemPath(str(link), "symlink", str(tmp_path / "run" / "stub"))
+    assert (target.path, target.kind) == (str(tmp_path / "run" / "stub"), "file")
+
+
+def test_a_link_into_the_system_needs_no_more() -> None:
+    assert [entry.kind for entry in as_it_stands("/usr")] == ["dir"]
+    for entry in as_it_stands("/bin"):
+        assert entry.kind in ("dir", "symlink")
+
+
+def test_a_link_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "resolv.conf").symlink_to("missing")
+    assert list(as_it_stands(str(tmp_path / "resolv.conf"))) == []
+    assert list(as_it_stands(str(tmp_path / "nothing"))) == []
+
+
+def test_a_command_that_is_installed_later_is_found(tmp_path: Path) -> None:
+    """A server lives longer than what was true when it first looked."""
+    assert find_in_path("late", str(tmp_path)) is None
+    (tmp_path / "late").write_text("#!/bin/sh\n")
+    (tmp_path / "late").chmod(0o755)
+    assert find_in_path("late", str(tmp_path)) == str(tmp_path / "late")
+    (tmp_path / "late").unlink()
+    assert find_in_path("late", str(tmp_path)) is None
