@@ -114,9 +114,10 @@ static void kill_run(struct run *run)
 	run->killed = true;
 	if (!run->cage)
 		last_look(run);
+	/* Pid 1 first: one that still saw the command die would report that as the command's own end. */
+	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	if (run->cage)
 		cage_kill(run->cage);
-	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 }
 
 static void signal_reaper(const struct run *run, int number_)

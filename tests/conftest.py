@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from support.processes import children
 
-from proc_sandbox.backends.linux.cgroup import find_cgroups
+from proc_sandbox.backends import current
+from proc_sandbox.backends.linux.cgroup import sweep
 from proc_sandbox.launcher.process import shutdown
 
 PATIENCE = 30.0
@@ -23,7 +24,9 @@ PATIENCE = 30.0
 
 def cgroups_of_the_dead() -> set[str]:
     """Cgroups whose launcher is gone: nobody would remove them any more."""
-    found, _ = find_cgroups()  # sweeps, as the next caller would
+    found = current().probe().cgroup
+    if found:
+        sweep(found)  # as the next caller would
     left = set()
     for _, directory in found.directories if found else ():
         for entry in os.scandir(directory):

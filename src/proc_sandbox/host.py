@@ -24,12 +24,13 @@ class CgroupHost(NamedTuple):
     """Where this process may make cgroups.
 
     version: 1 or 2. directories: controller and the directory below which cgroups are made (v2: the same for all).
-    swap: whether swap is counted (v1 memsw, v2 memory.swap.max).
+    swap: whether swap is counted (v1 memsw, v2 memory.swap.max). scope: the systemd scope in which launchers must be, or "".
     """
 
     version: int
     directories: tuple[tuple[str, str], ...]
     swap: bool = True
+    scope: str = ""
 
     def has(self, controller: str) -> bool:
         """Return whether the controller can be used."""

@@ -17,13 +17,14 @@ from proc_sandbox.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
     ConfigError,
+    LauncherDiedError,
     LaunchError,
     SandboxClosedError,
     UnenforcedWarning,
 )
 from proc_sandbox.host import Paths
 from proc_sandbox.launcher.channel import Channel
-from proc_sandbox.planner import capabilities_of, compile_plan
+from proc_sandbox.planner import capabilities_of, compile_plan, needs_cgroups
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
@@ -101,8 +102,14 @@ def execute(
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
     streams = Streams(config, data, supervisor)
+    descriptors = [*streams.theirs, *config.pass_fds]
     try:
-        with current().start(planned, [*streams.theirs, *config.pass_fds]) as channel, watch(channel):
+        try:
+            channel = current().start(planned, descriptors)
+        except LauncherDiedError:  # it was killed since its last run: what was planned was for that one
+            planned, paths = make_plan(command, config, private)
+            channel = current().start(planned, descriptors)
+        with channel, watch(channel):
             streams.release()
             outcome = pump(channel, streams)
     finally:
@@ -125,7 +132,7 @@ def input_bytes(data: bytes | str | None) -> bytes | None:
 
 def make_plan(command: tuple[str, ...], config: Config, private: str | None = None) -> tuple[Plan, Paths]:
     backend = current()
-    host = backend.probe()
+    host = backend.probe(cgroups=needs_cgroups(config))
     paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
     warn_unenforced(planned)

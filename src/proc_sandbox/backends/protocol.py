@@ -16,8 +16,8 @@ __all__ = ["Backend"]
 class Backend(Protocol):
     """One platform."""
 
-    def probe(self) -> Host:
-        """Return what this machine can do; found out once."""
+    def probe(self, *, cgroups: bool = True) -> Host:
+        """Return what this machine can do, found out once; without cgroups: what no limit asks for is not looked for."""
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host.
@@ -31,4 +31,8 @@ class Backend(Protocol):
         """Return why a command that is there could not be executed, where that can be told."""
 
     def start(self, plan: Plan, descriptors: list[int]) -> Channel:
-        """Start a run with its streams and passed descriptors."""
+        """Start a run with its streams and passed descriptors.
+
+        Raises:
+            LauncherDiedError: the launcher was killed since the plan was made; nothing of this run has begun.
+        """

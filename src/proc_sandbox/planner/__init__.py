@@ -7,11 +7,11 @@ from typing import Any
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.planner.linux import compile_plan, enforce
+from proc_sandbox.planner.linux import compile_plan, enforce, needs_cgroups
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["Plan", "capabilities_of", "compile_plan"]
+__all__ = ["Plan", "capabilities_of", "compile_plan", "needs_cgroups"]
 
 PROBED: dict[str, Any] = {
     "timeout": 1.0,

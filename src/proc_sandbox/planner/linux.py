@@ -11,12 +11,12 @@ from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.environment import environment
 from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY, landlock_rules, view
-from proc_sandbox.planner.ladder import choose, refuse
+from proc_sandbox.planner.ladder import LADDER, choose, refuse
 from proc_sandbox.planner.model import Cgroup, Filter, Identity, Plan, Rlimit, Sampling
 from proc_sandbox.planner.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["Choices", "compile_plan", "enforce"]
+__all__ = ["Choices", "compile_plan", "enforce", "needs_cgroups"]
 
 SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
@@ -26,6 +26,11 @@ ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
 OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
 NAMESPACES = ("user", "pid", "mount", "ipc", "uts", "cgroup")
+
+
+def needs_cgroups(config: Config) -> bool:
+    """Return whether a limit is set that a cgroup enforces best."""
+    return any(getattr(config, name) is not None and len(LADDER[name]) > 1 for name in OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from proc_sandbox.backends.linux.probe import host_from_greeting
+from proc_sandbox.backends.linux.cgroup import admit
+from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import hidden_interpreter, survey
 from proc_sandbox.config import Config
-from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.launcher.process import Launcher, launcher
@@ -18,21 +20,38 @@ from proc_sandbox.planner.words import encode
 __all__ = ["LinuxBackend"]
 
 
+class Known(NamedTuple):
+    """What was found out with one launcher: the Host without cgroups, and with them once they were looked for."""
+
+    launcher: Launcher | None = None
+    bare: Host | None = None
+    whole: Host | None = None
+
+
 class LinuxBackend:
     """The backend of Linux."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.host: tuple[Launcher, Host] | None = None
+        self.known = Known()
+        self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
-    def probe(self) -> Host:
-        """Return what this machine can do; found out once for each launcher."""
-        current = launcher()
-        host = self.host
-        if host is None or host[0] is not current:
-            with self.lock:
-                host = self.host = (current, host_from_greeting(current.greeting))
-        return host[1]
+    def probe(self, *, cgroups: bool = True) -> Host:
+        """Return what this machine can do; found out once for each launcher, the cgroups when a limit first needs them."""
+        current, known = launcher(), self.known
+        host = known.whole or (None if cgroups else known.bare)
+        if host is not None and known.launcher is current:
+            return host
+        with self.lock:
+            return self.look(current, cgroups=cgroups)
+
+    def look(self, current: Launcher, *, cgroups: bool) -> Host:
+        known = self.known if self.known.launcher is current else Known(current)
+        bare, whole = known.bare or host_from_greeting(current.greeting), known.whole
+        if cgroups and whole is None:
+            whole = with_cgroups(bare, current.pid)
+        self.known = Known(current, bare, whole)
+        return whole or bare
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
@@ -44,9 +63,15 @@ class LinuxBackend:
 
     def start(self, plan: Plan, descriptors: list[int]) -> Channel:
         """Start a run with its streams and passed descriptors."""
-        words = encode(plan)
-        empty_network = plan.network != "host"
-        try:
-            return Channel(launcher(empty_network=empty_network), words, descriptors)
-        except LauncherDiedError:  # it was killed after its last run; nothing of this one has begun
-            return Channel(launcher(empty_network=empty_network), words, descriptors)
+        return Channel(self.launcher_for(plan), encode(plan), descriptors)
+
+    def launcher_for(self, plan: Plan) -> Launcher:
+        """Return a launcher in the plan's network, and where the plan's cgroups can be used."""
+        found = launcher(empty_network=plan.network != "host")
+        host = self.known.whole
+        if plan.cgroup and host and host.cgroup and host.cgroup.scope and found is not self.known.launcher:
+            with self.lock:
+                if found not in self.admitted:
+                    admit(host.cgroup, found.pid)
+                    self.admitted.add(found)
+        return found

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from proc_sandbox.host import CgroupHost, Feature
 
-__all__ = ["find_cgroups", "sweep"]
+__all__ = ["admit", "find_cgroups", "sweep"]
 
 CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
+CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")
 NAME = re.compile(r"proc-sandbox-(\d+)-\d+\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
 
@@ -43,17 +44,17 @@ def hierarchies() -> Iterator[Hierarchy]:
                 yield Hierarchy(unescape(parts[3]), unescape(parts[4]), controllers, 2 if kind == "cgroup2" else 1)
 
 
-def memberships() -> Iterator[tuple[frozenset[str], str]]:
-    """Yield (controllers, path) of each cgroup that this process is in; v2 has no controllers there. cgroups(7)."""
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+def memberships(pid: int | str) -> Iterator[tuple[frozenset[str], str]]:
+    """Yield (controllers, path) of each cgroup that a process is in; v2 has no controllers there. cgroups(7)."""
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, controllers, path = line.rstrip("\n").split(":", 2)
             yield frozenset(filter(None, controllers.split(","))), path
 
 
-def own_directory(hierarchy: Hierarchy) -> str | None:
-    """Return the directory of this process's own cgroup in a hierarchy."""
-    for controllers, path in memberships():
+def own_directory(hierarchy: Hierarchy, pid: int | str = "self") -> str | None:
+    """Return the directory of a process's own cgroup in a hierarchy."""
+    for controllers, path in memberships(pid):
         if (hierarchy.version == 2 and not controllers) or (controllers and controllers <= hierarchy.controllers):
             inside = os.path.relpath(path, hierarchy.root) if path.startswith(hierarchy.root.rstrip("/") + "/") else "."
             return os.path.normpath(os.path.join(hierarchy.mount_point, inside))
@@ -95,45 +96,174 @@ def read(path: str) -> str:
         return file.read()
 
 
-def v2_parent(hierarchy: Hierarchy) -> tuple[str | None, str]:
-    """Find a v2 cgroup below which limits can be set: it may hold no process of its own (cgroups(7))."""
-    own = own_directory(hierarchy)
-    candidates = [hierarchy.mount_point] if os.geteuid() == 0 else []
-    candidates += [os.path.dirname(own)] if own else []
-    reason = "cgroup2 has no controllers here"
-    for candidate in candidates:
+def write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+# --- v2: a cgroup that is ours to divide, in the order of preference ---
+
+
+class NoCgroup(Exception):
+    """This way to a cgroup does not exist here; the message says why."""
+
+
+def controllers_of(directory: str) -> set[str]:
+    """Return the controllers that could be had below a cgroup."""
+    return set(read(f"{directory}/cgroup.controllers").split()) & set(CONTROLLERS_V2)
+
+
+def enable(directory: str) -> set[str]:
+    """Enable for a cgroup's children what can be enabled; return what then is."""
+    for name in controllers_of(directory) - set(read(f"{directory}/cgroup.subtree_control").split()):
         try:
-            available = set(read(f"{candidate}/cgroup.controllers").split()) & {"memory", "cpu", "pids"}
-            enabled = set(read(f"{candidate}/cgroup.subtree_control").split())
-            if available - enabled:
-                with open(f"{candidate}/cgroup.subtree_control", "w", encoding="ascii") as file:
-                    file.write(" ".join(f"+{name}" for name in sorted(available - enabled)))
-        except OSError as error:
-            reason = f"{candidate}: {error.strerror}"
+            write(f"{directory}/cgroup.subtree_control", f"+{name}")
+        except OSError:
+            continue  # one by one: cpu can be refused where real-time tasks run, and the others not
+    return set(read(f"{directory}/cgroup.subtree_control").split()) & set(CONTROLLERS_V2)
+
+
+def vacate(directory: str, name: str) -> None:
+    """Move a cgroup's processes into a child: one that divides itself may hold none of its own (cgroup-v2.rst, "No
+    Internal Process Constraint").
+    """
+    leaf = os.path.join(directory, name)
+    os.makedirs(leaf, exist_ok=True)
+    while members := read(f"{directory}/cgroup.procs").split():
+        for pid in members:
+            try:
+                write(f"{leaf}/cgroup.procs", pid)
+            except ProcessLookupError:
+                continue  # it has ended meanwhile
+
+
+def real_root(hierarchy: Hierarchy, launcher: int) -> str:
+    """As root of the host: the root of all cgroups may be divided and hold processes.
+
+    Raises:
+        NoCgroup: we are not root, or what is mounted is the root of a cgroup namespace only.
+    """
+    del launcher
+    if os.geteuid() != 0:
+        raise NoCgroup("not root")
+    if os.path.exists(f"{hierarchy.mount_point}/cgroup.type"):  # which the real root does not have
+        raise NoCgroup("what is mounted is not the root of all cgroups")
+    return hierarchy.mount_point
+
+
+def namespace_root(hierarchy: Hierarchy, launcher: int) -> str:
+    """As root of a container with a cgroup namespace of its own: its root, once its processes have moved down.
+
+    Raises:
+        NoCgroup: we are not root there, or it is not ours.
+    """
+    del launcher
+    if os.geteuid() != 0 or own_directory(hierarchy) != hierarchy.mount_point:
+        raise NoCgroup("not in the root of a cgroup namespace")
+    if not enable(hierarchy.mount_point):
+        vacate(hierarchy.mount_point, "init.scope")
+    return hierarchy.mount_point
+
+
+def scope(hierarchy: Hierarchy, launcher: int) -> str:
+    """As a systemd user: a scope for the launcher, asked of the user's manager.
+
+    Raises:
+        NoCgroup: there is no manager, or it refuses.
+    """
+    from proc_sandbox.backends.linux import systemd
+
+    address = systemd.bus_address()
+    if address is None:
+        raise NoCgroup("no user manager of systemd is running (no login session, or no bus)")
+    try:
+        systemd.ask_for_scope(launcher, address)
+    except systemd.ScopeError as error:
+        raise NoCgroup(str(error)) from error
+    directory = own_directory(hierarchy, launcher)
+    if directory is None:
+        raise NoCgroup("the scope is not in sight")
+    vacate(directory, "launcher")
+    return directory
+
+
+def delegated(hierarchy: Hierarchy, launcher: int) -> str:
+    """As a service with Delegate=yes: the nearest cgroup above us that systemd has marked as delegated to our user.
+
+    Raises:
+        NoCgroup: there is none.
+    """
+    del launcher
+    directory = own = own_directory(hierarchy)
+    while directory and directory.startswith(hierarchy.mount_point + "/"):
+        if is_delegated(directory):
+            if directory == own and not enable(directory):
+                vacate(directory, "main")
+            return directory
+        directory = os.path.dirname(directory)
+    raise NoCgroup("no cgroup is delegated to this user")
+
+
+def is_delegated(directory: str) -> bool:
+    """Return whether systemd has left a cgroup to us: it says so in an extended attribute (since version 251)."""
+    try:
+        return os.getxattr(directory, "user.delegate") == b"1" and os.access(f"{directory}/cgroup.procs", os.W_OK)
+    except OSError:
+        return False
+
+
+WAYS_V2 = (real_root, namespace_root, scope, delegated)
+
+
+def find_v2(launcher: int) -> tuple[CgroupHost | None, str]:
+    hierarchy = next((found for found in hierarchies() if found.version == 2), None)
+    if hierarchy is None:
+        return None, "cgroup2 is not mounted"
+    if not controllers_of(hierarchy.mount_point):
+        return None, "cgroup2 has no controllers here"
+    reasons = []
+    for way in WAYS_V2:
+        try:
+            directory = way(hierarchy, launcher)
+            controllers = enable(directory)
+            files = files_of_a_child(directory)
+        except (OSError, NoCgroup) as error:
+            reasons.append(str(error))
             continue
-        if available and (error_ := can_make(candidate)) is None:
-            return candidate, ""
-        if available and error_:
-            reason = f"{candidate}: {error_.strerror}"
-    return None, reason
+        if controllers:
+            directories = tuple((name, directory) for name in sorted(controllers))
+            name = os.path.basename(directory) if way is scope else ""
+            return CgroupHost(2, directories, "memory.swap.max" in files, name), ""
+        reasons.append(f"{directory}: no controller can be enabled")
+    return None, "; ".join(dict.fromkeys(reasons))
 
 
-def find_v2() -> tuple[CgroupHost | None, str]:
-    reason = "cgroup2 is not mounted"
-    for hierarchy in hierarchies():
-        if hierarchy.version != 2:
-            continue
-        parent, reason = v2_parent(hierarchy)
-        if parent is not None:
-            controllers = set(read(f"{parent}/cgroup.subtree_control").split())
-            swap = os.path.exists("/proc/swaps")
-            return CgroupHost(2, tuple((name, parent) for name in sorted(controllers & {"memory", "cpu", "pids"})), swap), ""
-    return None, reason
+def files_of_a_child(directory: str) -> set[str]:
+    """Return the files that a cgroup made there has."""
+    trial = os.path.join(directory, f"proc-sandbox-{os.getpid()}-0.probe")
+    os.mkdir(trial)
+    try:
+        return set(os.listdir(trial))
+    finally:
+        os.rmdir(trial)
 
 
-def find_cgroups() -> tuple[CgroupHost | None, dict[str, Feature]]:
-    """Return where cgroups can be made, and what to say of v1 and v2."""
-    v2, reason2 = find_v2()
+def admit(host: CgroupHost, launcher: int) -> None:
+    """Bring another launcher to where it may let runs be born: into the scope, where there is one.
+
+    Raises:
+        ScopeError: systemd does not move it.
+    """
+    from proc_sandbox.backends.linux import systemd
+
+    address = systemd.bus_address()
+    if host.scope and address is not None:
+        systemd.join_scope(host.scope, launcher, address)
+
+
+def find_cgroups(launcher: int) -> tuple[CgroupHost | None, dict[str, Feature]]:
+    """Return where cgroups can be made for a launcher, and what to say of v1 and v2."""
+    v2, reason2 = find_v2(launcher)
     v1, reason1 = find_v1()
     features = {
         "cgroup2": Feature(v2 is not None, reason2, REMEDY),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 from proc_sandbox.backends.linux.cgroup import find_cgroups
 from proc_sandbox.host import Feature, Host
 
-__all__ = ["host_from_greeting"]
+__all__ = ["host_from_greeting", "with_cgroups"]
 
 USERNS = (
     "allow user namespaces: sysctl user.max_user_namespaces=15000; on Ubuntu 24.04 also an AppArmor profile with 'userns,' "
@@ -42,8 +43,11 @@ def uid_range() -> tuple[int, int] | None:
     return (last, 1) if last > 0 else None
 
 
+NOT_LOOKED_FOR = Feature(False, "no limit asked for it, so it was not looked for")
+
+
 def host_from_greeting(greeting: dict[str, str]) -> Host:
-    """Return the Host that a launcher's greeting and the cgroup file systems tell of."""
+    """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
@@ -54,8 +58,13 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
     abi = int(greeting.get("landlock-abi", "0"))
     features["landlock"] = Feature(abi > 0, "" if abi else "the kernel has no Landlock", REMEDIES["landlock"])
     features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
-    cgroup, found = find_cgroups()
-    features.update(found)
+    features["cgroup1"] = features["cgroup2"] = NOT_LOOKED_FOR
     root = bool(features.get("root"))
     range_ = uid_range() if root else None
-    return Host("linux", features, root=root, landlock_abi=abi, uid_range=range_, cgroup=cgroup)
+    return Host("linux", features, root=root, landlock_abi=abi, uid_range=range_)
+
+
+def with_cgroups(host: Host, launcher: int) -> Host:
+    """Return the Host with the cgroups that the launcher of that process id can use."""
+    cgroup, features = find_cgroups(launcher)
+    return replace(host, features={**host.features, **features}, cgroup=cgroup)
