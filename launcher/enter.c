@@ -97,7 +97,7 @@ static void build_view(const struct plan *plan, const struct resources *own, str
 			close(own->trees[i]);
 }
 
-/* After this the run cannot outlive the launcher. PR_SET_PDEATHSIG is cleared by changes of credentials: so, late. */
+/* After this the run cannot outlive the launcher, until the next change of credentials, which clears PR_SET_PDEATHSIG. */
 static void tie_to_launcher(const struct resources *own, struct record *record)
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
@@ -105,7 +105,6 @@ static void tie_to_launcher(const struct resources *own, struct record *record)
 	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
 	if (poll(&alive, 1, 0) != 0)
 		_exit(125); /* it has died already */
-	close(own->alive);
 }
 
 static void arrange_descriptors(const struct plan *plan, const struct resources *own, struct record *record)
@@ -118,7 +117,7 @@ static void arrange_descriptors(const struct plan *plan, const struct resources 
 
 static noreturn void execute(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGUSR2, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
+	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
 	sigset_t none;
 	for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
 		signal(defaults[i], SIG_DFL);
@@ -137,23 +136,31 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	die(record, "exec", plan->path);
 }
 
-static void on_signal(int number, siginfo_t *info, void *context)
+static const struct record *orders; /* for the signal handler */
+
+/*
+ * Only the launcher may order. Who sent a signal can't be told for sure: where no more signals may be queued the kernel
+ * drops what is known of the sender. So the order stands in the record, which the command can't reach, and a signal of the
+ * command's own makes us do once more what holds anyway.
+ */
+static void on_signal(int number)
 {
-	(void)context;
-	/*
-	 * Only the launcher may ask: a sender outside our pid namespace is 0 (pid_namespaces(7)). The command could write
-	 * that into a siginfo of its own, but not with SI_USER beside it (rt_sigqueueinfo(2)).
-	 */
-	if (info->si_code == SI_USER && info->si_pid == 0)
-		kill(-1, number == SIGUSR1 ? SIGSTOP : SIGCONT);
+	static int obeyed = ORDER_GO;
+	int order = __atomic_load_n(&orders->order, __ATOMIC_ACQUIRE);
+	(void)number;
+	if (order == ORDER_STOP)
+		kill(-1, SIGSTOP); /* again each time: something inside may have continued itself */
+	else if (obeyed == ORDER_STOP)
+		kill(-1, SIGCONT);
+	obeyed = order;
 }
 
 /* kill(-1) of pid 1 reaches the whole namespace at once, whatever it forks meanwhile: the ladder's CPU limit. */
-static void obey_launcher(void)
+static void obey_launcher(const struct record *record)
 {
-	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+	orders = record;
 	sigaction(SIGUSR1, &action, NULL);
-	sigaction(SIGUSR2, &action, NULL);
 }
 
 static noreturn void wait_for(pid_t command, struct record *record)
@@ -182,6 +189,7 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 {
 	struct resources own = *resources;
 	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
+	tie_to_launcher(&own, record);          /* before the first wait: nobody else would ever wake us */
 	await_identity(record);
 	set_identity(plan, record);             /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */
@@ -189,8 +197,8 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 		die(record, "nice", "");
 	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
 	restrict_files(plan, record);           /* landlock(7) needs no_new_privs */
-	tie_to_launcher(&own, record);
-	obey_launcher();
+	tie_to_launcher(&own, record);          /* again, as what it is now */
+	obey_launcher(record);
 	record->started = now();
 	pid_t command = vfork();
 	if (command == 0)

@@ -101,8 +101,11 @@ size_t count_words(const char *words, size_t size);
 
 enum { RECORD_OBJECT = 192 };
 
+enum order { ORDER_GO, ORDER_STOP };
+
 struct record {
 	int go;          /* futex: the identity maps are written */
+	int order;       /* what the launcher wants of the tree; SIGUSR1 tells the reaper to look */
 	int done;        /* the command has ended; status is valid */
 	int status;      /* wait status of the command */
 	int error;       /* errno of the step that failed, or 0 */
@@ -174,9 +177,10 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options);
 
 /* linux/cgroup.c */
 struct cage; /* one set of cgroups, used by one run at a time */
-struct cage_usage { int64_t user, system, peak, oom_kills, refused_forks, throttled; };
+struct cage_usage { int64_t user, system, peak, oom_kills, refused_forks, throttled; bool met_limit; };
 struct cage *take_cage(const struct plan *plan, const char **object);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
+bool cage_met_limit(struct cage *cage);
 int cage_oom_fd(const struct cage *cage);
 int64_t cage_cpu(struct cage *cage);
 void cage_kill(const struct cage *cage);
@@ -185,8 +189,22 @@ void give_cage(struct cage *cage);
 void remove_cages(void);
 
 /* linux/sampler.c */
-struct sample { int64_t memory, cpu; int tasks; };
-int sample_tree(pid_t reaper, int64_t limit, struct sample *sample);
+struct sample { int64_t memory, cpu, cost; int tasks; }; /* bytes, ns, ns that taking it took */
+struct seen { pid_t pid; uint64_t born; int64_t cpu; };
+struct ledger { struct seen *seen; int count; int64_t total; };
+struct watch { /* of one run; the sampler's own from ask_for_sample() until sample_is_there() */
+	struct watch *next;
+	pid_t reaper;
+	int64_t limit, peak, hidden; /* memory in bytes; limit 0: not looked at */
+	unsigned ticks;
+	struct ledger ledger;
+	struct sample result;
+	bool pending;
+};
+int start_sampler(void);
+void ask_for_sample(struct watch *watch);
+bool sample_is_there(const struct watch *watch);
+void look_once(pid_t reaper, struct sample *sample);
 
 /* linux/probe.c: words "NAME RESULT", RESULT 0 or an errno, or a number where that is asked for */
 size_t probe(char *words, size_t size);

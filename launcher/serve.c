@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -22,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM };
+enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES };
 struct source { enum source_kind kind; struct run *run; };
 
 struct run {
@@ -33,10 +34,11 @@ struct run {
 	unsigned slot;       /* of the shared records */
 	struct cage *cage;
 	int64_t born, deadline, cpu_limit, next_look, interval;
-	int64_t memory_limit, cpu_permille; /* sampled */
-	int64_t peak, cpu_seen;
+	struct watch watch;  /* where no cgroup measures */
+	int64_t cpu_permille; /* sampled */
+	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
-	bool stopped, killed, closed;
+	bool sampling, stopped, killed;
 	bool timed_out, cpu_exceeded, memory_exceeded, cancelled;
 	int peak_tasks;
 };
@@ -45,8 +47,8 @@ static struct {
 	int epoll, alive[2];
 	struct record *records;
 	bool taken[MAX_RUNS];
-	struct run *runs;
-	struct source control, caller;
+	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */
+	struct source control, caller, samples;
 	char words[MAX_MESSAGE];
 } server;
 
@@ -96,11 +98,10 @@ static int watch(int fd, struct source *source)
 	return epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &event);
 }
 
-/* What a tree used that pid 1 takes with it is lost to wait4(2): without a cgroup it is looked at before the kill. */
 static void last_look(struct run *run)
 {
 	struct sample found;
-	sample_tree(run->reaper, 0, &found);
+	look_once(run->reaper, &found);
 	if (found.cpu > run->cpu_seen)
 		run->cpu_seen = found.cpu;
 	if (found.tasks > run->peak_tasks)
@@ -120,19 +121,20 @@ static void kill_run(struct run *run)
 		cage_kill(run->cage);
 }
 
-static void signal_reaper(const struct run *run, int number_)
+static void give_order(const struct run *run, enum order order)
 {
-	syscall(SYS_pidfd_send_signal, run->pidfd, number_, NULL, 0);
+	__atomic_store_n(&server.records[run->slot].order, order, __ATOMIC_RELEASE);
+	syscall(SYS_pidfd_send_signal, run->pidfd, SIGUSR1, NULL, 0);
 }
 
 static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
 {
 	const struct record *record = &server.records[run->slot];
-	struct cage_usage cage = {-1, -1, -1, 0, 0, -1};
+	struct cage_usage cage = {-1, -1, -1, 0, 0, -1, false};
 	int64_t end = record->done ? record->ended : now();
 	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
 	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
-	int64_t rss = usage->ru_maxrss * INT64_C(1024);
+	int64_t rss = usage->ru_maxrss * INT64_C(1024), peak = run->sampling ? 0 : run->watch.peak;
 	if (run->cage)
 		cage_usage(run->cage, &cage);
 	else if (run->cpu_seen > user + system)
@@ -144,9 +146,11 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	number(message, "wall", end - record->started);
 	number(message, "user", cage.user >= 0 ? cage.user : user);
 	number(message, "system", cage.system >= 0 ? cage.system : system);
-	number(message, "peak", cage.peak >= 0 ? cage.peak : run->peak > rss ? run->peak : rss);
+	number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
 	number(message, "tasks", run->peak_tasks);
-	number(message, "oom_kills", cage.oom_kills > 0 ? cage.oom_kills : 0);
+	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
+	number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
+	number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
 	number(message, "refused_forks", cage.refused_forks > 0 ? cage.refused_forks : 0);
 	number(message, "throttled", cage.throttled);
 	number(message, "timed_out", run->timed_out);
@@ -160,6 +164,12 @@ static void unwatch(int fd)
 {
 	if (fd >= 0)
 		epoll_ctl(server.epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static void release(struct run *run)
+{
+	free(run->watch.ledger.seen);
+	free(run);
 }
 
 static void forget(struct run *run)
@@ -177,7 +187,12 @@ static void forget(struct run *run)
 	}
 	close(run->pidfd);
 	close(run->socket);
-	free(run);
+	if (run->sampling) {
+		run->next = server.leaving;
+		server.leaving = run;
+	} else {
+		release(run);
+	}
 }
 
 static void end_run(struct run *run)
@@ -199,31 +214,17 @@ static void end_run(struct run *run)
 
 /* --- deadlines and samples --- */
 
-static void sample(struct run *run, int64_t time)
+/* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
+static void ration(struct run *run, int64_t time, int64_t used)
 {
-	struct sample found;
-	sample_tree(run->reaper, run->memory_limit, &found);
-	if (found.memory > run->peak)
-		run->peak = found.memory;
-	if (found.tasks > run->peak_tasks)
-		run->peak_tasks = found.tasks;
-	if (run->memory_limit && found.memory > run->memory_limit) {
-		run->memory_exceeded = true;
-		kill_run(run);
-	}
-	int64_t used = found.cpu > run->cpu_seen ? found.cpu - run->cpu_seen : 0;
-	run->cpu_seen += used;
-	if (!run->cpu_permille)
-		return;
-	/* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
-	run->allowance += (time - run->last_look) / 1000 * run->cpu_permille - used;
 	int64_t full = INT64_C(100000) * run->cpu_permille;
+	run->allowance += (time - run->last_look) / 1000 * run->cpu_permille - used;
 	if (run->allowance > full)
 		run->allowance = full;
-	if (run->stopped != (run->allowance < 0)) {
-		run->stopped = !run->stopped;
-		signal_reaper(run, run->stopped ? SIGUSR1 : SIGUSR2);
-	}
+	bool stop = run->allowance < 0;
+	if (stop || run->stopped)
+		give_order(run, stop ? ORDER_STOP : ORDER_GO);
+	run->stopped = stop;
 }
 
 static int64_t cpu_used(const struct run *run)
@@ -241,6 +242,17 @@ static int64_t until_cpu_limit(const struct run *run, int64_t used)
 	return wait < 2000000 ? 2000000 : wait;
 }
 
+static void check_cpu_time(struct run *run, int64_t time)
+{
+	int64_t used = cpu_used(run);
+	if (used >= run->cpu_limit) {
+		run->cpu_exceeded = true;
+		kill_run(run);
+	} else if (time + until_cpu_limit(run, used) < run->next_look) {
+		run->next_look = time + until_cpu_limit(run, used);
+	}
+}
+
 static void look(struct run *run, int64_t time)
 {
 	if (run->killed)
@@ -250,19 +262,56 @@ static void look(struct run *run, int64_t time)
 		kill_run(run);
 		return;
 	}
-	if (run->next_look > time)
+	if (run->next_look > time || run->sampling)
 		return;
-	if (run->interval)
-		sample(run, time);
+	run->next_look = INT64_MAX;
+	if (run->interval) {
+		run->sampling = true;
+		ask_for_sample(&run->watch);
+	} else if (run->cpu_limit) {
+		check_cpu_time(run, time);
+	}
+}
+
+static void on_sample(struct run *run, int64_t time)
+{
+	const struct sample *found = &run->watch.result;
+	int64_t used = found->cpu > run->cpu_seen ? found->cpu - run->cpu_seen : 0;
+	run->sampling = false;
+	run->cpu_seen += used;
+	if (found->tasks > run->peak_tasks)
+		run->peak_tasks = found->tasks;
+	if (run->killed)
+		return;
+	if (run->watch.limit && found->memory > run->watch.limit) {
+		run->memory_exceeded = true;
+		kill_run(run);
+		return;
+	}
+	if (run->cpu_permille)
+		ration(run, time, used);
 	run->last_look = time;
-	run->next_look = run->interval ? time + run->interval : INT64_MAX;
-	if (run->cpu_limit && !run->killed) {
-		int64_t used = cpu_used(run);
-		if (used >= run->cpu_limit) {
-			run->cpu_exceeded = true;
-			kill_run(run);
-		} else if (time + until_cpu_limit(run, used) < run->next_look) {
-			run->next_look = time + until_cpu_limit(run, used);
+	/* A tree that is slow to look at is looked at less often: at the most a quarter of a processor goes into it. */
+	run->next_look = time + (3 * found->cost > run->interval ? 3 * found->cost : run->interval);
+	if (run->cpu_limit)
+		check_cpu_time(run, time);
+}
+
+static void on_samples(void)
+{
+	eventfd_t count;
+	int64_t time = now();
+	eventfd_read(start_sampler(), &count);
+	for (struct run *run = server.runs; run; run = run->next)
+		if (run->sampling && sample_is_there(&run->watch))
+			on_sample(run, time);
+	for (struct run **link = &server.leaving; *link;) {
+		struct run *run = *link;
+		if (sample_is_there(&run->watch)) {
+			*link = run->next;
+			release(run);
+		} else {
+			link = &run->next;
 		}
 	}
 }
@@ -339,13 +388,25 @@ static int prepare(const struct plan *plan, struct run *run, struct resources *r
 	return 0;
 }
 
+/* The sampler is started when the first run needs it. */
+static int watch_samples(void)
+{
+	static bool watched;
+	int event = start_sampler();
+	server.samples = (struct source){SAMPLES, NULL};
+	if (!watched && event >= 0)
+		watched = watch(event, &server.samples) == 0;
+	return watched ? 0 : -1;
+}
+
 static void set_limits(const struct plan *plan, struct run *run)
 {
 	run->born = run->last_look = now();
 	run->deadline = plan->timeout ? run->born + (int64_t)plan->timeout : 0;
 	run->cpu_limit = (int64_t)plan->cpu_time;
 	run->interval = (int64_t)plan->sample_interval;
-	run->memory_limit = (int64_t)plan->sampled_memory;
+	run->watch.reaper = run->reaper;
+	run->watch.limit = (int64_t)plan->sampled_memory;
 	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
 	run->next_look = run->interval ? run->born + run->interval :
 		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
@@ -353,6 +414,8 @@ static void set_limits(const struct plan *plan, struct run *run)
 
 static int watch_run(struct run *run)
 {
+	if (run->interval && watch_samples() < 0)
+		return -1;
 	run->socket_source = (struct source){SOCKET_, run};
 	run->reaper_source = (struct source){REAPER, run};
 	run->oom_source = (struct source){OOM, run};
@@ -503,11 +566,11 @@ static void on_socket(struct run *run)
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (size > 0 && !memcmp(text, "stop", 4)) {
-		signal_reaper(run, SIGUSR1);
+		give_order(run, ORDER_STOP);
 		return;
 	}
 	if (size > 0 && !memcmp(text, "cont", 4)) {
-		signal_reaper(run, SIGUSR2);
+		give_order(run, ORDER_GO);
 		return;
 	}
 	if (size <= 0)
@@ -523,8 +586,9 @@ static void on_oom(struct run *run)
 	uint64_t count;
 	if (read(cage_oom_fd(run->cage), &count, sizeof count) < 0)
 		return;
-	if (!run->killed)
-		run->memory_exceeded = true;
+	if (run->killed || !cage_met_limit(run->cage))
+		return; /* the kernel kills whom it must; what that was, the counters tell at the end */
+	run->memory_exceeded = true;
 	kill_run(run);
 }
 
@@ -556,6 +620,17 @@ static void end_all(void)
 	remove_cages();
 }
 
+static void on_run(const struct source *source)
+{
+	switch (source->kind) {
+	case SOCKET_: on_socket(source->run); break;
+	case REAPER: end_run(source->run); break;
+	case OOM: on_oom(source->run); break;
+	case SAMPLES: on_samples(); break;
+	default: break;
+	}
+}
+
 int serve(int control)
 {
 	pid_t caller_pid = getppid();
@@ -575,14 +650,13 @@ int serve(int control)
 		if (count < 0 && errno != EINTR)
 			break;
 		if (count > 0) {
-			struct source *source = event.data.ptr;
-			switch (source->kind) {
-			case CONTROL: going = on_control(control); break;
-			case CALLER: going = false; break;
-			case SOCKET_: on_socket(source->run); break;
-			case REAPER: end_run(source->run); break;
-			case OOM: on_oom(source->run); break;
-			}
+			const struct source *source = event.data.ptr;
+			if (source->kind == CONTROL)
+				going = on_control(control);
+			else if (source->kind == CALLER)
+				going = false;
+			else
+				on_run(source);
 		}
 		look_at_all();
 	}
@@ -600,13 +674,8 @@ int run_once(const char *words, size_t size)
 	if (launch(words, size, pair[0], own, 3)) {
 		while (server.runs) {
 			struct epoll_event event;
-			if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0) {
-				struct source *source = event.data.ptr;
-				if (source->kind == REAPER)
-					end_run(source->run);
-				else if (source->kind == OOM)
-					on_oom(source->run);
-			}
+			if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0)
+				on_run(event.data.ptr);
 			look_at_all();
 		}
 	}

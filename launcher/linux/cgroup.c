@@ -25,7 +25,7 @@ enum { KEEP_IDLE = 64, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
-enum meter { CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, USAGE, METERS };
+enum meter { CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, HITS, LIMIT, USAGE, METERS };
 struct gauge { const char *controller, *file, *key; int64_t factor; int flags; };
 
 /* Documentation/admin-guide/cgroup-v1: cpuacct.rst, memory.rst, pids.rst; scheduler/sched-bwc.rst */
@@ -38,6 +38,7 @@ static const struct gauge GAUGES_V1[METERS] = {
 	[PEAK_SWAP] = {"memory", "memory.memsw.max_usage_in_bytes", NULL, 1, O_RDWR},
 	[FORKS] = {"pids", "pids.events", "max", 1, O_RDONLY},
 	[OOM_KILLS] = {"memory", "memory.oom_control", "oom_kill", 1, O_RDONLY},
+	[LIMIT] = {"memory", "memory.limit_in_bytes", NULL, 1, O_RDONLY},
 	[USAGE] = {"memory", "memory.usage_in_bytes", NULL, 1, O_RDONLY},
 };
 /* Documentation/admin-guide/cgroup-v2.rst */
@@ -50,6 +51,7 @@ static const struct gauge GAUGES_V2[METERS] = {
 	[PEAK_SWAP] = {"", "memory.swap.peak", NULL, 1, O_RDONLY},
 	[FORKS] = {"", "pids.events", "max", 1, O_RDONLY},
 	[OOM_KILLS] = {"", "memory.events", "oom_kill", 1, O_RDONLY},
+	[HITS] = {"", "memory.events", "oom", 1, O_RDONLY}, /* of this cgroup's limit; oom_kill counts any limit's victims */
 	[USAGE] = {"", "memory.current", NULL, 1, O_RDONLY},
 };
 enum { UNOPENED = 0, MISSING = -1 }; /* of an open meter: its descriptor, which is never 0 */
@@ -58,7 +60,7 @@ struct place { char controller[24]; char *parent; int directory; };
 
 struct cage {
 	struct cage *next;
-	bool v2, busy, resetting;
+	bool v2, busy, resetting, spoilt;
 	char name[NAME];
 	struct place places[MAX_CONTROLLERS];
 	size_t n_places;
@@ -169,11 +171,13 @@ static bool needs_reset(struct cage *cage)
 	return read_meter(cage, USAGE) > SMALL;
 }
 
-static void reset(const struct cage *cage)
+/* What can't be taken back (files on a tmpfs of the host's) would be the next run's burden: such a cage is not used again. */
+static void reset(struct cage *cage)
 {
 	const struct place *memory = place_of(cage, "memory");
 	if (memory)
 		write_text(memory->directory, "memory.force_empty", "0");
+	cage->spoilt = needs_reset(cage);
 }
 
 static void *nest(void *argument)
@@ -356,47 +360,82 @@ static void reset_peak(struct cage *cage)
 		; /* what the last run left */
 }
 
-/* One that is ready, before one that is still being emptied. */
+static void remove_from_list(struct cage *cage)
+{
+	struct cage **link = &cages;
+	while (*link && *link != cage)
+		link = &(*link)->next;
+	if (*link)
+		*link = cage->next;
+}
+
+static void discard(struct cage *cage)
+{
+	int error = errno;
+	remove_from_list(cage);
+	destroy(cage);
+	errno = error;
+}
+
+/* One that is ready, before one that is still being emptied; what could not be emptied goes. */
 static struct cage *find_idle(const struct plan *plan)
 {
 	enum { ROTATION = 3 };
 	struct cage *emptying = NULL;
 	int count = 0;
-	for (struct cage *cage = cages; cage; cage = cage->next) {
+	for (struct cage *next, *cage = cages; cage; cage = next) {
+		next = cage->next;
 		if (cage->busy || !fits(cage, plan))
 			continue;
 		if (cage->resetting && sem_trywait(&cage->ready) == 0)
 			cage->resetting = false;
-		if (!cage->resetting)
+		if (cage->resetting) {
+			emptying = cage;
+			count++;
+		} else if (cage->spoilt) {
+			discard(cage);
+		} else {
 			return cage;
-		emptying = cage;
-		count++;
+		}
 	}
 	if (count < ROTATION)
 		return NULL;
 	await(&emptying->ready);
-	return emptying;
+	emptying->resetting = false;
+	if (!emptying->spoilt)
+		return emptying;
+	discard(emptying);
+	return NULL;
+}
+
+static struct cage *make_and_list(const struct plan *plan, const char **object)
+{
+	*object = plan->cgroup2 ? plan->cgroup2 : plan->cgroup1[0].value;
+	struct cage *cage = make(plan);
+	if (cage) {
+		cage->next = cages;
+		cages = cage;
+	}
+	return cage;
 }
 
 struct cage *take_cage(const struct plan *plan, const char **object)
 {
 	struct cage *cage = find_idle(plan);
+	if (cage && write_settings(cage, plan, object) < 0) { /* EBUSY: more is charged to it than it may now have */
+		discard(cage);
+		cage = NULL;
+	}
 	if (!cage) {
-		*object = plan->cgroup2 ? plan->cgroup2 : plan->cgroup1[0].value;
-		cage = make(plan);
+		cage = make_and_list(plan, object);
+		if (cage && write_settings(cage, plan, object) < 0) {
+			discard(cage);
+			cage = NULL;
+		}
 		if (!cage)
 			return NULL;
-		cage->next = cages;
-		cages = cage;
 	}
 	cage->busy = true;
-	cage->resetting = false;
-	if (write_settings(cage, plan, object) < 0) {
-		int error = errno;
-		give_cage(cage);
-		errno = error;
-		return NULL;
-	}
 	reset_peak(cage);
 	read_counters(cage, &cage->base);
 	return cage;
@@ -417,6 +456,24 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 	await(&cage->ready);
 	*pidfd = cage->pidfd;
 	return cage->pid;
+}
+
+static int64_t peak_of(struct cage *cage)
+{
+	int64_t with_swap = cage->v2 ? -1 : read_meter(cage, PEAK_SWAP); /* v1: memory and swap together */
+	return with_swap >= 0 ? with_swap : read_meter(cage, PEAK);
+}
+
+/*
+ * The kernel tells of, and counts, victims of an out-of-memory in a parent too: only what met its own limit has exceeded it.
+ * v1's failcnt would say it and stays 0 on current kernels; but who is short of memory has its peak at the limit.
+ */
+bool cage_met_limit(struct cage *cage)
+{
+	enum { CLOSE = 64 << 10 }; /* the largest piece that is charged at once and has nothing smaller to fall back to */
+	if (cage->v2)
+		return read_meter(cage, HITS) > 0;
+	return peak_of(cage) >= read_meter(cage, LIMIT) - CLOSE;
 }
 
 int cage_oom_fd(const struct cage *cage)
@@ -445,22 +502,13 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 {
 	struct cage_usage *base = &cage->base;
 	read_counters(cage, usage);
-	int64_t with_swap = cage->v2 ? -1 : read_meter(cage, PEAK_SWAP); /* v1: memory and swap together */
-	usage->peak = with_swap >= 0 ? with_swap : read_meter(cage, PEAK);
+	usage->peak = peak_of(cage);
 	usage->oom_kills = since(usage->oom_kills, base->oom_kills);
+	usage->met_limit = cage_met_limit(cage);
 	usage->user = since(usage->user, base->user);
 	usage->system = since(usage->system, base->system);
 	usage->throttled = since(usage->throttled, base->throttled);
 	usage->refused_forks = since(usage->refused_forks, base->refused_forks);
-}
-
-static void remove_from_list(struct cage *cage)
-{
-	struct cage **link = &cages;
-	while (*link && *link != cage)
-		link = &(*link)->next;
-	if (*link)
-		*link = cage->next;
 }
 
 void give_cage(struct cage *cage)
@@ -469,8 +517,7 @@ void give_cage(struct cage *cage)
 	for (struct cage *other = cages; other; other = other->next)
 		idle += !other->busy;
 	if (cage->v2 || idle >= KEEP_IDLE) { /* v2: counters can't be reset before 6.12, a new one costs 80 us */
-		remove_from_list(cage);
-		destroy(cage);
+		discard(cage);
 		return;
 	}
 	cage->busy = false;

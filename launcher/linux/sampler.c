@@ -1,21 +1,40 @@
 /*
  * The ladder's last rung: what a tree of processes uses, read from /proc. Everything in a pid namespace descends from
- * its pid 1, so the walk starts there (proc_pid_children(5)). Memory is PSS (proc_pid_smaps(5)), looked at only where the
- * cheap upper bound, the sum of the resident sizes, is beyond the limit.
+ * its pid 1, so the walk starts there (proc_pid_children(5)).
+ *
+ * Memory is what nobody else would free: anonymous pages by their proportional share and swap (proc_pid_smaps(5)), page
+ * tables, the run's tmpfs, and shared anonymous mappings at their full size, for their pages stay when no page table
+ * shows them any more. Mapped files are the page cache's, which the kernel takes back. The exact figure is
+ * looked up where a cheap upper bound, the sum of the resident sizes, is beyond the limit or the peak so far.
+ *
+ * A walk takes the longer the more a tree holds, and other runs' deadlines must not wait for it: so it is done in a thread.
  */
 #define _GNU_SOURCE
 #include "../launcher.h"
 
-#include <fcntl.h>
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
 #include <linux/magic.h>
-#include <sys/vfs.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
-enum { MAX_TREE = 4096 };
+enum {
+	MAX_TREE = 4096, /* the planner lets no sampled run have as many tasks */
+	HIDDEN_EVERY = 4, /* samples between two looks at what no page table shows */
+	PEAK_EVERY = 8,   /* samples between two exact looks at a tree that is within its limit */
+};
+
+struct process { pid_t pid; int parent; uint64_t born; int64_t cpu, resident, size; };
+struct tree { int count, tasks; struct process at[MAX_TREE]; };
 
 static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
 {
@@ -33,23 +52,24 @@ static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
 	return (ssize_t)total;
 }
 
-static void add_children(pid_t pid, const char *thread, pid_t *tree, int *count)
+/* --- the walk --- */
+
+static void add_children(struct tree *tree, int parent, pid_t pid, const char *thread)
 {
-	static char text[1 << 16];
-	char file[300];
+	char file[300], text[1 << 15];
 	snprintf(file, sizeof file, "task/%s/children", thread);
 	if (read_proc(pid, file, text, sizeof text) <= 0)
 		return;
-	for (char *end, *at = text; *count < MAX_TREE; at = end) {
+	for (char *end, *at = text; tree->count < MAX_TREE; at = end) {
 		long child = strtol(at, &end, 10);
 		if (end == at)
 			return;
-		tree[(*count)++] = (pid_t)child;
+		tree->at[tree->count++] = (struct process){.pid = (pid_t)child, .parent = parent};
 	}
 }
 
 /* Children belong to the thread that made them, so each thread is asked. Returns the number of threads. */
-static int add_threads(pid_t pid, pid_t *tree, int *count)
+static int add_threads(struct tree *tree, int parent, pid_t pid)
 {
 	char path[64];
 	int threads = 0;
@@ -60,77 +80,292 @@ static int add_threads(pid_t pid, pid_t *tree, int *count)
 	for (struct dirent *entry; (entry = readdir(directory));)
 		if (entry->d_name[0] != '.') {
 			threads++;
-			add_children(pid, entry->d_name, tree, count);
+			add_children(tree, parent, pid, entry->d_name);
 		}
 	closedir(directory);
 	return threads;
 }
 
-/* proc_pid_stat(5): fields 14 to 17, in clock ticks; the name before them may hold anything but ends with ")". */
-static int64_t cpu_of(pid_t pid, bool own)
+/* proc_pid_stat(5): fields 14 to 17 and 22, in clock ticks; the name before them may hold anything but ends with ")". */
+static int64_t cpu_of(pid_t pid, int64_t *waited, uint64_t *born)
 {
 	char text[1024];
+	*waited = 0;
 	if (read_proc(pid, "stat", text, sizeof text) <= 0)
 		return 0;
 	char *after = strrchr(text, ')');
 	unsigned long user, system;
+	unsigned long long start;
 	long child_user, child_system;
-	if (!after || sscanf(after + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld", &user, &system,
-			     &child_user, &child_system) != 4)
+	if (!after || sscanf(after + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %llu", &user,
+			     &system, &child_user, &child_system, &start) != 5)
 		return 0;
-	int64_t ticks = child_user + child_system + (own ? (int64_t)(user + system) : 0);
-	return ticks * (INT64_C(1000000000) / sysconf(_SC_CLK_TCK));
+	int64_t tick = INT64_C(1000000000) / sysconf(_SC_CLK_TCK);
+	*waited = (child_user + child_system) * tick;
+	if (born)
+		*born = start;
+	return (int64_t)(user + system) * tick;
 }
 
-static int64_t resident(pid_t pid)
+static void measure_size(struct process *process)
 {
 	char text[128];
 	long total, pages;
-	if (read_proc(pid, "statm", text, sizeof text) <= 0 || sscanf(text, "%ld %ld", &total, &pages) != 2)
-		return 0;
-	return pages * sysconf(_SC_PAGESIZE);
+	if (read_proc(process->pid, "statm", text, sizeof text) <= 0 || sscanf(text, "%ld %ld", &total, &pages) != 2)
+		return;
+	process->size = total * sysconf(_SC_PAGESIZE);
+	process->resident = pages * sysconf(_SC_PAGESIZE);
 }
 
-static int64_t proportional(pid_t pid)
+static int by_pid(const void *a, const void *b)
+{
+	pid_t first = ((const struct seen *)a)->pid, second = ((const struct seen *)b)->pid;
+	return (first > second) - (first < second);
+}
+
+/*
+ * CPU time of the dead is with whoever waited for them; of those for whom nobody waits (SIGCHLD ignored) it is lost. So
+ * what each process was seen to use is added up over the samples, and what is gone is not taken away again.
+ */
+static void add_up(struct ledger *ledger, const struct tree *tree)
+{
+	struct seen *now_seen = malloc((size_t)(tree->count + 1) * sizeof *now_seen);
+	if (!now_seen)
+		return;
+	for (int i = 0; i < tree->count; i++) {
+		const struct process *process = &tree->at[i];
+		struct seen key = {.pid = process->pid}, *old = ledger->count ?
+			bsearch(&key, ledger->seen, (size_t)ledger->count, sizeof key, by_pid) : NULL;
+		int64_t before = old && old->born == process->born ? old->cpu : 0;
+		if (process->cpu > before)
+			ledger->total += process->cpu - before;
+		now_seen[i] = (struct seen){process->pid, process->born, process->cpu > before ? process->cpu : before};
+	}
+	qsort(now_seen, (size_t)tree->count, sizeof *now_seen, by_pid);
+	free(ledger->seen);
+	ledger->seen = now_seen;
+	ledger->count = tree->count;
+}
+
+/* Returns the CPU time that the tree still shows, of the living and of those that were waited for. */
+static int64_t walk(struct tree *tree, pid_t reaper)
+{
+	int64_t waited, shown;
+	tree->count = tree->tasks = 0;
+	cpu_of(reaper, &shown, NULL);
+	add_threads(tree, -1, reaper);
+	for (int i = 0; i < tree->count; i++) {
+		struct process *process = &tree->at[i];
+		tree->tasks += add_threads(tree, i, process->pid);
+		process->cpu = cpu_of(process->pid, &waited, &process->born);
+		shown += process->cpu + waited;
+	}
+	return shown;
+}
+
+/* --- memory --- */
+
+static int64_t value_of(const char *text, const char *key)
+{
+	const char *found = strstr(text, key);
+	return found ? strtoll(found + strlen(key), NULL, 10) * 1024 : 0;
+}
+
+/* A child of vfork(2) runs in its parent's memory: that is there once. */
+static bool shares_memory(const struct tree *tree, int i)
+{
+	int parent = tree->at[i].parent;
+	return parent >= 0 && syscall(SYS_kcmp, tree->at[i].pid, tree->at[parent].pid, KCMP_VM, 0, 0) == 0;
+}
+
+static int64_t proportional(const struct process *process)
 {
 	char text[2048];
-	if (read_proc(pid, "smaps_rollup", text, sizeof text) <= 0)
-		return resident(pid); /* not readable: the larger figure is the safe one */
-	const char *pss = strstr(text, "\nPss:"), *swap = strstr(text, "\nSwapPss:");
-	return ((pss ? strtoll(pss + 5, NULL, 10) : 0) + (swap ? strtoll(swap + 9, NULL, 10) : 0)) * 1024;
+	if (read_proc(process->pid, "smaps_rollup", text, sizeof text) <= 0)
+		return process->resident; /* not readable: the larger figure is the safe one */
+	return value_of(text, "\nPss_Anon:") + value_of(text, "\nSwapPss:");
+}
+
+/* Page tables hold a page for each 2 MiB at the most that a process has reserved: few need to be asked. */
+static int64_t page_tables(const struct process *process)
+{
+	enum { SMALL = 1 << 20 };
+	char text[4096];
+	if (process->size / 512 < SMALL || read_proc(process->pid, "status", text, sizeof text) <= 0)
+		return 0;
+	return value_of(text, "\nVmPTE:");
+}
+
+struct inodes { int count; unsigned long at[1024]; };
+
+static bool new_inode(struct inodes *inodes, unsigned long inode)
+{
+	for (int i = 0; i < inodes->count; i++)
+		if (inodes->at[i] == inode)
+			return false;
+	if (inodes->count < (int)(sizeof inodes->at / sizeof *inodes->at))
+		inodes->at[inodes->count++] = inode;
+	return true;
+}
+
+/* What mmap(2) calls MAP_SHARED | MAP_ANONYMOUS is a file without a name: proc_pid_maps(5). */
+static int64_t shared_anonymous(pid_t pid, struct inodes *inodes)
+{
+	char path[64], line[4352];
+	int64_t total = 0;
+	snprintf(path, sizeof path, "/proc/%d/maps", pid);
+	FILE *maps = fopen(path, "re");
+	while (maps && fgets(line, sizeof line, maps)) {
+		unsigned long start, end, inode;
+		int name = 0;
+		if (sscanf(line, "%lx-%lx %*s %*s %*s %lu %n", &start, &end, &inode, &name) == 3 && name &&
+		    !strncmp(line + name, "/dev/zero (deleted)", 19) && new_inode(inodes, inode))
+			total += (int64_t)(end - start);
+	}
+	if (maps)
+		fclose(maps);
+	return total;
 }
 
 /* Files in the run's private tmpfs are memory that nobody needs to have mapped. */
-static int64_t in_tmpfs(const pid_t *tree, int count)
+static int64_t in_tmpfs(const struct tree *tree)
 {
 	char path[64];
 	struct statfs status;
-	for (int i = 0; i < count; i++) {
-		snprintf(path, sizeof path, "/proc/%d/root/tmp", tree[i]);
+	for (int i = 0; i < tree->count; i++) {
+		snprintf(path, sizeof path, "/proc/%d/root/tmp", tree->at[i].pid);
 		if (statfs(path, &status) == 0 && status.f_type == TMPFS_MAGIC)
 			return (int64_t)(status.f_blocks - status.f_bfree) * status.f_bsize;
 	}
 	return 0;
 }
 
-int sample_tree(pid_t reaper, int64_t limit, struct sample *sample)
+static void measure_memory(struct tree *tree, struct watch *watch, struct sample *sample)
 {
-	static pid_t tree[MAX_TREE];
-	int count = 0;
+	int64_t fixed = in_tmpfs(tree), bound = 0;
+	for (int i = 0; i < tree->count; i++) {
+		measure_size(&tree->at[i]);
+		bound += tree->at[i].resident;
+		fixed += page_tables(&tree->at[i]);
+	}
+	if (watch->ticks % HIDDEN_EVERY == 0) {
+		struct inodes inodes = {0};
+		watch->hidden = 0;
+		for (int i = 0; i < tree->count; i++)
+			watch->hidden += shared_anonymous(tree->at[i].pid, &inodes);
+	}
+	fixed += watch->hidden;
+	bool peaks = bound + fixed > watch->peak && watch->ticks % PEAK_EVERY == 0;
+	sample->memory = fixed;
+	if (bound + fixed > watch->limit || peaks)
+		for (int i = 0; i < tree->count && sample->memory <= watch->limit; i++)
+			if (!shares_memory(tree, i))
+				sample->memory += proportional(&tree->at[i]);
+	if (sample->memory > watch->peak)
+		watch->peak = sample->memory;
+}
+
+/* --- the thread --- */
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct watch *first, **last;
+	int event;
+	bool started;
+} queue = {.lock = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER, .event = -1};
+
+static void take_sample(struct watch *watch, struct tree *tree)
+{
+	struct sample *sample = &watch->result;
+	int64_t began = now();
 	memset(sample, 0, sizeof *sample);
-	sample->cpu = cpu_of(reaper, false);
-	add_threads(reaper, tree, &count);
-	for (int i = 0; i < count; i++) {
-		sample->tasks += add_threads(tree[i], tree, &count);
-		sample->cpu += cpu_of(tree[i], true);
-		sample->memory += resident(tree[i]);
+	int64_t shown = walk(tree, watch->reaper);
+	add_up(&watch->ledger, tree);
+	sample->cpu = watch->ledger.total > shown ? watch->ledger.total : shown;
+	sample->tasks = tree->tasks;
+	if (watch->limit)
+		measure_memory(tree, watch, sample);
+	watch->ticks++;
+	sample->cost = now() - began;
+}
+
+static void *sampler(void *argument)
+{
+	static struct tree tree;
+	(void)argument;
+	/* setns(2) of the main thread into a mount namespace wants a root and working directory that it shares with nobody. */
+	int result = unshare(CLONE_FS) < 0 ? -1 : 1;
+	eventfd_write(queue.event, result == 1 ? 1 : 2);
+	while (result == 1) {
+		pthread_mutex_lock(&queue.lock);
+		while (!queue.first)
+			pthread_cond_wait(&queue.filled, &queue.lock);
+		struct watch *watch = queue.first;
+		queue.first = watch->next;
+		pthread_mutex_unlock(&queue.lock);
+		take_sample(watch, &tree);
+		__atomic_store_n(&watch->pending, false, __ATOMIC_RELEASE);
+		eventfd_write(queue.event, 1);
 	}
-	int64_t files = in_tmpfs(tree, count);
-	sample->memory += files;
-	if (limit && sample->memory > limit) {
-		sample->memory = files;
-		for (int i = 0; i < count; i++)
-			sample->memory += proportional(tree[i]);
+	return NULL;
+}
+
+/* Returns a descriptor that is readable when samples are there; -1 with errno. */
+int start_sampler(void)
+{
+	pthread_t thread;
+	eventfd_t said = 0;
+	if (queue.started)
+		return queue.event;
+	queue.event = eventfd(0, EFD_CLOEXEC);
+	if (queue.event < 0)
+		return -1;
+	int error = pthread_create(&thread, NULL, sampler, NULL);
+	if (!error && (eventfd_read(queue.event, &said) < 0 || said != 1))
+		error = EPERM;
+	if (error) {
+		close(queue.event);
+		errno = error;
+		return -1;
 	}
-	return count;
+	pthread_detach(thread);
+	fcntl(queue.event, F_SETFL, O_NONBLOCK);
+	queue.started = true;
+	return queue.event;
+}
+
+void ask_for_sample(struct watch *watch)
+{
+	watch->pending = true;
+	watch->next = NULL;
+	pthread_mutex_lock(&queue.lock);
+	if (!queue.first)
+		queue.last = &queue.first;
+	*queue.last = watch;
+	queue.last = &watch->next;
+	pthread_cond_signal(&queue.filled);
+	pthread_mutex_unlock(&queue.lock);
+}
+
+bool sample_is_there(const struct watch *watch)
+{
+	return !__atomic_load_n(&watch->pending, __ATOMIC_ACQUIRE);
+}
+
+/* What a tree used that pid 1 takes with it is lost to wait4(2): for the one look before a kill, in the main thread. */
+void look_once(pid_t reaper, struct sample *sample)
+{
+	enum { FEW = 256 };
+	static struct tree tree;
+	int64_t waited;
+	memset(sample, 0, sizeof *sample);
+	tree.count = 0;
+	cpu_of(reaper, &sample->cpu, NULL);
+	add_threads(&tree, -1, reaper);
+	for (int i = 0; i < tree.count && i < FEW; i++) {
+		sample->tasks += add_threads(&tree, i, tree.at[i].pid);
+		sample->cpu += cpu_of(tree.at[i].pid, &waited, NULL);
+		sample->cpu += waited;
+	}
 }

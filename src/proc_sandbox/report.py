@@ -27,6 +27,9 @@ class Ended(NamedTuple):
     peak: int
     tasks: int
     oom_kills: int
+    """Processes that the kernel killed because the run met its own memory limit."""
+    outside_oom_kills: int
+    """Processes that it killed for want of memory elsewhere: in a cgroup above, or on the host."""
     refused_forks: int
     timed_out: bool
     cpu_exceeded: bool

@@ -26,8 +26,11 @@ def reason_of(ended: Ended) -> Reason:
     # unless the kernel killed it for its memory.
     if ended.done:
         killed = os.WIFSIGNALED(ended.status)
-        if killed and os.WTERMSIG(ended.status) == signal.SIGKILL and ended.oom_kills:
-            return Reason.MEMORY
+        if killed and os.WTERMSIG(ended.status) == signal.SIGKILL:
+            if ended.oom_kills:
+                return Reason.MEMORY
+            if ended.outside_oom_kills:
+                return Reason.KILLED_OUTSIDE
         return Reason.SIGNALED if killed else Reason.EXITED
     for happened, reason in (
         (ended.memory_exceeded, Reason.MEMORY),
@@ -62,6 +65,8 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
     if reason is Reason.CANCELLED:
         return f"cancelled by the caller {ran}"
     if reason is Reason.KILLED_OUTSIDE:
+        if ended.outside_oom_kills:
+            return f"killed by the kernel because memory ran out outside the sandbox, not by a limit of its own {ran}"
         return f"killed from outside the sandbox, by no limit of its own {ran}"
     return None
 

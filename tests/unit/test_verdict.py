@@ -16,7 +16,7 @@ from proc_sandbox.verdict import reason_of
 
 EXITED_0, EXITED_137, KILLED, TERMINATED = 0, 137 << 8, int(signal.SIGKILL), int(signal.SIGTERM)
 BASE = Ended(
-    done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, refused_forks=0,
+    done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0,
     timed_out=False, cpu_exceeded=False, memory_exceeded=False, cancelled=False,
 )  # fmt: skip
 
@@ -31,6 +31,9 @@ BASE = Ended(
         ({"status": KILLED, "oom_kills": 1}, "memory"),
         ({"status": KILLED, "oom_kills": 1, "memory_exceeded": True}, "memory"),
         ({"status": TERMINATED, "oom_kills": 1}, "signaled"),
+        ({"status": KILLED, "outside_oom_kills": 1}, "killed_outside"),
+        ({"done": False, "outside_oom_kills": 1}, "killed_outside"),
+        ({"status": EXITED_0, "outside_oom_kills": 1}, "exited"),
         ({"status": EXITED_0, "oom_kills": 3}, "exited"),
         ({"timed_out": True}, "exited"),
         ({"status": KILLED, "timed_out": True}, "signaled"),

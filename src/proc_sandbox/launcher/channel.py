@@ -13,7 +13,7 @@ from proc_sandbox.report import Ended, Failed
 __all__ = ["Channel", "decode"]
 
 TEXT = frozenset({"done", "timed_out", "cpu_exceeded", "memory_exceeded", "cancelled"})
-NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "refused_forks")
+NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks")
 
 
 def decode(message: bytes) -> Ended | Failed:
