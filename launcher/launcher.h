@@ -168,8 +168,9 @@ enum {
 	FILTER_MEMFD = 8,       /* memfd_create */
 	FILTER_SETID = 16,      /* set-user-ID and set-group-ID bits may be set on files */
 	FILTER_IPC = 32,        /* System V IPC and POSIX message queues */
-	FILTER_BUFFERS = 64,    /* socket buffers may be enlarged */
-	FILTER_VARIANTS = 128,
+	FILTER_BUFFERS = 64,    /* pipes and socket buffers may be enlarged, and vmsplice(2) */
+	FILTER_TIMERS = 128,    /* signals of the caller's choice by timers and descriptors */
+	FILTER_VARIANTS = 256,
 };
 int compile_filter(unsigned options);
 void restrict_syscalls(const struct plan *plan, int filter, struct record *record);
@@ -177,7 +178,7 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options);
 
 /* linux/cgroup.c */
 struct cage; /* one set of cgroups, used by one run at a time */
-struct cage_usage { int64_t user, system, peak, oom_kills, refused_forks, throttled; bool met_limit; };
+struct cage_usage { int64_t user, system, cpu, peak, oom_kills, refused_forks, throttled; bool met_limit; };
 struct cage *take_cage(const struct plan *plan, const char **object);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
 bool cage_met_limit(struct cage *cage);

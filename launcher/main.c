@@ -50,10 +50,10 @@ static void leave_caller(void)
 {
 	setsid();
 	umask(0);
+	for (int number = 1; number < NSIG; number++)
+		signal(number, SIG_DFL); /* what the caller ignores would be ignored by every command */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_DFL);
-	signal(SIGCHLD, SIG_DFL);
 	if (chdir("/") < 0)
 		_exit(125);
 	raise_descriptors();

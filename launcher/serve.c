@@ -130,7 +130,7 @@ static void give_order(const struct run *run, enum order order)
 static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
 {
 	const struct record *record = &server.records[run->slot];
-	struct cage_usage cage = {-1, -1, -1, 0, 0, -1, false};
+	struct cage_usage cage = {-1, -1, -1, -1, 0, 0, -1, false};
 	int64_t end = record->done ? record->ended : now();
 	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
 	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
@@ -151,10 +151,12 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
 	number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
 	number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	number(message, "refused_forks", cage.refused_forks > 0 ? cage.refused_forks : 0);
+	number(message, "refused_forks", run->cage ? cage.refused_forks : -1);
 	number(message, "throttled", cage.throttled);
 	number(message, "timed_out", run->timed_out);
-	number(message, "cpu_exceeded", run->cpu_exceeded);
+	/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
+	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
+	number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
 	number(message, "memory_exceeded", run->memory_exceeded);
 	number(message, "cancelled", run->cancelled);
 }

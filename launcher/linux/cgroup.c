@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KEEP_IDLE = 64, NAME = 64, PATH_SIZE = 4096 };
+enum { KEEP_IDLE = 16, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
@@ -335,6 +335,7 @@ static void read_counters(struct cage *cage, struct cage_usage *usage)
 {
 	usage->user = read_meter(cage, CPU_USER);
 	usage->system = read_meter(cage, CPU_SYSTEM);
+	usage->cpu = read_meter(cage, CPU);
 	usage->throttled = read_meter(cage, THROTTLED);
 	usage->refused_forks = read_meter(cage, FORKS);
 	usage->oom_kills = read_meter(cage, OOM_KILLS);
@@ -481,21 +482,30 @@ int cage_oom_fd(const struct cage *cage)
 	return cage->oom;
 }
 
+static int64_t since(int64_t value, int64_t base)
+{
+	return value < 0 || base < 0 ? -1 : value - base;
+}
+
+/* The sum is measured to the nanosecond, user and system time are counted in ticks: as in getrusage(2), these are scaled. */
+static void split_exactly(struct cage_usage *usage)
+{
+	int64_t counted = usage->user + usage->system;
+	if (usage->cpu < 0 || usage->user < 0 || usage->system < 0)
+		return;
+	usage->user = counted ? (int64_t)((double)usage->cpu * (double)usage->user / (double)counted) : usage->cpu;
+	usage->system = usage->cpu - usage->user;
+}
+
 int64_t cage_cpu(struct cage *cage)
 {
-	int64_t used = read_meter(cage, CPU);
-	return cage->v2 || used < 0 ? used : used - cage->base.user - cage->base.system;
+	return since(read_meter(cage, CPU), cage->base.cpu);
 }
 
 void cage_kill(const struct cage *cage)
 {
 	if (cage->v2)
 		write_text(cage->places[0].directory, "cgroup.kill", "1"); /* since 5.14; the death of pid 1 does it too */
-}
-
-static int64_t since(int64_t value, int64_t base)
-{
-	return value < 0 || base < 0 ? -1 : value - base;
 }
 
 void cage_usage(struct cage *cage, struct cage_usage *usage)
@@ -507,6 +517,8 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 	usage->met_limit = cage_met_limit(cage);
 	usage->user = since(usage->user, base->user);
 	usage->system = since(usage->system, base->system);
+	usage->cpu = since(usage->cpu, base->cpu);
+	split_exactly(usage);
 	usage->throttled = since(usage->throttled, base->throttled);
 	usage->refused_forks = since(usage->refused_forks, base->refused_forks);
 }

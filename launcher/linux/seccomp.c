@@ -53,6 +53,8 @@ enum action {
 	MODE_1, MODE_2,          /* a file mode in that argument: no set-ID bits */
 	OPEN_MODE_2, OPEN_MODE_3, /* the same, where the flags create a file */
 	SOCKOPT,   /* not SO_SNDBUF, SO_RCVBUF */
+	FCNTL,     /* no leases; larger pipes and signals of one's choice by option */
+	NO_OP,     /* succeeds, does nothing */
 	TARGET_0, TARGET_1,      /* a process id in that argument: not the reaper, whose limits would end the run unseen */
 	ACTIONS,
 };
@@ -60,15 +62,14 @@ enum action {
 static const short ALLOWED[] = {
 	/* files, by descriptor and name */
 	SYS_read, SYS_write, SYS_close, SYS_fstat, SYS_lseek, SYS_pread64, SYS_pwrite64, SYS_readv, SYS_writev, SYS_preadv,
-	SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_dup, SYS_dup3, SYS_fcntl, SYS_flock, SYS_fsync, SYS_fdatasync,
+	SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_dup, SYS_dup3, SYS_flock, SYS_fsync, SYS_fdatasync,
 	SYS_truncate, SYS_ftruncate, SYS_getcwd, SYS_chdir, SYS_fchdir, SYS_fallocate, SYS_fadvise64, SYS_readahead,
-	SYS_sync, SYS_syncfs, SYS_sync_file_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_vmsplice, SYS_copy_file_range,
+	SYS_sync_file_range, SYS_sendfile, SYS_splice, SYS_tee, SYS_copy_file_range,
 	SYS_newfstatat, SYS_statx, SYS_statfs, SYS_fstatfs, SYS_faccessat, SYS_faccessat2, SYS_readlinkat, SYS_getdents64,
 	SYS_unlinkat, SYS_symlinkat, SYS_linkat, SYS_renameat2, SYS_utimensat, SYS_fchownat, SYS_fchown, SYS_umask,
 	SYS_getxattr, SYS_lgetxattr, SYS_fgetxattr, SYS_listxattr, SYS_llistxattr, SYS_flistxattr, SYS_setxattr,
 	SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_close_range, SYS_pipe2,
-	SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_cachestat_, SYS_io_setup, SYS_io_destroy,
-	SYS_io_submit, SYS_io_cancel, SYS_io_getevents, SYS_io_pgetevents,
+	SYS_inotify_init1, SYS_inotify_add_watch, SYS_inotify_rm_watch, SYS_cachestat_,
 	/* waiting */
 	SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2,
 	SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
@@ -93,7 +94,7 @@ static const short ALLOWED[] = {
 	SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigpending, SYS_rt_sigtimedwait, SYS_rt_sigqueueinfo,
 	SYS_rt_tgsigqueueinfo, SYS_rt_sigsuspend, SYS_rt_sigreturn, SYS_sigaltstack, SYS_restart_syscall,
 	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getitimer,
-	SYS_setitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
+	SYS_setitimer, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
 	/* sockets that are there already; socket and socketpair decide which can be made */
 	SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname, SYS_getpeername, SYS_sendto, SYS_recvfrom,
 	SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_getsockopt, SYS_shutdown,
@@ -119,7 +120,11 @@ static const short MISSING[] = {
 	SYS_clone3,  /* its flags lie in memory: a filter can't see a namespace flag in them */
 	SYS_openat2, /* its mode too */
 	SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_fchmodat2_,
+	/* fs.aio-nr is one number for the whole host: one run could take it all */
+	SYS_io_setup, SYS_io_destroy, SYS_io_submit, SYS_io_cancel, SYS_io_getevents, SYS_io_pgetevents,
 };
+/* Writing out every file system of the host is no business of a command's: it succeeds and does nothing. */
+static const short NOTHING[] = {SYS_sync, SYS_syncfs};
 
 static unsigned char action_of(unsigned options, short number)
 {
@@ -133,6 +138,9 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_prlimit64: case SYS_sched_setaffinity: case SYS_sched_setparam: case SYS_sched_setscheduler:
 	case SYS_sched_setattr: return TARGET_0;
 	case SYS_setpriority: case SYS_ioprio_set: return TARGET_1;
+	case SYS_fcntl: return FCNTL;
+	case SYS_vmsplice: return options & FILTER_BUFFERS ? ALLOW : DENY;
+	case SYS_timer_create: return options & FILTER_TIMERS ? ALLOW : UNKNOWN;
 	case SYS_setsockopt: return options & FILTER_BUFFERS ? ALLOW : SOCKOPT;
 	case SYS_memfd_create: return options & FILTER_MEMFD ? ALLOW : UNKNOWN;
 #define GUARDED(guarded) (options & FILTER_SETID ? ALLOW : (guarded))
@@ -170,6 +178,7 @@ static void decide(unsigned options, unsigned char *table)
 	if (options & FILTER_IPC)
 		FILL(table, IPC, ALLOW);
 	FILL(table, MISSING, UNKNOWN);
+	FILL(table, NOTHING, NO_OP);
 }
 
 /* --- the tree --- */
@@ -219,6 +228,24 @@ static void check_sockopt(struct program *program)
 	JUMP(BPF_JMP | BPF_JEQ, SO_RCVBUFFORCE, 1, 0);
 	PERMIT;
 	REFUSE(EPERM);
+}
+
+/*
+ * A lease lets who may only read a file hold up everybody who opens it to write; a pipe can hold a megabyte that nobody
+ * maps; SIGCONT by way of a descriptor would undo the stop by which CPU time is rationed (fcntl(2)).
+ */
+static void check_fcntl(struct program *program)
+{
+	const struct { unsigned command, unless; } refused[] = {
+		{F_SETLEASE, 0}, {F_NOTIFY, 0}, {F_SETPIPE_SZ, FILTER_BUFFERS}, {F_SETSIG, FILTER_TIMERS},
+	};
+	LOAD(ARGUMENT(1));
+	for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
+		if (!(program->options & refused[i].unless)) {
+			JUMP(BPF_JMP | BPF_JEQ, refused[i].command, 0, 1);
+			REFUSE(EPERM);
+		}
+	PERMIT;
 }
 
 static void refuse_reaper(struct program *program, unsigned argument)
@@ -305,6 +332,8 @@ static void leaf(struct program *program, unsigned char action)
 	case MODE_1: refuse_bits(program, 1, S_ISUID | S_ISGID); break;
 	case MODE_2: refuse_bits(program, 2, S_ISUID | S_ISGID); break;
 	case SOCKOPT: check_sockopt(program); break;
+	case FCNTL: check_fcntl(program); break;
+	case NO_OP: REFUSE(0); break;
 	case TARGET_0: refuse_reaper(program, 0); break;
 	case TARGET_1: refuse_reaper(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;
@@ -381,7 +410,7 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options)
 {
 	static const struct { const char *name; unsigned option; } names[] = {
 		{"unix", FILTER_UNIX}, {"inet", FILTER_INET}, {"connect", FILTER_CONNECT}, {"memfd", FILTER_MEMFD},
-		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC}, {"buffers", FILTER_BUFFERS},
+		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC}, {"buffers", FILTER_BUFFERS}, {"timers", FILTER_TIMERS},
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strlen(names[i].name) == size && !memcmp(names[i].name, word, size)) {

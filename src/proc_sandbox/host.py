@@ -31,6 +31,8 @@ class CgroupHost(NamedTuple):
     directories: tuple[tuple[str, str], ...]
     swap: bool = True
     scope: str = ""
+    tcp: bool = False
+    """v1: the buffers of TCP have a limit of their own (memory.kmem.tcp)."""
 
     def has(self, controller: str) -> bool:
         """Return whether the controller can be used."""
@@ -89,3 +91,5 @@ class Paths(NamedTuple):
     path_prefix: tuple[str, ...] = ()
     """Directories that go before the default PATH: the interpreter's."""
     time_zone: str = ""
+    hint: str = ""
+    """What to tell the caller should the command not be found inside."""

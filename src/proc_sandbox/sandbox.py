@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
@@ -31,6 +31,9 @@ from proc_sandbox.result import Enforced, Result, Unenforced
 from proc_sandbox.streams import Streams, check_streams, pump
 from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
+
+if TYPE_CHECKING:
+    from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
@@ -101,7 +104,7 @@ def execute(
     config = with_passed_environment(config)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
-    streams = Streams(config, data, supervisor)
+    streams = Streams(config, data, supervisor, writable_by(config, private))
     descriptors = [*streams.theirs, *config.pass_fds]
     try:
         try:
@@ -118,6 +121,11 @@ def execute(
         raise_failure(outcome, planned, paths)
     result = judge(planned, config, supervisor.report(outcome))
     return result.check() if check else result
+
+
+def writable_by(config: Config, private: str | None) -> tuple[str, ...]:
+    """Return the directories of the host that this command, or one before it, could write to."""
+    return tuple(place for place in (config.working_dir, *config.writable_dirs, private) if place)
 
 
 def input_bytes(data: bytes | str | None) -> bytes | None:
@@ -201,6 +209,9 @@ def capabilities() -> Capabilities:
 class Sandbox:
     """A Config and a private directory that stays from run to run, at /tmp/work inside; gone with the Sandbox.
 
+    The private directory lies on the host's disk and has no limit of its own: tmp_size holds for /tmp only. A run without a
+    Sandbox has its working directory in /tmp.
+
     Thread-safe: many runs may be under way at once. A working_dir in the Config takes the private directory's place.
 
     Attributes: config; directory, where the private directory lies on the host, None without one; closed.
@@ -213,10 +224,12 @@ class Sandbox:
         self.changed = threading.Condition()
         self.under_way = 0
         self.alive: set[Channel] = set()
+        self.private: PrivateDirectory | None = None
         if self.config.working_dir is None:
-            import tempfile
+            from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
 
-            self.directory = tempfile.mkdtemp(prefix="proc-sandbox-")
+            self.private = PrivateDirectory()
+            self.directory = self.private.path
 
     def run(self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Any) -> Result:
         """Run one command; see run().
@@ -261,15 +274,18 @@ class Sandbox:
         """End the runs that are under way, which return as cancelled, then remove the private directory.
 
         Harmless when done twice. Returns when nothing is left.
+
+        Raises:
+            OSError: the private directory could not be removed; it can be tried again.
         """
         with self.changed:
             self.closed = True
             for channel in self.alive:
                 channel.kill()
             self.changed.wait_for(lambda: self.under_way == 0)
-            directory, self.directory = self.directory, None
-        if directory is not None:
-            remove_tree(directory)
+            if self.private is not None:
+                self.private.remove()
+                self.directory = None
 
     def __enter__(self) -> Sandbox:
         self.check_open()
@@ -280,15 +296,3 @@ class Sandbox:
     ) -> None:
         self.cleanup()
 
-
-def remove_tree(directory: str) -> None:
-    """Remove what runs have left, without following a link; directories that they closed are opened again."""
-    import shutil
-
-    os.chmod(directory, 0o700)
-    for root, names, _ in os.walk(directory):
-        for name in names:
-            path = os.path.join(root, name)
-            if not os.path.islink(path):
-                os.chmod(path, 0o700, follow_symlinks=os.chmod not in os.supports_follow_symlinks)
-    shutil.rmtree(directory)

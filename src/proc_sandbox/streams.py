@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
+from proc_sandbox.links import open_resolved, resolve
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Collector, Supervisor
 
@@ -64,7 +65,8 @@ class Streams:
     stdin with what is still to be fed.
     """
 
-    def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
+    def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()) -> None:
+        self.writable = writable
         self.owned: list[int] = []
         self.readers: dict[int, Callable[[bytes], object]] = {}
         self.writer = -1
@@ -137,10 +139,17 @@ class Streams:
         return self.own(writer)
 
     def open_path(self, field: str, path: str | os.PathLike[str], flags: int) -> int:
+        """Open a file that the Config names; what a command may have put in its place is not followed.
+
+        Raises:
+            ConfigError: it cannot be opened.
+        """
+        text = os.fsdecode(path)
         try:
-            return self.own(os.open(path, flags | os.O_CLOEXEC, 0o666))
+            found = resolve(text, self.writable, missing_ok=bool(flags & os.O_CREAT))
+            return self.own(open_resolved(found, flags))
         except OSError as error:
-            raise ConfigError(field, os.fspath(path), f"{error.strerror}; name a file that can be opened") from None
+            raise ConfigError(field, text, f"{error.strerror}; name a file that can be opened") from None
 
     def release(self) -> None:
         """Close the command's ends, once the launcher has them."""

@@ -77,12 +77,12 @@ def test_no_cgroup_is_made_where_no_limit_asks_for_one() -> None:
 @pytest.mark.parametrize(
     ("host", "paths", "config", "options"),
     [
-        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "buffers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "buffers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc", "buffers"}),
-        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "buffers", "setid"}),
-        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "buffers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "buffers", "setid"}),
+        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "buffers", "timers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "buffers", "timers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc", "buffers", "timers"}),
+        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "buffers", "timers", "setid"}),
+        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "buffers", "timers", "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "buffers", "timers", "setid"}),
     ],
 )  # fmt: skip
 def test_what_the_filter_lets_through(host: Host, paths: Paths, config: dict[str, object], options: set[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proc_sandbox.backends.linux.survey import as_it_stands, find_in_path
+from proc_sandbox.backends.linux.survey import as_it_stands, programs_on
 from proc_sandbox.host import SystemPath
 
 
@@ -40,9 +40,9 @@ def test_a_link_that_leads_nowhere_is_left_out(tmp_path: Path) -> None:
 
 def test_a_command_that_is_installed_later_is_found(tmp_path: Path) -> None:
     """A server lives longer than what was true when it first looked."""
-    assert find_in_path("late", str(tmp_path)) is None
+    assert list(programs_on(str(tmp_path), "late")) == []
     (tmp_path / "late").write_text("#!/bin/sh\n")
     (tmp_path / "late").chmod(0o755)
-    assert find_in_path("late", str(tmp_path)) == str(tmp_path / "late")
+    assert list(programs_on(str(tmp_path), "late")) == [str(tmp_path / "late")]
     (tmp_path / "late").unlink()
-    assert find_in_path("late", str(tmp_path)) is None
+    assert list(programs_on(str(tmp_path), "late")) == []

@@ -22,6 +22,11 @@ SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
 CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
 ABSTRACT_SCOPE = 6  # Landlock ABI; Documentation/userspace-api/landlock.rst, "Abstract UNIX socket"
+SOCKETS_BY_NAME = 9  # the ABI from which Landlock tells the run's own sockets from the host's (LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
+MAX_SAMPLED_TASKS = 2000
+"""Tasks of a tree that is sampled: more could not be looked at often enough. RLIMIT_NPROC holds it."""
+MAX_SIGNALS = 1024
+"""Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
 OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
@@ -57,6 +62,9 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     for name in (*fields, *ALWAYS, *ISOLATIONS):
         rungs[name], said[name] = choose(name, config, host)
     said["network_access"] = network_enforcement(config, host)
+    if "sampled" in rungs.values() and (config.max_processes or 0) > MAX_SAMPLED_TASKS:
+        reason = f"with other limits sampled, at most {MAX_SAMPLED_TASKS} tasks can be watched"
+        said["max_processes"] = refuse("max_processes", config, reason, "a lower max_processes, or a host with cgroups")
     return Choices(rungs, said)
 
 
@@ -86,6 +94,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     choices = enforce(config, host, paths)
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
+    alone = loopback or not config.network_access and host.landlock_abi < ABSTRACT_SCOPE
     isolated = not (host.feature("mountns") and host.feature("pidns"))
     if isolated:  # the ladder has said so already where strict; without a view there is nothing to be lenient about
         missing = host.feature("mountns") if not host.feature("mountns") else host.feature("pidns")
@@ -95,12 +104,12 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         executable=paths.executable,
         cwd=config.working_dir or PRIVATE_DIRECTORY,
         environment=environment(config, paths),
-        namespaces=NAMESPACES + (("net",) if loopback else ()),
+        namespaces=NAMESPACES + (("net",) if alone else ()),
         network="loopback" if loopback else "host" if config.network_access else "none",
         identity=Identity(host_range=host.uid_range if host.root else None),
         hostname=config.hostname,
         mounts=view(config, host, paths),
-        sysctls=(("sys/user/max_user_namespaces", "0"), ("sys/user/max_inotify_instances", "32")),
+        sysctls=sysctls(loopback=loopback),
         rlimits=plan_rlimits(config, choices),
         cgroup=plan_cgroup(config, host, choices),
         landlock=landlock_rules(host, config, paths),
@@ -116,25 +125,38 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     return replace(plan, prefix=encode_prefix(plan))
 
 
+def sysctls(*, loopback: bool) -> tuple[tuple[str, str], ...]:
+    """Return the settings of the run's own namespaces: what the kernel would count for the host's user too, and in a network
+    of its own the buffers of TCP, which are nobody's memory to cgroup v1 and to sampling (tcp(7)).
+    """
+    found = [("user/max_user_namespaces", "0"), ("user/max_inotify_instances", "32"), ("user/max_inotify_watches", "8192")]
+    if loopback:
+        found += [("net/ipv4/tcp_rmem", "4096 65536 131072"), ("net/ipv4/tcp_wmem", "4096 65536 131072")]
+    return tuple((f"sys/{name}", value) for name, value in found)
+
+
 def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling | None) -> tuple[str, ...]:
     """Decide what the system call filter lets through beyond its base.
 
     A read-only mount does not stop connect(2) to a socket of the host that lies in it, so where the Config names
     directories of the host no socket can be reached by name. On the host's network its abstract sockets are in reach too,
     and only Landlock's scope (ABI 6) keeps from them. Memory that nobody maps is not seen by sampling, so there
-    memfd_create and System V IPC are missing, and socket buffers keep their size. Set-ID bits on the host's own files would outlive the run.
+    memfd_create and System V IPC are missing, and pipes and socket buffers keep their size. Where CPU time is rationed by
+    stopping the tree, no timer may continue it. Set-ID bits on the host's own files would outlive the run.
     """
     options = []
     if config.network_access is not False:
         options.append("inet")
     if config.network_access is True and host.landlock_abi < ABSTRACT_SCOPE:
         pass
-    elif not paths.grants:
+    elif not paths.grants or host.landlock_abi >= SOCKETS_BY_NAME:
         options += ["unix", "connect"]
     elif config.network_access is False:
         options.append("unix")
     if not (sampling and sampling.memory):
         options += ["memfd", "ipc", "buffers"]
+    if not (sampling and sampling.cpu):
+        options.append("timers")
     if not any(grant.access == "write" for grant in paths.grants):
         options.append("setid")
     return tuple(options)
@@ -150,15 +172,18 @@ def plan_sampling(config: Config, choices: Choices) -> Sampling | None:
 
 def plan_rlimits(config: Config, choices: Choices) -> tuple[Rlimit, ...]:
     # A pipe handler in core_pattern ignores 0; at 1 the kernel skips it too: core(5), "Piping core dumps to a program".
-    limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files)]
+    limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files), Rlimit("RLIMIT_SIGPENDING", MAX_SIGNALS)]
     if not config.core_dumps:
         limits.append(Rlimit("RLIMIT_CORE", 1))
     if config.max_file_size is not None:
         limits.append(Rlimit("RLIMIT_FSIZE", config.max_file_size))
     if config.cpu_time_limit is not None:
         limits.append(Rlimit("RLIMIT_CPU", math.ceil(config.cpu_time_limit) + 1))
-    if config.max_processes is not None and choices.rungs.get("max_processes") == "rlimit":
-        limits.append(Rlimit("RLIMIT_NPROC", config.max_processes + 1))  # pid 1 counts too
+    tasks = config.max_processes if choices.rungs.get("max_processes") == "rlimit" else None
+    if choices.uses("sampled"):
+        tasks = min(tasks or MAX_SAMPLED_TASKS, MAX_SAMPLED_TASKS)
+    if tasks is not None:
+        limits.append(Rlimit("RLIMIT_NPROC", tasks + 1))  # pid 1 counts too
     return tuple(limits)
 
 
@@ -184,6 +209,8 @@ def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
         settings.append(("memory.limit_in_bytes", memory))
         if host.cgroup.swap:
             settings.append(("memory.memsw.limit_in_bytes", memory))
+        if host.cgroup.tcp:
+            settings.append(("memory.kmem.tcp.limit_in_bytes", memory))
     if host.cgroup.has("cpu"):
         settings.append(("cpu.cfs_quota_us", str(quota(config) or -1)))
     if host.cgroup.has("pids"):

@@ -58,7 +58,7 @@ class Landlock(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc, buffers."""
+    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc, buffers, timers."""
 
     options: tuple[str, ...]
 

@@ -88,7 +88,8 @@ def find_v1() -> tuple[CgroupHost | None, str]:
     if not directories:
         return None, reason
     memory = dict(directories).get("memory", "")
-    return CgroupHost(1, tuple(directories), os.path.exists(f"{memory}/memory.memsw.limit_in_bytes")), ""
+    swap, tcp = (os.path.exists(f"{memory}/memory.{name}.limit_in_bytes") for name in ("memsw", "kmem.tcp"))
+    return CgroupHost(1, tuple(directories), swap=swap, tcp=tcp), ""
 
 
 def read(path: str) -> str:

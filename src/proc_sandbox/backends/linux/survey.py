@@ -7,11 +7,13 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from proc_sandbox.config import Config, never_granted
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
 from proc_sandbox.host import Grant, Paths, SystemPath
+from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
 from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
 
@@ -83,11 +85,19 @@ def prefix_of(binary: str) -> Iterator[str]:
 
 def is_prefix(path: str) -> bool:
     """Return whether a directory is a Python installation, and not a home directory or the root."""
-    if path in ("/", os.path.expanduser("~")):
+    if path in ("/", os.path.expanduser("~")) or others_write(path):
         return False
     return os.path.exists(os.path.join(path, "pyvenv.cfg")) or any(
         name.startswith("python") for name in listing(os.path.join(path, "lib"))
     )
+
+
+def others_write(path: str) -> bool:
+    """Return whether everybody may write there (/tmp): what lies there proves nothing."""
+    try:
+        return bool(os.stat(path).st_mode & stat.S_IWOTH)
+    except OSError:
+        return True
 
 
 def listing(path: str) -> list[str]:
@@ -135,46 +145,87 @@ def search_path(config: Config) -> str:
     return dict(config.env).get("PATH") or os.environ.get("PATH") or DEFAULT_PATH
 
 
-def find_in_path(name: str, path: str) -> str | None:
+def programs_on(path: str, name: str) -> Iterator[str]:
+    """Yield the programs of a name on a PATH, in its order."""
     for directory in path.split(":"):
         candidate = os.path.join(directory or ".", name)
         if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
             candidate = os.path.abspath(candidate)
-            return pyenv_target(candidate) or candidate
-    return None
+            yield pyenv_target(candidate) or candidate
 
 
-def locate(command: str, config: Config, private: str | None) -> str:
-    """Return the absolute path of the command on the host; "" in a run's private directory, which is not yet there.
+class Program(NamedTuple):
+    """The command on the host: its path ("" where only the launcher can say), whether a command could have put it there, and
+    the remedy should it not be found.
+    """
+
+    path: str
+    planted: bool = False
+    hint: str = ""
+
+
+def locate(command: str, config: Config, private: str | None, is_visible: Callable[[str], bool]) -> Program:
+    """Return where the command lies on the host; by its name, the first on the PATH that is visible inside.
+
+    In a run's own private directory nothing is known before the run. Links of a command's making are not followed here.
 
     Raises:
-        CommandNotFoundError: there is none. CommandNotExecutableError: it is a directory, or may not be executed.
+        CommandNotFoundError: there is none. CommandNotExecutableError: it is no file, or may not be executed.
     """
-    if "/" in command:
-        path = os.path.normpath(os.path.join(config.working_dir or PRIVATE_DIRECTORY, command))
-    else:
-        found = find_in_path(command, search_path(config))
-        if found is None:
-            raise CommandNotFoundError("find", command, errno.ENOENT, f"searched {search_path(config)}")
-        path = found
+    if "/" not in command:
+        return Program(search(command, config, is_visible))
+    path = os.path.normpath(os.path.join(config.working_dir or PRIVATE_DIRECTORY, command))
     if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/"):
         if private is None:
-            return ""
+            return Program("", planted=True, hint=elsewhere(command))
         path = private + path.removeprefix(PRIVATE_DIRECTORY)
     try:
-        status = os.stat(path)
+        found = resolve(path, writable_places(config, private))
+        status = os.stat(found.path)
+    except PlantedLinkError as error:
+        return Program("", planted=True, hint=f"{error.filename} is a link to {os.readlink(error.filename)!r}")
     except OSError as error:
-        raise CommandNotFoundError("find", path, error.errno or errno.ENOENT) from None
-    if stat.S_ISDIR(status.st_mode) or not status.st_mode & 0o111:
+        raise CommandNotFoundError("find", path, error.errno or errno.ENOENT, elsewhere(command)) from None
+    if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
         raise CommandNotExecutableError("find", path, errno.EACCES)
-    return path
+    return Program(path, planted=found.inside)
 
 
-def grant(field: str, path: str, access: str) -> Iterator[Grant]:
+def elsewhere(command: str) -> str:
+    """Return the remedy for a relative path that would lead somewhere from the caller's own directory."""
+    if command.startswith("/") or not os.path.exists(command):
+        return ""
+    return f"it lies in the caller's current directory, which the command does not see; pass working_dir={os.getcwd()!r}"
+
+
+def writable_places(config: Config, private: str | None) -> tuple[str, ...]:
+    return tuple(place for place in (config.working_dir, *config.writable_dirs, private) if place)
+
+
+def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
+    """Return the first program of that name on the PATH that can be seen inside, or if there is none the first.
+
+    Raises:
+        CommandNotFoundError: there is none at all.
+    """
+    first = ""
+    for candidate in programs_on(search_path(config), name):
+        if is_visible(candidate):
+            return candidate
+        first = first or candidate
+    if not first:
+        raise CommandNotFoundError("find", name, errno.ENOENT, f"searched {search_path(config)}")
+    return first
+
+
+def grant(field: str, path: str, access: str, writable: Sequence[str]) -> Iterator[Grant]:
     """Yield a grant for a path as it is named, and one for where it really lies if a link leads there."""
     try:
-        real = os.path.realpath(path)
+        real = resolve(path, writable).path
         status = os.stat(real)
+    except PlantedLinkError as error:
+        remedy = f"{error.filename!r} is a link that the command may have made; name where it leads"
+        raise ConfigError(field, path, remedy) from None
     except OSError as error:
         raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
     if real == "/tmp":
@@ -188,28 +239,18 @@ def grant(field: str, path: str, access: str) -> Iterator[Grant]:
         yield Grant(name, real, access, directory, status.st_uid, status.st_gid)
 
 
-def grants(config: Config) -> tuple[Grant, ...]:
+def grants(config: Config, private: str | None) -> tuple[Grant, ...]:
     found: dict[str, Grant] = {}
     named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
     named += [("writable_dirs", path, "write") for path in config.writable_dirs]
     named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
     named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
+    writable = writable_places(config, private)
     for field, path, access in named:
-        for item in grant(field, path, access):
-            check_link(field, path, item.source, config)
+        for item in grant(field, path, access, writable):
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
     return tuple(sorted(found.values(), key=lambda item: item.path))
-
-
-def check_link(field: str, path: str, real: str, config: Config) -> None:
-    """Refuse a path that a link leads elsewhere, where the command itself may have planted the link (CVE-2026-87766)."""
-    for directory in (config.working_dir, *config.writable_dirs):
-        if not directory or not path.startswith(directory + "/"):
-            continue
-        if real != os.path.realpath(directory) + path.removeprefix(directory):
-            remedy = f"a link in {directory!r}, which the command can write to, leads elsewhere; name where it leads"
-            raise ConfigError(field, path, remedy)
 
 
 def seen(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
@@ -235,47 +276,69 @@ def private_grant(private: str) -> Grant:
 
 def survey(config: Config, command: Sequence[str], private: str | None = None) -> Paths:
     """Return where things are, for one run. See Backend.survey for what it raises."""
-    granted = grants(config)
     if config.working_dir is not None:
         private = None
+    granted = grants(config, private)
     base = interpreter_paths(sys.executable) if sys.executable else ()
-    program = locate(command[0], config, private)
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
-    prefix: tuple[str, ...] = ()
-    if program and (not seen(program, tuple(system), granted) or in_prefix(program, base)):
-        extra = interpreter_paths(program)
-        system.update(dict.fromkeys(extra))
-        if extra:
-            prefix = (os.path.dirname(program),)
-    if program and not (private and program.startswith(private + "/")):
-        check_visible(program, tuple(system), granted)
+
+    def is_visible(path: str) -> bool:
+        return not hidden(path, tuple(system), granted) or bool(interpreter_paths(path))
+
+    program = locate(command[0], config, private, is_visible)
+    prefix = activated(base)
+    # What a command could have put there tells nothing of what else it should see.
+    if program.path and not program.planted:
+        if not seen(program.path, tuple(system), granted) or in_prefix(program.path, base):
+            extra = interpreter_paths(program.path)
+            system.update(dict.fromkeys(extra))
+            if extra:
+                prefix = (os.path.dirname(program.path),)
+        check_visible(program.path, tuple(system), granted)
     if private:
         granted += (private_grant(private),)
-    executable = command[0] if "/" in command[0] else program
-    return Paths(tuple(system), granted, executable, program, prefix, time_zone())
+    executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
+    return Paths(tuple(system), granted, executable, program.path, prefix, time_zone(), program.hint)
+
+
+def activated(base: Sequence[SystemPath]) -> tuple[str, ...]:
+    """Return the running interpreter's directory of programs, where the caller has it on its PATH (a virtual environment)."""
+    directory = os.path.dirname(sys.executable or "")
+    known = directory and in_prefix(directory, base)
+    return (directory,) if known and directory in os.environ.get("PATH", "").split(":") else ()
 
 
 def in_prefix(path: str, prefixes: Sequence[SystemPath]) -> bool:
     return any(path.startswith(entry.path + "/") for entry in prefixes)
 
 
+def hidden(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> str | None:
+    """Return what is not seen inside of a path and what its links lead to; None if all is."""
+    return next((step for step in follow(path) if not seen(step, system, granted)), None)
+
+
 def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> None:
-    for step in follow(path):
-        if not seen(step, system, granted):
-            directory = os.path.dirname(step)
-            hint = f"it exists on the host but is not visible inside; add {directory!r} to allowed_dirs"
-            raise CommandNotFoundError("find", step, errno.ENOENT, hint)
+    step = hidden(path, system, granted)
+    if step is not None:
+        hint = f"it exists on the host but is not visible inside; add {os.path.dirname(step)!r} to allowed_dirs"
+        raise CommandNotFoundError("find", step, errno.ENOENT, hint)
 
 
 def hidden_interpreter(paths: Paths) -> str | None:
-    """Return why a script that is there could not be started: its interpreter is missing inside."""
+    """Return why a program that is there could not be started: what it is a link to, or its interpreter, is missing inside."""
+    if not paths.program:
+        return paths.hint or None
     try:
-        with open(paths.program, "rb") as file:
-            first = file.readline(256)
+        found = resolve(paths.program, [grant.source for grant in paths.grants if grant.access == "write"])
+        descriptor = open_resolved(found, os.O_RDONLY)
     except OSError:
-        return None
+        return paths.hint or None
+    with open(descriptor, "rb") as file:
+        first = file.readline(256)
     if not first.startswith(b"#!"):
         return None
+    if first.endswith(b"\r\n"):
+        return "its first line ends with a carriage return, which the kernel takes for part of the interpreter's name"
     words = os.fsdecode(first[2:]).split()
     if words and not seen(words[0], paths.system, paths.grants):
         return f"its interpreter {words[0]} is not visible inside; add {os.path.dirname(words[0])!r} to allowed_dirs"
