@@ -27,6 +27,8 @@ INHERIT = -4
 CAPTURE = -5
 """Kept, up to max_output, in the Result."""
 
+LEAST_MEMORY = 1 << 20
+"""Bytes: with less no program can be started at all."""
 HIDDEN = ("/proc", "/sys", "/dev")
 
 
@@ -218,6 +220,10 @@ def size(name: str, value: Any) -> int:
     return parse_size(value, field=name)
 
 
+def memory(name: str, value: Any) -> int:
+    return parse_size(value, field=name, least=LEAST_MEMORY)
+
+
 def seconds(name: str, value: Any) -> float:
     return parse_seconds(value, field=name)
 
@@ -340,9 +346,8 @@ def network(name: str, value: Any) -> bool | str:
 
 
 def host_name(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "surrogatepass")) <= 64 or "\0" in value:
-        raise ConfigError(name, value, "must be a str of 1 to 64 bytes without NUL")
-    variable(name, "hostname", value)
+    if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "surrogatepass")) <= 64 or not value.isprintable():
+        raise ConfigError(name, value, "must be a str of 1 to 64 bytes, all of them printable")
     return value
 
 
@@ -359,7 +364,7 @@ def enforcement(name: str, value: Any) -> str | BestEffort:
 
 NORMALISERS: dict[str, Normaliser] = {
     "timeout": optional(seconds),
-    "memory_limit": optional(size),
+    "memory_limit": optional(memory),
     "cpu_limit": optional(percent),
     "cpu_time_limit": optional(seconds),
     "max_processes": optional(integer(1, 1 << 22, "tasks")),

@@ -31,6 +31,7 @@ class Ended(NamedTuple):
     outside_oom_kills: int
     """Processes that it killed for want of memory elsewhere: in a cgroup above, or on the host."""
     refused_forks: int
+    """Forks that the limit refused; -1 where nobody counts them."""
     timed_out: bool
     cpu_exceeded: bool
     memory_exceeded: bool

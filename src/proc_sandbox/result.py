@@ -83,7 +83,8 @@ class Result:
 
     exit_code: None when a signal ended the command; signal: its number, or None. execution_time: seconds of wall clock.
     peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled, or the
-    largest single process. processes_exceeded: the kernel refused a fork because of the limit (known with cgroups).
+    largest single process. processes_exceeded: the kernel refused a fork because of the limit; None where that cannot be told
+    (max_processes without cgroups).
     reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
     """
 
@@ -97,7 +98,7 @@ class Result:
     timed_out: bool
     memory_exceeded: bool
     cpu_time_exceeded: bool
-    processes_exceeded: bool
+    processes_exceeded: bool | None
     output_truncated: Truncated
     reason: Reason
     stdout: Output

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import io
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -47,6 +49,8 @@ def check_streams(config: Config) -> None:
             check_open(name, stream, stream)
         elif getattr(stream, "closed", False):
             raise ConfigError(name, stream, "it is closed; pass an open file")
+        elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
+            raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
     for descriptor in config.pass_fds:
         check_open("pass_fds", descriptor, descriptor)
 
@@ -70,6 +74,7 @@ class Streams:
         self.owned: list[int] = []
         self.readers: dict[int, Callable[[bytes], object]] = {}
         self.writer = -1
+        self.flags: dict[int, int] = {}
         self.source: Iterator[bytes] = iter(())
         try:
             stdin = self.open_input(config.stdin, data)
@@ -78,6 +83,8 @@ class Streams:
             if stderr is None:
                 stderr = self.open_output("stderr", config.stderr, supervisor.stderr)
             self.theirs = [stdin, stdout, stderr]
+            # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
+            self.flags = {fd: fcntl.fcntl(fd, fcntl.F_GETFL) for fd in {*self.theirs, *config.pass_fds} - {*self.owned}}
         except BaseException:
             self.close()
             raise
@@ -157,8 +164,12 @@ class Streams:
             os.close(self.owned.pop())
 
     def close(self) -> None:
-        """Close everything that was opened here."""
+        """Close everything that was opened here, and leave the caller's own as they were."""
         self.release()
+        while self.flags:
+            descriptor, flags = self.flags.popitem()
+            if fcntl.fcntl(descriptor, fcntl.F_GETFL) != flags:
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
         self.close_writer()
         while self.readers:
             os.close(self.readers.popitem()[0])

@@ -27,8 +27,8 @@ def refuse(field: str, value: object, remedy: str) -> NoReturn:
     raise ConfigError(field, value, remedy)
 
 
-def parse_size(value: int | str, *, field: str) -> int:
-    """Return a size in bytes, at least 1 and below 2**63.
+def parse_size(value: int | str, *, field: str, least: int = 1) -> int:
+    """Return a size in bytes, at least `least` and below 2**63.
 
     Raises:
         ConfigError: it is no such size.
@@ -42,8 +42,8 @@ def parse_size(value: int | str, *, field: str) -> int:
         size = value
     else:
         refuse(field, value, f"not a size; {SIZE_REMEDY}")
-    if not 0 < size <= LARGEST:
-        refuse(field, value, f"must be more than 0 and less than 2**63 bytes; {SIZE_REMEDY}")
+    if not least <= size <= LARGEST:
+        refuse(field, value, f"must be at least {format_size(least)} and less than 2**63 bytes; {SIZE_REMEDY}")
     return size
 
 

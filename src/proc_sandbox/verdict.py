@@ -8,7 +8,7 @@ import signal
 from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Ended, Report
-from proc_sandbox.result import CpuTime, Output, Reason, Result, Truncated
+from proc_sandbox.result import CpuTime, Enforced, Output, Reason, Result, Truncated
 from proc_sandbox.units import format_seconds, format_size
 
 __all__ = ["judge", "reason_of"]
@@ -31,6 +31,8 @@ def reason_of(ended: Ended) -> Reason:
                 return Reason.MEMORY
             if ended.outside_oom_kills:
                 return Reason.KILLED_OUTSIDE
+        if killed and ended.cpu_exceeded and os.WTERMSIG(ended.status) in (signal.SIGKILL, signal.SIGXCPU):
+            return Reason.CPU_TIME  # RLIMIT_CPU was there before the launcher
         return Reason.SIGNALED if killed else Reason.EXITED
     for happened, reason in (
         (ended.memory_exceeded, Reason.MEMORY),
@@ -71,6 +73,13 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
     return None
 
 
+def refused_forks(plan: Plan, ended: Ended) -> bool | None:
+    """Return whether a fork was refused by the limit; None where nobody counts: RLIMIT_NPROC."""
+    if ended.refused_forks < 0:
+        return None if isinstance(plan.enforcement.get("max_processes"), Enforced) else False
+    return ended.refused_forks > 0
+
+
 def judge(plan: Plan, config: Config, report: Report) -> Result:
     """Return what the facts mean."""
     ended = report.ended
@@ -90,8 +99,8 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
         peak_processes=ended.tasks or None,
         timed_out=reason is Reason.TIMEOUT,
         memory_exceeded=reason is Reason.MEMORY or ended.oom_kills > 0,
-        cpu_time_exceeded=reason is Reason.CPU_TIME,
-        processes_exceeded=ended.refused_forks > 0,
+        cpu_time_exceeded=ended.cpu_exceeded,
+        processes_exceeded=refused_forks(plan, ended),
         output_truncated=Truncated(report.stdout_truncated, report.stderr_truncated),
         reason=reason,
         stdout=Output(report.stdout),

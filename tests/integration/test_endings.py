@@ -31,6 +31,7 @@ fd, how, program = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 def handler(number, frame):
     raise RuntimeError("from a handler")
 signal.signal(signal.SIGUSR1, handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
 def run():
     return ps.run(program, allowed_dirs=[os.path.dirname(program[0])], pass_fds=[fd])
 if how == "thread":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.cli import options, status
 from proc_sandbox.launcher.process import launcher_path
+from proc_sandbox.links import open_resolved, resolve
 
 if TYPE_CHECKING:
     import argparse
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
 """Exit statuses of `doctor`."""
 
-def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | None]:
-    """Return the file for --json, opened before the run: one that can't be written stops it.
+
+def open_report(path: str | None, config: ps.Config) -> contextlib.AbstractContextManager[TextIO | None]:
+    """Return the file for --json, opened before the run: one that can't be written stops it. A link that the command may
+    have made is not followed.
 
     Raises:
         ConfigError: the file can't be opened for writing; nothing was started.
@@ -25,7 +29,9 @@ def open_report(path: str | None) -> contextlib.AbstractContextManager[TextIO | 
     if path is None or path == "-":
         return contextlib.nullcontext(None if path is None else sys.stdout)
     try:
-        return open(path, "w", encoding="utf-8")
+        writable = [place for place in (config.working_dir, *config.writable_dirs) if place]
+        found = resolve(path, writable, missing_ok=True)
+        return open(open_resolved(found, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
     except OSError as error:
         remedy = "name a file in a directory that you may write"
         raise ps.ConfigError("--json", path, f"{remedy} ({error.strerror})") from error
@@ -47,9 +53,10 @@ def run_command(parsed: argparse.Namespace) -> int:
     Raises:
         SandboxError: the command was not run; --json has `error` and `error_type`.
     """
-    with open_report(parsed.json) as report:
+    config = options.make_config(parsed)
+    with open_report(parsed.json, config) as report:
         try:
-            result = ps.run(parsed.command, config=options.make_config(parsed))
+            result = ps.run(parsed.command, config=config)
         except ps.SandboxError as error:
             write_json(report, {"error": str(error), "error_type": type(error).__name__})
             raise

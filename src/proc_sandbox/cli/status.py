@@ -41,6 +41,6 @@ def failure_status(error: ps.SandboxError) -> int:
     """Return the exit status for a run that was not begun: 125, 126 or 127."""
     if isinstance(error, ps.CommandNotFoundError):
         return NOT_FOUND
-    if isinstance(error, ps.CommandNotExecutableError):
+    if isinstance(error, ps.CommandNotExecutableError) or isinstance(error, ps.LaunchError) and error.step == "exec":
         return NOT_EXECUTABLE
     return FAILED

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import array
 import atexit
+import contextlib
+import errno
 import os
 import socket
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.version import __version__
@@ -86,14 +88,25 @@ class Launcher:
                 while view:
                     view = view[os.write(memfd, view) :]
                 descriptors = [descriptors[0], memfd, *descriptors[1:]]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            self.socket.sendmsg([body], rights)
+            self.send_with(body, descriptors)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             discard(self)
             raise LauncherDiedError("the launcher has died; its runs are dead with it") from error
         finally:
             if memfd >= 0:
                 os.close(memfd)
+
+    def send_with(self, body: bytes, descriptors: Sequence[int]) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        try:
+            self.socket.sendmsg([body], rights)
+        except OSError as error:
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
+            # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
+            with more_descriptors():
+                self.socket.sendmsg([body], rights)
 
     def close(self) -> None:
         """End the launcher and all its runs; returns when nothing of it is left."""
@@ -111,6 +124,19 @@ class Launcher:
         self.socket.close()
         self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
+
+
+@contextlib.contextmanager
+def more_descriptors() -> Iterator[None]:
+    """Raise this process's soft limit on descriptors to the hard one for a moment."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 lock = threading.Lock()

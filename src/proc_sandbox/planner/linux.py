@@ -209,7 +209,7 @@ def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
         settings.append(("memory.limit_in_bytes", memory))
         if host.cgroup.swap:
             settings.append(("memory.memsw.limit_in_bytes", memory))
-        if host.cgroup.tcp:
+        if host.cgroup.tcp and config.network_access:
             settings.append(("memory.kmem.tcp.limit_in_bytes", memory))
     if host.cgroup.has("cpu"):
         settings.append(("cpu.cfs_quota_us", str(quota(config) or -1)))
