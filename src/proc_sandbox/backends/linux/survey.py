@@ -107,7 +107,12 @@ def listing(path: str) -> list[str]:
         return []
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=2)
+def running_interpreter(binary: str) -> tuple[SystemPath, ...]:
+    """Return the same for the interpreter that runs us: its installation does not move while it runs."""
+    return interpreter_paths(binary)
+
+
 def interpreter_paths(binary: str) -> tuple[SystemPath, ...]:
     """Return what must be seen for this interpreter to work, beyond the system's directories."""
     prefixes = dict.fromkeys(prefix for prefix in prefix_of(binary) if not in_system(prefix) and is_prefix(prefix))
@@ -279,7 +284,7 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
     if config.working_dir is not None:
         private = None
     granted = grants(config, private)
-    base = interpreter_paths(sys.executable) if sys.executable else ()
+    base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
     def is_visible(path: str) -> bool:
