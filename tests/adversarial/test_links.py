@@ -166,7 +166,7 @@ def test_what_a_killed_caller_has_left_is_swept_by_the_next(tmp_path: Path) -> N
         assert foreign.exists(), "and so does what only has a similar name"
 
 
-class ps_temporary:  # noqa: N801 - reads as a function
+class ps_temporary:
     """Sets the directory for temporary files of this process for a while."""
 
     def __init__(self, directory: Path) -> None:

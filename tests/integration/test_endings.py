@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from support.processes import Witness, caller, carriers, children, new_mark, out
 from support.programs import HANG, inside, outside, python, text
 
 import proc_sandbox as ps
+from proc_sandbox.launcher.process import launcher_path
 
 COUNT = 40
 
@@ -201,6 +203,40 @@ print(ps.run(["echo", "again"]).stdout)
             out, err = process.communicate(timeout=HANG)
             assert out.decode().splitlines() == ["told", "b'again\\n'"], err
         pipe.wait_alone()
+
+
+KILLED_AT_RANDOM = """
+import os, random, shutil, signal, sys, threading, time
+import proc_sandbox as ps
+from proc_sandbox.launcher import process
+process.launcher_path = lambda: sys.argv[1]
+def one():
+    for _ in range(3):
+        try:
+            ps.run(["true"])
+        except ps.SandboxError:
+            return
+random.seed(int(sys.argv[2]))
+for _ in range(40):
+    ps.run(["true"])
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads: thread.start()
+    until = time.monotonic() + random.random() * 0.006
+    while time.monotonic() < until: pass
+    os.kill(process.launcher().pid, signal.SIGKILL)
+    for thread in threads: thread.join()
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_the_launcher_killed_at_any_moment(tmp_path: Path, seed: str) -> None:
+    """Also between the birth of a run's first process and its first step: it would wait for the launcher's word for ever."""
+    copy = tmp_path / f"launcher-{new_mark()}"  # its name is in the arguments of all that it starts
+    shutil.copy(launcher_path(), copy)
+    output_of(KILLED_AT_RANDOM, str(copy), seed)
+    with watched(carriers(str(copy))) as ends:
+        wait_dead(ends)
+    assert carriers(str(copy)) == []
 
 
 def test_a_stopped_caller_does_not_stop_the_deadline() -> None:

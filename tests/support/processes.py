@@ -137,11 +137,15 @@ def victim(*, mark: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def library_path_environment() -> dict[str, str]:
+    """This process's environment, and where the package under test is imported from."""
+    return {**os.environ, "PYTHONPATH": library_path()}
+
+
 @contextlib.contextmanager
 def caller(code: str, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process of its own that uses the package; killed at the end if it has not ended."""
-    environment = {**os.environ, **options.pop("env", {})}
-    environment["PYTHONPATH"] = library_path()
+    environment = {**library_path_environment(), **options.pop("env", {})}
     options.setdefault("stdout", subprocess.PIPE)
     options.setdefault("stderr", subprocess.PIPE)
     command = [sys.executable, "-c", code, *arguments]

@@ -1,0 +1,101 @@
+"""Cgroups that are used again, and limits above the run's own: each run answers for itself alone. Needs cgroup v1 as root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.fixtures import Programs
+from support.processes import library_path_environment
+from support.programs import HANG, MEGABYTE, ROOT, by_cgroup, inside, python
+
+import proc_sandbox as ps
+from proc_sandbox.backends import current
+
+
+def memory_directory() -> Path:
+    """The v1 cgroup below which this process may make others; skips where there is none."""
+    host = current().probe().cgroup if ROOT else None
+    if not host or host.version != 1 or not host.has("memory"):
+        pytest.skip("needs cgroup v1 with memory, as root")
+    return Path(dict(host.directories)["memory"])
+
+
+def test_a_cgroup_that_cannot_be_emptied_is_not_used_again(tmp_path: Path) -> None:
+    """Files on a tmpfs of the host's stay charged to whom they were written by: here to a run that has ended."""
+    memory_directory()
+    fill = python(f"f = open('f', 'wb')\nfor _ in range(60): f.write(bytes({MEGABYTE}))")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True, timeout=HANG)
+    try:
+        for _ in range(4):
+            written = inside(fill, memory_limit="128M", working_dir=tmp_path)
+            assert written.peak_memory
+            assert written.peak_memory > 50 * MEGABYTE, "the control: it is charged"
+        for _ in range(5):
+            result = inside(["true"], memory_limit="128M")
+            assert result.ok
+            assert result.peak_memory
+            assert result.peak_memory < 20 * MEGABYTE, result
+        assert inside(["true"], memory_limit="16M").ok, "less than what the last ones have left"
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True, timeout=HANG)
+
+
+CALLER = """
+import os, sys, threading
+import proc_sandbox as ps
+with open(os.path.join(sys.argv[1], "cgroup.procs"), "w") as file:
+    file.write(str(os.getpid()))
+quiet = []
+idle = threading.Thread(target=lambda: quiet.append(ps.run(["sleep", "600"], memory_limit="1G", timeout=20)))
+ps.run(["true"], memory_limit="1G")
+idle.start()
+greedy = ps.run([sys.argv[2], "anonymous", "400", "hold"], memory_limit="1G", allowed_dirs=[os.path.dirname(sys.argv[2])], timeout=15)
+idle.join()
+print(greedy.reason.value, greedy.memory_exceeded, greedy.peak_memory < 200 << 20, quiet[0].reason.value, quiet[0].memory_exceeded)
+"""
+
+
+def test_a_limit_above_is_not_the_runs_own(programs: Programs) -> None:
+    """The caller's whole cgroup runs out of memory: neither who took it nor who slept has exceeded a limit of its own."""
+    parent = memory_directory() / f"proc-sandbox-test-{os.getpid()}"
+    parent.mkdir()
+    try:
+        (parent / "memory.limit_in_bytes").write_text(str(120 * MEGABYTE))
+        (parent / "memory.memsw.limit_in_bytes").write_text(str(120 * MEGABYTE))
+        command = [sys.executable, "-c", CALLER, str(parent), programs("memory")]
+        environment = library_path_environment()
+        done = subprocess.run(command, capture_output=True, timeout=HANG, check=False, env=environment)
+    finally:
+        parent.rmdir()
+    words = done.stdout.decode().split()
+    assert words[1:3] == ["False", "True"], done
+    assert words[0] in {"killed_outside", "signaled", "timeout"}, done
+    assert words[3:] == ["timeout", "False"], done
+
+
+def test_cgroups_go_when_many_runs_are_over() -> None:
+    """A crowd needs many at once; afterwards few are kept."""
+    directory = memory_directory()
+    code = (
+        "import os, sys, concurrent.futures as futures, proc_sandbox as ps\n"
+        "with futures.ThreadPoolExecutor(40) as pool:\n"
+        "    list(pool.map(lambda _: ps.run(['sleep', '0.2'], memory_limit='64M'), range(40)))\n"
+        "pids = {int(p) for p in os.listdir('/proc') if p.isdigit()}\n"
+        "from proc_sandbox.launcher.process import launcher\n"
+        "print(sum(e.name.startswith(f'proc-sandbox-{launcher().pid}-') for e in os.scandir(sys.argv[1])))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(directory)],
+        capture_output=True, timeout=HANG, check=True, env=library_path_environment(),
+    )  # fmt: skip
+    assert 1 <= int(done.stdout) <= 17
+
+
+def test_the_mechanism_is_the_one_under_test() -> None:
+    memory_directory()
+    assert by_cgroup(inside(["true"], memory_limit="64M"), "memory_limit")
+    assert ps.capabilities().memory_limit
