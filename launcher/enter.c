@@ -49,8 +49,10 @@ static void keep_descriptors(const struct plan *plan, struct resources *own, str
 	unsigned closed = 0; /* everything below, but for what is kept */
 	for (size_t i = 0; i < count; i++, high++) {
 		high = fcntl(*keep[i], F_DUPFD_CLOEXEC, high);
-		if (high < 0)
-			die(record, "descriptors", "");
+		if (high < 0) {
+			errno = errno == EINVAL ? EMFILE : errno; /* EINVAL: above RLIMIT_NOFILE */
+			die(record, "descriptors", "RLIMIT_NOFILE of the launcher");
+		}
 		*keep[i] = high;
 	}
 	for (size_t i = 0; i < count; i++) {
@@ -136,6 +138,18 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	die(record, "exec", plan->path);
 }
 
+static void add_niceness(int more, struct record *record)
+{
+	enum { MOST = 19 };
+	errno = 0;
+	int niceness = more ? getpriority(PRIO_PROCESS, 0) : 0;
+	if (errno)
+		die(record, "nice", "");
+	niceness = niceness + more > MOST ? MOST : niceness + more;
+	if (more && setpriority(PRIO_PROCESS, 0, niceness) < 0)
+		die(record, "nice", "");
+}
+
 static const struct record *orders; /* for the signal handler */
 
 /*
@@ -193,8 +207,7 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	await_identity(record);
 	set_identity(plan, record);             /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */
-	if (plan->nice && setpriority(PRIO_PROCESS, 0, plan->nice) < 0)
-		die(record, "nice", "");
+	add_niceness(plan->nice, record);
 	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
 	restrict_files(plan, record);           /* landlock(7) needs no_new_privs */
 	tie_to_launcher(&own, record);          /* again, as what it is now */

@@ -16,8 +16,8 @@
 #endif
 
 enum {
-	MAX_MOUNTS = 192,      /* mount operations of one plan */
-	MAX_RULES = 96,        /* Landlock rules */
+	MAX_MOUNTS = 768,      /* mount operations of one plan; the planner knows both numbers */
+	MAX_RULES = 512,       /* Landlock rules */
 	MAX_RLIMITS = 16,
 	MAX_SYSCTLS = 16,
 	MAX_CONTROLLERS = 8,
@@ -99,7 +99,7 @@ size_t count_words(const char *words, size_t size);
 
 /* --- what a run leaves in memory that the launcher shares with the run's reaper ----------------------------------- */
 
-enum { RECORD_OBJECT = 192 };
+enum { RECORD_OBJECT = 1024 };
 
 enum order { ORDER_GO, ORDER_STOP };
 
@@ -149,6 +149,7 @@ int return_home(void);
 /* linux/mounts.c */
 int open_trees(const struct plan *plan, bool shared, uint32_t host_uid, int *trees, const char **object, const char **step);
 int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step);
+int try_idmap(const char *path);
 int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step);
 
 /* linux/privileges.c */

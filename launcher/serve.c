@@ -54,15 +54,17 @@ static struct {
 
 /* --- telling Python --- */
 
-struct message { char text[1024]; size_t size; };
+struct message { char text[2048]; size_t size; };
 
 static void word(struct message *message, const char *text)
 {
-	size_t room = sizeof message->text - message->size, size = strlen(text) + 1;
-	if (size <= room) {
-		memcpy(message->text + message->size, text, size);
-		message->size += size;
-	}
+	enum { LONGEST = RECORD_OBJECT }; /* a longer one is cut: it may be missed, but the words after it never */
+	size_t size = strnlen(text, LONGEST - 1), room = sizeof message->text - message->size;
+	if (size >= room)
+		size = room - 1; /* never: a step, an object and two dozen numbers are all that is ever said */
+	memcpy(message->text + message->size, text, size);
+	message->text[message->size + size] = '\0';
+	message->size += size + 1;
 }
 
 static void number(struct message *message, const char *key, int64_t value)
@@ -427,7 +429,8 @@ static int watch_run(struct run *run)
 	return oom >= 0 ? watch(oom, &run->oom_source) : 0;
 }
 
-static struct run *start(const struct plan *plan, int socket, const int *descriptors)
+/* Whether the socket belongs to a run now; if not, its owner has been told why. */
+static bool start(const struct plan *plan, int socket, const int *descriptors)
 {
 	static struct resources resources;
 	const char *step = "launch", *object = "";
@@ -436,7 +439,7 @@ static struct run *start(const struct plan *plan, int socket, const int *descrip
 	if (slot < 0) {
 		tell_failure(socket, step, object, errno);
 		free(run);
-		return NULL;
+		return false;
 	}
 	run->slot = (unsigned)slot;
 	run->socket = socket;
@@ -460,15 +463,18 @@ static struct run *start(const struct plan *plan, int socket, const int *descrip
 	set_limits(plan, run);
 	run->next = server.runs;
 	server.runs = run;
-	if (watch_run(run) < 0) /* without its events it could not be watched: it ends, and is reported as cancelled */
-		kill_run(run), end_run(run), run = NULL;
-	return run;
+	if (watch_run(run) < 0) { /* without its events it could not be watched: it ends, and is reported as cancelled */
+		run->cancelled = true;
+		kill_run(run);
+		end_run(run);
+	}
+	return true;
 failed:
 	if (run->cage)
 		give_cage(run->cage);
 	server.taken[slot] = false;
 	free(run);
-	return NULL;
+	return false;
 }
 
 static void close_all(const int *descriptors, size_t count)
@@ -477,14 +483,14 @@ static void close_all(const int *descriptors, size_t count)
 		close(descriptors[i]);
 }
 
-/* Returns the run, or NULL after telling why. The descriptors stay the caller's to close, but for the socket. */
-static struct run *launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
+/* As start(). The descriptors stay the caller's to close, but for the socket. */
+static bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
 {
 	static struct plan plan;
 	const char *why = "";
 	size_t n_storage = count_words(words, size) + 2;
 	char **storage = calloc(n_storage, sizeof *storage);
-	struct run *run = NULL;
+	bool kept = false;
 	if (!storage)
 		tell_failure(socket, "words", "", ENOMEM);
 	else if (parse_words(words, size, storage, n_storage, &plan, &why) < 0)
@@ -492,27 +498,27 @@ static struct run *launch(const char *words, size_t size, int socket, const int 
 	else if (plan.n_targets != count)
 		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
 	else
-		run = start(&plan, socket, descriptors);
+		kept = start(&plan, socket, descriptors);
 	free(storage);
-	return run;
+	return kept;
 }
 
 static void launch_from_memfd(int memfd, int socket, const int *descriptors, size_t count)
 {
 	struct stat status;
 	if (fstat(memfd, &status) < 0 || status.st_size <= 0 || status.st_size > MAX_WORDS_BYTES) {
-		tell_failure(socket, "words", "memfd", EINVAL);
+		tell_failure(socket, "words", "memfd", E2BIG);
 		close(socket);
 		return;
 	}
 	size_t size = (size_t)status.st_size;
 	char *words = malloc(size);
-	struct run *run = NULL;
+	bool kept = false;
 	if (words && pread(memfd, words, size, 0) == (ssize_t)size)
-		run = launch(words, size, socket, descriptors, count);
+		kept = launch(words, size, socket, descriptors, count);
 	else
 		tell_failure(socket, "words", "memfd", EIO);
-	if (!run)
+	if (!kept)
 		close(socket);
 	free(words);
 }
@@ -533,9 +539,21 @@ static size_t receive(int control, int *descriptors, ssize_t *size)
 			count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 			memcpy(descriptors, CMSG_DATA(part), count * sizeof(int));
 		}
-	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+	if (header.msg_flags & MSG_TRUNC)
 		*size = 1; /* cut off: no words begin so; launch() refuses it on the run's socket */
+	if (header.msg_flags & MSG_CTRUNC)
+		*size = 0; /* RLIMIT_NOFILE: some descriptors did not fit into our table */
 	return count;
+}
+
+/* "idmap PATH": can what lies there be shown as another user's? A file system can or cannot; only trying tells. */
+static void tell_idmap(int socket, size_t size)
+{
+	const char *path = server.words + sizeof "idmap";
+	if (size <= sizeof "idmap" || server.words[size - 1])
+		tell_failure(socket, "words", "idmap", EINVAL);
+	else
+		tell_failure(socket, "idmap", path, try_idmap(path) < 0 ? errno : 0);
 }
 
 static bool on_control(int control)
@@ -545,11 +563,21 @@ static bool on_control(int control)
 	size_t count = receive(control, descriptors, &size);
 	if (size < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (size == 0)
+	if (size == 0 && !count)
 		return false; /* Python has closed its end */
 	if (!count)
 		return true;
 	int socket = descriptors[0];
+	if (size == 0) {
+		tell_failure(socket, "descriptors", "RLIMIT_NOFILE of the launcher", EMFILE);
+		close_all(descriptors, count);
+		return true;
+	}
+	if (!strcmp(server.words, "idmap")) {
+		tell_idmap(socket, (size_t)size);
+		close_all(descriptors, count);
+		return true;
+	}
 	if (!strcmp(server.words, "memfd") && count >= 2) {
 		launch_from_memfd(descriptors[1], socket, descriptors + 2, count - 2);
 		close_all(descriptors + 1, count - 1);
@@ -563,18 +591,10 @@ static bool on_control(int control)
 
 static void on_socket(struct run *run)
 {
-	char text[16];
+	char text[16]; /* "kill", or the end: there is nothing else to say */
 	ssize_t size = recv(run->socket, text, sizeof text, MSG_DONTWAIT);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (size > 0 && !memcmp(text, "stop", 4)) {
-		give_order(run, ORDER_STOP);
-		return;
-	}
-	if (size > 0 && !memcmp(text, "cont", 4)) {
-		give_order(run, ORDER_GO);
-		return;
-	}
 	if (size <= 0)
 		unwatch(run->socket); /* the caller has let go of it: it would be readable for ever */
 	if (!run->killed)

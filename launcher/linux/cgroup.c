@@ -308,9 +308,9 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 {
 	char all[2048] = "";
 	size_t size = 0;
-	for (size_t i = 0; i < plan->n_settings; i++)
-		size += (size_t)snprintf(all + size, size < sizeof all ? sizeof all - size : 0, "%s=%s\n",
-					 plan->settings[i].name, plan->settings[i].value);
+	for (size_t i = 0; i < plan->n_settings && size < sizeof all; i++)
+		size += (size_t)snprintf(all + size, sizeof all - size, "%s=%s\n", plan->settings[i].name,
+					 plan->settings[i].value);
 	if (size < sizeof all && cage->settings && !strcmp(all, cage->settings))
 		return 0;
 	free(cage->settings);

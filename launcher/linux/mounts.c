@@ -50,6 +50,16 @@ failed:
 	return -1;
 }
 
+int try_idmap(const char *path)
+{
+	const char *step;
+	const struct mount_op op = {.source = path, .idmap = true};
+	int tree = open_tree_of(&op, 65534, &step);
+	if (tree >= 0)
+		close(tree);
+	return tree < 0 ? -1 : 0;
+}
+
 int open_trees(const struct plan *plan, bool shared, uint32_t host_uid, int *trees, const char **object, const char **step)
 {
 	for (size_t i = 0; i < plan->n_mounts; i++) {

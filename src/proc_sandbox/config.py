@@ -199,12 +199,35 @@ def normalised(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         normalise = NORMALISERS.get(name)
         if normalise is None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(str(name), NAMES, 1)
-            raise ConfigError(name, value, f"no such field; did you mean {near[0]!r}?" if near else "no such field")
+            raise ConfigError(name, value, f"no such field; {remedy_for(str(name))}")
         found[name] = normalise(name, value)
     return found
+
+
+OF_SUBPROCESS = {
+    "cwd": "the directory is working_dir",
+    "capture_output": "stdout and stderr are captured anyway",
+    "text": "take result.stdout.text()",
+    "encoding": "take result.stdout.text(encoding)",
+    "universal_newlines": "take result.stdout.text()",
+    "shell": 'write ["sh", "-c", "..."]',
+    "preexec_fn": "nothing of the caller's runs in the command's process",
+    "close_fds": "only 0, 1, 2 and pass_fds are ever open",
+    "start_new_session": "the command always has a session of its own",
+    "user": "the command never has a user of the host's",
+    "group": "the command never has a group of the host's",
+    "extra_groups": "the command never has a group of the host's",
+}
+"""What users of subprocess look for, and how it is done here."""
+
+
+def remedy_for(name: str) -> str:
+    if name in OF_SUBPROCESS:
+        return OF_SUBPROCESS[name]
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, NAMES, 1)
+    return f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(NAMES)}"
 
 
 # --- one normaliser for each field: (field, value) -> value, or ConfigError ---

@@ -12,8 +12,7 @@ What the command did is a Result; an exception means that the caller or the host
     ├── LauncherDiedError                it was killed; every run of it is dead
     └── ExecutionError(CalledProcessError)   result              only with check=True
         ├── TimeLimitExceeded(TimeoutError)
-        ├── MemoryLimitExceeded
-        └── OutputLimitExceeded
+        └── MemoryLimitExceeded
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ __all__ = [
     "LaunchError",
     "LauncherDiedError",
     "MemoryLimitExceeded",
-    "OutputLimitExceeded",
     "SandboxClosedError",
     "SandboxError",
     "TimeLimitExceeded",
@@ -110,7 +108,8 @@ class LaunchError(SandboxError, OSError):
     def __str__(self) -> str:
         number = self.errno or 0
         where = f"{self.filename}: " if self.filename else ""
-        text = f"{self.step}: {where}{self.strerror} [{errno_module.errorcode.get(number, str(number))}]"
+        step = "command" if self.step == "find" else self.step
+        text = f"{step}: {where}{self.strerror} [{errno_module.errorcode.get(number, str(number))}]"
         return f"{text}; {self.hint}" if self.hint else text
 
 
@@ -140,6 +139,9 @@ class ExecutionError(SandboxError, subprocess.CalledProcessError):
     def __str__(self) -> str:
         return self.result.error or f"{self.result.args[0]!r} exited with {self.result.exit_code}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class TimeLimitExceeded(ExecutionError, TimeoutError):
     """The wall clock or CPU time limit ended the run."""
@@ -147,7 +149,3 @@ class TimeLimitExceeded(ExecutionError, TimeoutError):
 
 class MemoryLimitExceeded(ExecutionError):
     """The memory limit ended the run."""
-
-
-class OutputLimitExceeded(ExecutionError):
-    """The output limit ended the run."""

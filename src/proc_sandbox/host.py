@@ -63,7 +63,7 @@ class SystemPath(NamedTuple):
     kind: str
     link: str = ""
     private: bool = False
-    """Not readable by everybody: as root it is shown as the command's own."""
+    """Not readable by everybody: as root it is shown as the command's own, where its file system can do that."""
     uid: int = 0
     gid: int = 0
 
@@ -77,6 +77,8 @@ class Grant(NamedTuple):
     directory: bool
     uid: int
     gid: int
+    idmap: bool = True
+    """As root: its file system can be idmapped."""
 
 
 class Paths(NamedTuple):

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import weakref
 
 __all__ = ["PrivateDirectory"]
 
@@ -31,6 +32,7 @@ class PrivateDirectory:
         while self.lock < 0:
             self.path = tempfile.mkdtemp(prefix=PREFIX)
             self.lock = lock_shared(self.path)
+        self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, os.getpid())
 
     def remove(self) -> None:
         """Remove it with all that is in it; harmless when done twice.
@@ -38,10 +40,17 @@ class PrivateDirectory:
         Raises:
             OSError: something in it could not be removed; it can be tried again.
         """
-        if self.lock >= 0:
+        if self.forgotten.alive:
             remove_tree(self.path)
+            self.forgotten.detach()
             os.close(self.lock)
-            self.lock = -1
+
+
+def remove_forgotten(path: str, lock: int, owner: int) -> None:
+    """Remove the directory of a Sandbox that nobody has cleaned up, when it is collected or at the interpreter's exit."""
+    if os.getpid() == owner:
+        remove_tree(path)
+    os.close(lock)
 
 
 def lock_shared(path: str) -> int:
@@ -67,7 +76,10 @@ def sweep(directory: str) -> None:
 
 
 def is_ours(entry: os.DirEntry[str]) -> bool:
-    status = entry.stat(follow_symlinks=False)
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False  # its owner has just removed it
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, OutputLimitExceeded, TimeLimitExceeded
+from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, TimeLimitExceeded
 
 __all__ = ["CpuTime", "Enforced", "Output", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
 
@@ -20,9 +20,10 @@ class Reason(str, Enum):
     TIMEOUT = "timeout"
     CPU_TIME = "cpu_time"
     MEMORY = "memory"
-    OUTPUT = "output"
     CANCELLED = "cancelled"
     KILLED_OUTSIDE = "killed_outside"
+
+    __str__ = str.__str__  # the same in every version of Python
 
 
 class Output(bytes):
@@ -143,7 +144,6 @@ class Result:
             Reason.TIMEOUT: TimeLimitExceeded,
             Reason.CPU_TIME: TimeLimitExceeded,
             Reason.MEMORY: MemoryLimitExceeded,
-            Reason.OUTPUT: OutputLimitExceeded,
         }
         raise kinds.get(self.reason, ExecutionError)(self)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -221,8 +222,9 @@ class Sandbox:
         self.config = configured(config, overrides)
         self.directory: str | None = None
         self.closed = False
+        self.owner = os.getpid()
         self.changed = threading.Condition()
-        self.under_way = 0
+        self.under_way: Counter[int] = Counter()  # by thread
         self.alive: set[Channel] = set()
         self.private: PrivateDirectory | None = None
         if self.config.working_dir is None:
@@ -244,15 +246,19 @@ class Sandbox:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
+        thread = threading.get_ident()
         with self.changed:
             self.check_open()
-            self.under_way += 1
+            self.under_way[thread] += 1
         try:
             yield
         finally:
             with self.changed:
-                self.under_way -= 1
+                self.under_way[thread] -= 1
+                self.under_way += Counter()  # drops those at zero
                 self.changed.notify_all()
+                if self.closed:
+                    self.remove_private()
 
     @contextlib.contextmanager
     def watched(self, channel: Channel) -> Iterator[None]:
@@ -273,19 +279,27 @@ class Sandbox:
     def cleanup(self) -> None:
         """End the runs that are under way, which return as cancelled, then remove the private directory.
 
-        Harmless when done twice. Returns when nothing is left.
+        Harmless when done twice, and in a child by os.fork(), to which runs and directory do not belong. Returns when
+        nothing is left; from within a run of the same thread (a signal handler) at once, and the run's end does the rest.
 
         Raises:
             OSError: the private directory could not be removed; it can be tried again.
         """
+        if os.getpid() != self.owner:
+            self.closed = True
+            return
         with self.changed:
             self.closed = True
             for channel in self.alive:
                 channel.kill()
-            self.changed.wait_for(lambda: self.under_way == 0)
-            if self.private is not None:
-                self.private.remove()
-                self.directory = None
+            if not self.under_way[threading.get_ident()]:
+                self.changed.wait_for(lambda: not self.under_way)
+            self.remove_private()
+
+    def remove_private(self) -> None:
+        if self.private is not None and not self.under_way:
+            self.private.remove()
+            self.directory = None
 
     def __enter__(self) -> Sandbox:
         self.check_open()

@@ -19,6 +19,9 @@ from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["Streams", "check_streams", "pump"]
 
+open_streams: set[Streams] = set()
+"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
+
 CHUNK = 1 << 16
 LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
 
@@ -72,6 +75,7 @@ class Streams:
     def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()) -> None:
         self.writable = writable
         self.owned: list[int] = []
+        open_streams.add(self)
         self.readers: dict[int, Callable[[bytes], object]] = {}
         self.writer = -1
         self.flags: dict[int, int] = {}
@@ -136,7 +140,7 @@ class Streams:
             if flush:
                 flush()  # what the caller wrote before comes before what the command writes
             return descriptor
-        collector.sink = stream.write  # max_output holds here too: a buffer in memory is the caller's memory
+        collector.sink = whole(stream.write)  # max_output holds here too: a buffer in memory is the caller's memory
         return self.read_into(collector.feed)
 
     def read_into(self, keep: Callable[[bytes], object]) -> int:
@@ -165,6 +169,7 @@ class Streams:
 
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
+        open_streams.discard(self)
         self.release()
         while self.flags:
             descriptor, flags = self.flags.popitem()
@@ -176,9 +181,20 @@ class Streams:
 
     def close_writer(self) -> None:
         """Close stdin: the command reads its end."""
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
+        writer, self.writer = self.writer, -1  # forgotten first: what a signal interrupts is not closed twice
+        if writer >= 0:
+            os.close(writer)
+
+
+def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
+    """Return what writes all of it with a write() that may take a part (io.RawIOBase); one that returns no count takes all."""
+
+    def write_all(data: bytes) -> None:
+        while data:
+            count = write(data)
+            data = data[count:] if isinstance(count, int) and 0 < count < len(data) else b""
+
+    return write_all
 
 
 def is_constant(stream: object, constant: int) -> bool:
@@ -251,8 +267,8 @@ def pump(channel: Channel, streams: Streams) -> Ended | Failed:
         for reader in [reader for reader in streams.readers if reader in ready]:
             if read_some(reader, streams.readers[reader]) == 0:
                 poll.unregister(reader)
-                os.close(reader)
                 del streams.readers[reader]
+                os.close(reader)
         if writer in ready and streams.writer >= 0:
             feeder.write()
             if streams.writer < 0:
@@ -271,3 +287,14 @@ def drain(streams: Streams) -> None:
         total = 0
         while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
             total += size
+
+
+def after_fork_in_child() -> None:
+    while open_streams:
+        streams = open_streams.pop()
+        streams.flags.clear()  # the open files are the parent's still
+        streams.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)

@@ -44,6 +44,16 @@ def test_what_is_newer_than_the_list_is_unknown(programs: Programs, number: int)
     assert_refused(result, {errno.ENOSYS})
 
 
+@pytest.mark.parametrize("number", range(463, 470))  # setxattrat to file_setattr, Linux 6.13 to 6.17
+def test_what_this_kernel_has_and_the_list_has_not(programs: Programs, number: int) -> None:
+    """Numbers from 424 on are the same on every machine."""
+    control = refusal(text(outside([programs("kernel"), "number", str(number)])))
+    if control == errno.ENOSYS:
+        pytest.skip("this kernel does not have it either")
+    result = inside([programs("kernel"), "number", str(number)], allowed_dirs=[programs.directory])
+    assert_refused(result, {errno.ENOSYS})
+
+
 @pytest.mark.parametrize("name", ["io_uring_setup", "io_uring_enter", "io_uring_register"])
 def test_io_uring_is_missing(programs: Programs, name: str) -> None:
     """ENOSYS rather than EPERM, so that programs fall back to what is filtered."""

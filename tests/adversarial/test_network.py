@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from support.fixtures import Programs
 from support.processes import new_mark, witness
-from support.programs import HANG, act, assert_escapes, assert_refused, inside, python, text
+from support.programs import HANG, act, assert_escapes, assert_refused, inside, outside, python, text
 
 import proc_sandbox as ps
 
@@ -279,6 +279,18 @@ def test_no_other_family_with_the_network_either(programs: Programs, family: str
     command = [programs("kernel"), "socket", *map(str, FAMILIES[family])]
     result = inside(command, network_access=True, allowed_dirs=[programs.directory])
     assert_refused(result, NO_NETWORK | {errno.EPROTONOSUPPORT})
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_NETLINK, socket.AF_PACKET])
+def test_no_pair_of_another_family(family: int) -> None:
+    """The kernel has no such pairs today; the filter does not wait for it to get some."""
+    code = (
+        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True); pair = (ctypes.c_int * 2)()\n"
+        f"print(libc.socketpair({family}, 1, 0, pair), ctypes.get_errno())"
+    )
+    assert text(outside(python(code))) != f"-1 {errno.EAFNOSUPPORT}\n", "the control: the family is known"
+    for access in (False, "loopback", True):
+        assert text(inside(python(code), network_access=access)) == f"-1 {errno.EAFNOSUPPORT}\n"
 
 
 def test_a_pair_of_sockets_works() -> None:

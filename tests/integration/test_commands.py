@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
+from support.processes import output_of
 from support.programs import HANG, inside, outside, python, text
 
 import proc_sandbox as ps
@@ -281,3 +282,39 @@ def test_the_launcher_is_no_part_of_path() -> None:
     package = Path(ps.__file__).parent
     for path in package.rglob("*"):
         assert not path.stat().st_mode & (stat.S_ISUID | stat.S_ISGID), path
+
+
+def test_a_path_that_leads_up_and_down_again(tmp_path: Path) -> None:
+    """../venv/bin/python: on the host it exists, inside the directory that it passes through does not."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bin").mkdir()
+    script(tmp_path / "bin" / "tool", "#!/bin/sh\necho here\n")
+    assert text(inside([tmp_path / "elsewhere" / ".." / "bin" / "tool"], allowed_dirs=[tmp_path / "bin"])) == "here\n"
+
+
+def test_a_script_in_the_callers_directory_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script(tmp_path / "x.sh", "#!/bin/sh\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="working_dir"):
+        inside(["./x.sh"])
+    with ps.Sandbox() as box, pytest.raises(FileNotFoundError, match="working_dir"):
+        box.run(["./x.sh"])
+
+
+def test_a_script_with_the_other_systems_line_ends(tmp_path: Path) -> None:
+    script(tmp_path / "x.sh", "#!/bin/sh\r\necho x\r\n")
+    with pytest.raises(FileNotFoundError, match="carriage return"):
+        inside(["./x.sh"], working_dir=tmp_path)
+
+
+def test_links_that_hide_a_command_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory of links first in PATH (a package manager's): the program is there behind it."""
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert text(inside(["sh", "-c", "echo found"])) == "found\n"
+
+
+def test_signals_that_the_caller_ignores_are_not_ignored_inside() -> None:
+    code = "import proc_sandbox as ps\nprint(ps.run(['grep', 'SigIgn', '/proc/self/status']).stdout.text(), end='')\n"
+    wrapped = f"import signal, sys\nfor n in (1, 2, 3, 13, 15, 18, 20, 22): signal.signal(n, signal.SIG_IGN)\n{code}"
+    assert output_of(wrapped) == "SigIgn:\t0000000000000000\n"

@@ -8,7 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.processes import output_of
+from support.processes import caller, output_of
 from support.programs import HANG, MEGABYTE, inside, python, text
 
 import proc_sandbox as ps
@@ -313,3 +313,83 @@ for fd in held: os.set_inheritable(fd, True)
 print(ps.run(["sh", "-c", "cat; ls /proc/self/fd"], input=b"x\\n").stdout.text().split())
 """
     assert output_of(code) == "['x', '0', '1', '2', '3']\n"
+
+
+BYSTANDERS = """
+import collections, threading, proc_sandbox as ps
+reasons = collections.Counter()
+def bystander():
+    for _ in range(8):
+        reasons[ps.run(["sleep", "0.1"]).reason.value] += 1
+def victim():
+    for number in range(60):
+        box = ps.Sandbox()
+        runner = threading.Thread(target=lambda: box.run(["true"]))
+        runner.start()
+        box.cleanup()
+        runner.join()
+threading.excepthook = lambda arguments: reasons.update([arguments.exc_type.__name__])
+threads = [threading.Thread(target=bystander) for _ in range(3)] + [threading.Thread(target=victim) for _ in range(2)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+reasons.pop("SandboxClosedError", None)
+print(dict(reasons))
+"""
+
+
+def test_a_run_cancelled_at_its_very_end_harms_no_other() -> None:
+    """The launcher's last word and the caller's "kill" cross: that is no sign that the launcher has died."""
+    assert output_of(BYSTANDERS) == "{'exited': 24}\n"
+
+
+def test_input_ends_though_the_caller_has_forked() -> None:
+    """A child by os.fork() holds copies of everything; those of the pipe to a command's stdin are closed in it."""
+    code = (
+        "import os, sys, threading, time, io, proc_sandbox as ps\n"
+        "gate, go = os.pipe()\n"
+        "class Slow(io.RawIOBase):\n"
+        "    def read(self, size=-1):\n"
+        "        os.read(gate, 1); return b''\n"
+        "runner = threading.Thread(target=lambda: print(ps.run(['cat'], stdin=Slow(), timeout=60).reason.value, flush=True))\n"
+        "ps.run(['true']); runner.start()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    sys.stdin.read(); os._exit(0)\n"  # lives until the test lets go
+        "os.write(go, b'x'); runner.join(); print('done', flush=True); os.waitpid(child, 0)\n"
+    )
+    with caller(code, stdin=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"exited\n"
+        assert process.stdout.readline() == b"done\n"
+
+
+def test_the_callers_streams_end_with_the_caller_not_with_the_launcher() -> None:
+    code = "import os, sys, proc_sandbox as ps\nps.run(['true']); print('ran', flush=True); os.close(1); sys.stdin.read()\n"
+    with caller(code, stdin=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b"ran\n"  # to the end, while it still lives
+        assert process.poll() is None
+
+
+def test_what_a_signals_exception_interrupts_is_closed_once(tmp_path: Path) -> None:
+    """Hundreds of runs interrupted at any moment: no descriptor is left, and none is closed a second time."""
+    del tmp_path
+    code = (
+        "import os, random, signal, sys, proc_sandbox as ps\n"
+        "class Stop(Exception): pass\n"
+        "def handler(*_): raise Stop\n"
+        "signal.signal(signal.SIGALRM, handler); random.seed(1)\n"
+        "for _ in range(5): ps.run(['true'])\n"
+        "before, odd = len(os.listdir('/proc/self/fd')), []\n"
+        "for number in range(300):\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 1e-6 + random.random() * 0.003)\n"
+        "        ps.run(['true'], input=b'x')\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "    except Stop: pass\n"
+        "    except Exception as error: odd.append(repr(error))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "ps.run(['true'])\n"
+        "print(len(os.listdir('/proc/self/fd')) - before <= 20, odd)\n"
+    )
+    assert output_of(code) == "True []\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
+from support.processes import output_of
 from support.programs import HANG, MEGABYTE, assert_escapes, by_cgroup, inside, python, text
 
 import proc_sandbox as ps
@@ -164,6 +165,11 @@ def test_umask(tmp_path: Path) -> None:
 def test_nice() -> None:
     base = os.getpriority(os.PRIO_PROCESS, 0)
     assert text(inside(["nice"], nice=7)) == f"{min(19, base + 7)}\n"
+
+
+def test_nice_is_added_to_the_callers() -> None:
+    code = "import os, proc_sandbox as ps\nos.nice(10)\nprint([int(ps.run(['nice'], nice=n).stdout) for n in (0, 5, 12)])\n"
+    assert output_of(code) == "[10, 15, 19]\n"
 
 
 def test_hostname() -> None:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.processes import output_of
 from support.programs import inside, text
 
 import proc_sandbox as ps
@@ -58,3 +59,38 @@ def test_a_working_directory_of_the_callers_takes_its_place(tmp_path: Path) -> N
         assert box.directory is None
     assert (tmp_path / "made").exists()
     assert set(os.listdir(tempfile.gettempdir())) == before
+
+
+def test_cleanup_from_a_signal_handler_does_not_wait_for_itself() -> None:
+    """SIGTERM ends the box while this very thread runs something in it."""
+    code = (
+        "import os, signal, proc_sandbox as ps\n"
+        "box = ps.Sandbox()\n"
+        "signal.signal(signal.SIGALRM, lambda *_: box.cleanup())\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.2)\n"
+        "place = box.directory\n"
+        "print(box.run(['sleep', '60']).reason.value, os.path.exists(place))\n"
+    )
+    assert output_of(code) == "cancelled False\n"
+
+
+def test_a_forked_child_leaves_its_parents_box_alone() -> None:
+    code = (
+        "import os, threading, proc_sandbox as ps\n"
+        "with ps.Sandbox() as box:\n"
+        "    said = []\n"
+        "    runner = threading.Thread(target=lambda: said.append(box.run(['sleep', '1']).reason.value))\n"
+        "    ps.run(['true']); runner.start()\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        box.cleanup(); os._exit(0)\n"
+        "    print(os.waitpid(child, 0)[1], os.path.exists(box.directory)); runner.join(); print(said)\n"
+    )
+    assert output_of(code) == "0 True\n['exited']\n"
+
+
+def test_a_box_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
+    code = "import proc_sandbox as ps\nbox = ps.Sandbox(); box.run(['touch', 'x'], check=True); print(box.directory)\n"
+    place = output_of(code, env={"TMPDIR": str(tmp_path)}).strip()
+    assert place.startswith(str(tmp_path))
+    assert list(tmp_path.iterdir()) == []

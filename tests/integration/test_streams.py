@@ -234,3 +234,36 @@ def test_nothing_of_the_callers_is_kept_after_the_run() -> None:
     del source, target
     gc.collect()
     assert [reference() for reference in seen] == [None, None]
+
+
+def test_text_streams_are_refused_before_anything_starts() -> None:
+    with pytest.raises(ps.ConfigError, match="text") as caught:
+        inside(["echo"], stdout=io.StringIO())
+    assert caught.value.field == "stdout"
+    assert inside(["cat"], stdin=io.StringIO("text may be read\n")).stdout.text() == "text may be read\n"
+
+
+def test_a_sink_that_takes_a_little_at_a_time() -> None:
+    class Narrow(io.RawIOBase):
+        taken = bytearray()
+
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            self.taken += data[:3]
+            return min(3, len(data))
+
+    sink = Narrow()
+    assert inside(["echo", "more than three"], stdout=sink).ok
+    assert bytes(sink.taken) == b"more than three\n"
+
+
+def test_flags_of_a_shared_file_stay_the_callers() -> None:
+    """O_NONBLOCK belongs to the open file, not to the descriptor: set inside, it would hold outside."""
+    read_end, write_end = os.pipe()
+    try:
+        code = "import fcntl, os; fcntl.fcntl(1, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND); print(os.get_blocking(1))"
+        assert inside(python(code), stdout=write_end).ok
+        assert os.read(read_end, 100) == b"False\n"
+        assert os.get_blocking(write_end)
+    finally:
+        os.close(read_end)
+        os.close(write_end)

@@ -250,3 +250,29 @@ def test_a_directory_swapped_for_a_file_between_runs(tmp_path: Path) -> None:
 def test_errors_are_the_kernels_own() -> None:
     result = inside(act("read", "/no/such/file"))
     assert_refused(result, {errno.ENOENT})
+
+
+def test_a_link_below_another_grant_is_what_it_is_on_the_host(tmp_path: Path) -> None:
+    """proj/current -> releases/1, with all of proj granted: the name lies in a directory that is shown already."""
+    (tmp_path / "releases" / "1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("releases/1")
+    result = inside(["sh", "-c", "pwd -P; echo x > made"], allowed_dirs=[tmp_path], working_dir=tmp_path / "current")
+    assert text(result) == f"{tmp_path}/releases/1\n"
+    assert (tmp_path / "releases" / "1" / "made").exists()
+    assert text(inside(["ls", tmp_path / "current"], allowed_dirs=[tmp_path, tmp_path / "current"])) == "made\n"
+
+
+def test_a_hundred_directories(tmp_path: Path) -> None:
+    places = [tmp_path / str(number) for number in range(100)]
+    for place in places:
+        place.mkdir()
+        (place / "x").write_text("")
+    assert text(inside(["sh", "-c", f"ls {tmp_path}/*/x | wc -l"], allowed_dirs=places)) == "100\n"
+
+
+def test_more_directories_than_there_is_room_for(tmp_path: Path) -> None:
+    places = [tmp_path / str(number) for number in range(400)]
+    for place in places:
+        place.mkdir()
+    with pytest.raises(ps.ConfigError, match="mounts"):
+        inside(["true"], allowed_dirs=places)

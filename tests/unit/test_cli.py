@@ -156,7 +156,6 @@ def test_refused_values_are_125_and_name_the_field(words: list[str], capsys: pyt
         ({"exit_code": None, "signal": 9, "reason": ps.Reason.TIMEOUT}, 124),
         ({"exit_code": None, "signal": 24, "reason": ps.Reason.CPU_TIME}, 123),
         ({"exit_code": None, "signal": 9, "reason": ps.Reason.MEMORY}, 122),
-        ({"exit_code": None, "signal": 9, "reason": ps.Reason.OUTPUT}, 121),
         ({"exit_code": None, "signal": 9, "reason": ps.Reason.KILLED_OUTSIDE}, 137),
         ({"exit_code": None, "reason": ps.Reason.CANCELLED}, 125),
     ],

@@ -26,7 +26,7 @@ exit status of run (the command's own, unless):
   122  the memory limit ended the run        125  proc-sandbox itself failed: nothing was run
   123  the CPU time limit ended the run      126  the command exists but can't be executed
   124  the wall time limit ended the run     127  the command was not found
-  121  the output limit ended the run        128+N  signal N ended the command
+                                             128+N  signal N ended the command
 A command may exit with any of these numbers itself; --json FILE tells which it was.
 """
 
@@ -158,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             # flush at exit from complaining.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return status.BROKEN_PIPE
+        except OSError as error:  # a full disk, a stream that cannot be written: never the command's own status
+            print(f"proc-sandbox: {error}", file=sys.stderr)
+            return status.FAILED
         except KeyboardInterrupt:
             return status.INTERRUPTED  # the run was killed on the way here
     return code

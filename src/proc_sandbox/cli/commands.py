@@ -99,7 +99,11 @@ def trial() -> str | None:
 
 def doctor_command(parsed: argparse.Namespace) -> int:
     """Print what this host can enforce, prove with one run that it works, return the verdict."""
-    capabilities = ps.capabilities()
+    try:
+        capabilities = ps.capabilities()
+    except ps.SandboxError as error:
+        print(f"proc-sandbox: {error}", file=sys.stderr)
+        return UNUSABLE
     missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
     failure = trial()
     if parsed.json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import proc_sandbox as ps
 
-OUTPUT = 121
 MEMORY = 122
 CPU_TIME = 123
 TIMEOUT = 124
@@ -21,7 +20,6 @@ OF_REASON = {
     ps.Reason.TIMEOUT: TIMEOUT,
     ps.Reason.CPU_TIME: CPU_TIME,
     ps.Reason.MEMORY: MEMORY,
-    ps.Reason.OUTPUT: OUTPUT,
 }
 """The reasons that are a limit's; all others pass on what the command did."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from types import TracebackType
 from typing import NoReturn
@@ -12,14 +13,15 @@ from proc_sandbox.report import Ended, Failed
 
 __all__ = ["Channel", "decode"]
 
-TEXT = frozenset({"done", "timed_out", "cpu_exceeded", "memory_exceeded", "cancelled"})
+PATIENCE = 30.0
+"""Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
 NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks")
 
 
 def decode(message: bytes) -> Ended | Failed:
     """Return the launcher's message as facts."""
     words = message.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    if words and words[0] == "failed":
+    if len(words) == 5 and words[0] == "failed":
         return Failed(words[1], words[2], int(words[4]))
     if not words or words[0] != "ended":
         raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
@@ -66,24 +68,34 @@ class Channel:
             LauncherDiedError: the launcher died, and the run with it.
         """
         if self.outcome is None:
-            try:
-                message = self.socket.recv(4096)
-            except ConnectionResetError:
-                message = b""
+            message = self.last_word()
             if not message:
                 self.lost()
             self.outcome = decode(message)
         return self.outcome
 
+    def last_word(self) -> bytes:
+        """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""
+        try:
+            return self.socket.recv(4096)
+        except ConnectionResetError:
+            # It closed the socket with a "kill" of ours unread: that is told first, and then what it said (unix(7)).
+            return self.socket.recv(4096)
+
     def lost(self) -> NoReturn:
-        """Give up on a launcher that has died.
+        """Give up on a run of which nothing more will be heard. Its launcher is given up only if it is seen to be dead:
+        others have runs there.
 
         Raises:
             LauncherDiedError: always.
         """
         self.dead = True
-        discard(self.launcher)
-        raise LauncherDiedError("the launcher has died; the run is dead with it")
+        end = select.poll()
+        end.register(self.launcher.end, select.POLLIN)
+        if end.poll(PATIENCE * 1000):
+            discard(self.launcher)
+            raise LauncherDiedError("the launcher has died; the run is dead with it")
+        raise LauncherDiedError("the launcher has let go of the run without a word; the run is dead")
 
     def kill(self) -> None:
         """Kill the whole tree; harmless after the end."""
@@ -100,7 +112,9 @@ class Channel:
         try:
             if self.outcome is None and not self.dead:
                 self.kill()
-                self.receive()
+                # Its last word, or the end of the socket where that word was read and then lost to a signal's exception, or
+                # where the launcher has died: in each case the run is over.
+                self.last_word()
         finally:
             self.socket.close()
 

@@ -44,28 +44,33 @@ class Launcher:
             arguments = [path, "serve", str(theirs.fileno())] + ["empty-network"] * empty_network
             try:
                 # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
+                # Nor its streams: whoever reads from them must see them end with the caller.
                 self.process = subprocess.Popen(
-                    arguments, env={}, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd="/"
-                )
+                    arguments, env={}, pass_fds=[theirs.fileno()], cwd="/",
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
             except OSError as error:
                 ours.close()
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
         self.socket = ours
         self.pid = self.process.pid
-        self.end = os.pidfd_open(self.pid)
-        self.greeting = self.await_greeting()
+        self.end = -1
+        try:
+            self.end = os.pidfd_open(self.pid)
+            self.greeting = self.await_greeting()
+        except BaseException:  # whatever it is, a signal's exception too: nothing is left, and it goes on
+            self.close()
+            raise
 
     def await_greeting(self) -> dict[str, str]:
         self.socket.settimeout(GREETING_SECONDS)
         try:
             words = self.socket.recv(4096).split(b"\0")[:-1]
         except OSError as error:
-            self.close()
             raise LauncherDiedError(f"the launcher did not answer: {error}") from error
         self.socket.settimeout(None)
         greeting = {words[i].decode(): words[i + 1].decode() for i in range(0, len(words) - 1, 2)}
         if greeting.get("version") != __version__:
-            self.close()
             raise LauncherDiedError(
                 f"the launcher is version {greeting.get('version')}, the package {__version__}: install it again"
             )
@@ -95,6 +100,19 @@ class Launcher:
         finally:
             if memfd >= 0:
                 os.close(memfd)
+
+    def try_idmap(self, path: str) -> int:
+        """Return 0 where what lies there can be shown as another user's, else errno.
+
+        Raises:
+            LauncherDiedError: it is gone, and with it every run of it.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            with theirs:
+                self.send(b"idmap\0" + os.fsencode(path) + b"\0", [theirs.fileno()])
+            words = ours.recv(4096).split(b"\0")
+        return int(words[4]) if len(words) > 4 else errno.EIO
 
     def send_with(self, body: bytes, descriptors: Sequence[int]) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]

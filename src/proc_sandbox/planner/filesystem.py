@@ -194,7 +194,7 @@ def system_has(result: View, path: str) -> bool:
 
 def grant_options(grant: Grant, host: Host) -> str:
     options = "nodev" if grant.access == "write" else "ro,nodev"
-    return f"{options},idmap={grant.uid}:{grant.gid}" if host.root else options
+    return f"{options},idmap={grant.uid}:{grant.gid}" if host.root and grant.idmap else options
 
 
 def landlock_rules(host: Host, config: Config, paths: Paths) -> Landlock | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from proc_sandbox.config import Config
+from proc_sandbox.errors import ConfigError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.environment import environment
 from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY, landlock_rules, view
@@ -25,12 +26,19 @@ ABSTRACT_SCOPE = 6  # Landlock ABI; Documentation/userspace-api/landlock.rst, "A
 SOCKETS_BY_NAME = 9  # the ABI from which Landlock tells the run's own sockets from the host's (LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
 MAX_SAMPLED_TASKS = 2000
 """Tasks of a tree that is sampled: more could not be looked at often enough. RLIMIT_NPROC holds it."""
+NO_IDMAP = (
+    "its file system cannot be idmapped, so that it would not be the command's to write",
+    "name a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume); best-effort lets it write what everybody can",
+)
 MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
 OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
-NAMESPACES = ("user", "pid", "mount", "ipc", "uts", "cgroup")
+NEEDED = ("user", "pid", "mount")
+WHERE_THERE = ("ipc", "uts", "cgroup")
+MAX_MOUNTS, MAX_RULES = 768, 512
+"""What the launcher's tables hold."""
 
 
 def needs_cgroups(config: Config) -> bool:
@@ -62,6 +70,9 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     for name in (*fields, *ALWAYS, *ISOLATIONS):
         rungs[name], said[name] = choose(name, config, host)
     said["network_access"] = network_enforcement(config, host)
+    foreign = [grant.path for grant in paths.grants if host.root and grant.access == "write" and not grant.idmap]
+    if foreign:
+        said["files"] = refuse("files", config, f"{foreign[0]}: {NO_IDMAP[0]}", NO_IDMAP[1])
     if "sampled" in rungs.values() and (config.max_processes or 0) > MAX_SAMPLED_TASKS:
         reason = f"with other limits sampled, at most {MAX_SAMPLED_TASKS} tasks can be watched"
         said["max_processes"] = refuse("max_processes", config, reason, "a lower max_processes, or a host with cgroups")
@@ -76,7 +87,7 @@ def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
         return refuse("network_access", config, missing.reason, missing.remedy)
     if config.network_access == "loopback":
         return Enforced("a network namespace of its own, loopback only")
-    return Enforced("empty network namespace, and seccomp lets only AF_UNIX through")
+    return Enforced("empty network namespace" + ", and seccomp lets only AF_UNIX through" * bool(host.feature("seccomp")))
 
 
 def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:
@@ -95,8 +106,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
     alone = loopback or not config.network_access and host.landlock_abi < ABSTRACT_SCOPE
-    isolated = not (host.feature("mountns") and host.feature("pidns"))
-    if isolated:  # the ladder has said so already where strict; without a view there is nothing to be lenient about
+    if not (host.feature("mountns") and host.feature("pidns")):  # the ladder has said so already where strict; without a view there is nothing to be lenient about
         missing = host.feature("mountns") if not host.feature("mountns") else host.feature("pidns")
         refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
     plan = Plan(
@@ -104,7 +114,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         executable=paths.executable,
         cwd=config.working_dir or PRIVATE_DIRECTORY,
         environment=environment(config, paths),
-        namespaces=NAMESPACES + (("net",) if alone else ()),
+        namespaces=namespaces(host, alone=alone),
         network="loopback" if loopback else "host" if config.network_access else "none",
         identity=Identity(host_range=host.uid_range if host.root else None),
         hostname=config.hostname,
@@ -122,7 +132,25 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         descriptors=(0, 1, 2, *config.pass_fds),
         enforcement=choices.enforcement,
     )
+    check_size(plan)
     return replace(plan, prefix=encode_prefix(plan))
+
+
+def namespaces(host: Host, *, alone: bool) -> tuple[str, ...]:
+    """Return the namespaces of a run: those without which there is none, and what else the host has."""
+    return (*NEEDED, *(name for name in WHERE_THERE if host.feature(f"{name}ns")), *(("net",) if alone else ()))
+
+
+def check_size(plan: Plan) -> None:
+    """Refuse what the launcher has no room for.
+
+    Raises:
+        ConfigError: more directories are granted than fit; nothing was started.
+    """
+    rules = len(plan.landlock.rules) if plan.landlock else 0
+    if len(plan.mounts) > MAX_MOUNTS or rules > MAX_RULES:
+        remedy = f"at most {MAX_MOUNTS} mounts and {MAX_RULES} rules can be made; grant a directory that contains them"
+        raise ConfigError("allowed_dirs", f"{len(plan.mounts)} mounts, {rules} rules", remedy)
 
 
 def sysctls(*, loopback: bool) -> tuple[tuple[str, str], ...]:

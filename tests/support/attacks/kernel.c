@@ -6,7 +6,8 @@
  *   kernel clone|clone3|unshare FLAG
  *   kernel thread               pthread_create
  *   kernel socket FAMILY TYPE PROTOCOL
- *   kernel chmod|fchmod|fchmodat|fchmodat2|open|openat2|mknod|mkdir PATH    try to get a set-user-ID file
+ *   kernel chmod|fchmod|fchmodat|fchmodat2|open|openat2|mknod|mkdir|unnamed PATH   try to get a set-user-ID
+ *   kernel old_open|old_creat PATH   the same by the calls that libc does not make any more   file
  * Prints TRIED, then ESCAPED or REFUSED ERRNO.
  */
 #define _GNU_SOURCE
@@ -151,6 +152,15 @@ static long set_uid(const char *how, const char *path)
 		result = syscall(SYS_openat2, AT_FDCWD, path, &with, sizeof with);
 	} else if (!strcmp(how, "mknod")) {
 		result = mknod(path, S_IFREG | mode, 0);
+	} else if (!strcmp(how, "unnamed")) {
+		int fd = open(".", O_TMPFILE | O_WRONLY, mode);
+		return fd < 0 || fstat(fd, &status) < 0 ? -1 : status.st_mode & S_ISUID ? 0 : (errno = EPERM, -1);
+#ifdef __x86_64__
+	} else if (!strcmp(how, "old_open")) {
+		result = syscall(SYS_open, path, O_CREAT | O_EXCL | O_WRONLY, mode);
+	} else if (!strcmp(how, "old_creat")) {
+		result = syscall(SYS_creat, path, mode);
+#endif
 	} else if (!strcmp(how, "mkdir")) {
 		/* mkdir(2) drops set-ID bits by itself, so chmod the directory */
 		result = mkdir(path, 0755) < 0 ? -1 : chmod(path, 02755);

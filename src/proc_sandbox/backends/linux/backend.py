@@ -34,6 +34,7 @@ class LinuxBackend:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.known = Known()
+        self.idmaps: dict[int, bool] = {}
         self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
     def probe(self, *, cgroups: bool = True) -> Host:
@@ -55,7 +56,15 @@ class LinuxBackend:
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
-        return survey(config, command, private)
+        return survey(config, command, self.can_idmap, private)
+
+    def can_idmap(self, path: str, device: int) -> bool:
+        """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""
+        if not self.probe(cgroups=False).root:
+            return True
+        if device not in self.idmaps:
+            self.idmaps[device] = launcher().try_idmap(path) == 0
+        return self.idmaps[device]
 
     def explain(self, paths: Paths) -> str | None:
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""

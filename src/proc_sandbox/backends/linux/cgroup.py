@@ -14,7 +14,7 @@ __all__ = ["admit", "find_cgroups", "sweep"]
 
 CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
 CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")
-NAME = re.compile(r"proc-sandbox-(\d+)-\d+\Z")
+NAME = re.compile(r"proc-sandbox-(\d+)-\d+(\.probe)?\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
 
 
@@ -93,12 +93,12 @@ def find_v1() -> tuple[CgroupHost | None, str]:
 
 
 def read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 
 def write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 

@@ -34,7 +34,7 @@ def uid_range() -> tuple[int, int] | None:
     pid = os.getpid() & 0x3FFFFF
     first = FIRST_UID + pid * UIDS_EACH
     last = 0
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, _, count = map(int, line.split())
             if inside <= first and first + UIDS_EACH <= inside + count:

@@ -7,7 +7,7 @@ import functools
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from proc_sandbox.config import Config, never_granted
@@ -159,6 +159,10 @@ def programs_on(path: str, name: str) -> Iterator[str]:
             yield pyenv_target(candidate) or candidate
 
 
+CanIdmap = Callable[[str, int], bool]
+"""Of a path and its device: whether it can be shown as another user's."""
+
+
 class Program(NamedTuple):
     """The command on the host: its path ("" where only the launcher can say), whether a command could have put it there, and
     the remedy should it not be found.
@@ -223,7 +227,7 @@ def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
     return first
 
 
-def grant(field: str, path: str, access: str, writable: Sequence[str]) -> Iterator[Grant]:
+def grant(field: str, path: str, access: str, writable: Sequence[str], can_idmap: CanIdmap) -> Iterator[Grant]:
     """Yield a grant for a path as it is named, and one for where it really lies if a link leads there."""
     try:
         real = resolve(path, writable).path
@@ -241,10 +245,10 @@ def grant(field: str, path: str, access: str, writable: Sequence[str]) -> Iterat
     if field == "working_dir" and not directory:
         raise ConfigError(field, path, "it is a file; name a directory")
     for name in dict.fromkeys((path, real)):
-        yield Grant(name, real, access, directory, status.st_uid, status.st_gid)
+        yield Grant(name, real, access, directory, status.st_uid, status.st_gid, can_idmap(real, status.st_dev))
 
 
-def grants(config: Config, private: str | None) -> tuple[Grant, ...]:
+def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Grant, ...]:
     found: dict[str, Grant] = {}
     named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
     named += [("writable_dirs", path, "write") for path in config.writable_dirs]
@@ -252,10 +256,16 @@ def grants(config: Config, private: str | None) -> tuple[Grant, ...]:
     named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
     writable = writable_places(config, private)
     for field, path, access in named:
-        for item in grant(field, path, access, writable):
+        for item in grant(field, path, access, writable, can_idmap):
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
-    return tuple(sorted(found.values(), key=lambda item: item.path))
+    kept = [item for item in found.values() if item.path == item.source or not lies_in_another(item, found)]
+    return tuple(sorted(kept, key=lambda item: item.path))
+
+
+def lies_in_another(item: Grant, granted: Mapping[str, Grant]) -> bool:
+    """Return whether a link is seen in another granted directory already: there it is what it is on the host."""
+    return any(item.path.startswith(other + "/") for other in granted if other != item.path)
 
 
 def seen(path: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
@@ -273,17 +283,16 @@ def follow(path: str) -> Iterator[str]:
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
 
-@functools.lru_cache(maxsize=256)
-def private_grant(private: str) -> Grant:
-    owner = os.stat(private)
-    return Grant(PRIVATE_DIRECTORY, os.path.realpath(private), "write", True, owner.st_uid, owner.st_gid)
+def private_grant(private: str, can_idmap: CanIdmap) -> Grant:
+    owner, real = os.stat(private), os.path.realpath(private)
+    return Grant(PRIVATE_DIRECTORY, real, "write", True, owner.st_uid, owner.st_gid, can_idmap(real, owner.st_dev))
 
 
-def survey(config: Config, command: Sequence[str], private: str | None = None) -> Paths:
+def survey(config: Config, command: Sequence[str], can_idmap: CanIdmap, private: str | None = None) -> Paths:
     """Return where things are, for one run. See Backend.survey for what it raises."""
     if config.working_dir is not None:
         private = None
-    granted = grants(config, private)
+    granted = grants(config, private, can_idmap)
     base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
@@ -301,9 +310,17 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
                 prefix = (os.path.dirname(program.path),)
         check_visible(program.path, tuple(system), granted)
     if private:
-        granted += (private_grant(private),)
+        granted += (private_grant(private, can_idmap),)
     executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
-    return Paths(tuple(system), granted, executable, program.path, prefix, time_zone(), program.hint)
+    shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
+    return Paths(shown, granted, executable, program.path, prefix, time_zone(), program.hint)
+
+
+def as_can_be_shown(entry: SystemPath, can_idmap: CanIdmap) -> SystemPath:
+    """Return a private path of the system's as public where its file system cannot show it as the command's own."""
+    if not entry.private or can_idmap(entry.path, os.stat(entry.path).st_dev):
+        return entry
+    return entry._replace(private=False)
 
 
 def activated(base: Sequence[SystemPath]) -> tuple[str, ...]:
