@@ -13,6 +13,38 @@ from proc_sandbox.units import parse_percent, parse_seconds, parse_size
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Literal, TypedDict
+
+    from typing_extensions import Unpack
+
+    class Options(TypedDict, total=False):
+        """The fields of Config as callers write them."""
+
+        timeout: float | str | timedelta | None
+        memory_limit: int | str | None
+        cpu_limit: float | str | None
+        cpu_time_limit: float | str | timedelta | None
+        max_processes: int | None
+        max_output: int | str
+        max_file_size: int | str | None
+        max_open_files: int
+        tmp_size: int | str
+        working_dir: str | os.PathLike[str] | None
+        allowed_dirs: Iterable[str | os.PathLike[str]]
+        read_only_dirs: Iterable[str | os.PathLike[str]]
+        writable_dirs: Iterable[str | os.PathLike[str]]
+        env: Mapping[str, str] | Iterable[str]
+        pass_env: Iterable[str]
+        stdin: Any
+        stdout: Any
+        stderr: Any
+        network_access: bool | Literal["loopback"]
+        pass_fds: Iterable[int]
+        hostname: str
+        umask: int
+        nice: int
+        core_dumps: bool
+        enforcement: Literal["strict", "best-effort"] | BestEffort
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 
@@ -57,105 +89,134 @@ class Config:
     timeout: float | None = None
     """Wall clock time of the run: seconds, "500ms", "5s", "2m", or a timedelta. Default: none.
 
-    Held by the launcher on CLOCK_MONOTONIC, also while Python is busy or stopped.
+    Mechanism: a deadline in the launcher on CLOCK_MONOTONIC, which holds while Python is busy, stopped or dead.
     """
     memory_limit: int | None = None
-    """Memory of the whole tree with swap, tmpfs, shared memory and page cache: bytes, or "256M". Default: none.
+    """Memory of the whole tree with swap, tmpfs and shared memory: bytes, or "256M". At least 1 MiB. Default: none.
 
-    cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled PSS.
+    Mechanism: cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled (every 10 ms, and killed).
     """
     cpu_limit: float | None = None
-    """CPU of the whole tree in percent of one core; 250 is two and a half. Default: none.
+    """CPU of the whole tree in percent of one core: 250 is two and a half. 1 to 100,000. Default: none.
 
-    cgroup v2 cpu.max, cgroup v1 cpu.cfs_quota_us, or the tree is stopped and continued.
+    Mechanism: cgroup v2 cpu.max, cgroup v1 cpu.cfs_quota_us, or the tree is stopped and continued.
     """
     cpu_time_limit: float | None = None
     """CPU time, user and system, of the whole tree: seconds, "2s", or a timedelta. Default: none.
 
-    cgroup accounting watched by the launcher, or sampled; RLIMIT_CPU behind it.
+    Mechanism: cgroup accounting watched by the launcher, or sampled; RLIMIT_CPU behind it.
     """
     max_processes: int | None = None
     """Tasks of the tree at one time, processes and threads, the command itself among them. Default: none.
 
-    cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace.
+    Mechanism: cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace (at most 2,000 where other limits
+    are sampled).
     """
     max_output: int = 10 << 20
-    """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB. It
-    holds for file objects without a descriptor too, not for files and descriptors: those take max_file_size."""
+    """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB.
+
+    Mechanism: the reader. It holds for file objects without a descriptor too; files and descriptors take max_file_size.
+    """
     max_file_size: int | None = None
-    """Size of any file that the command writes, in bytes. Default: none. RLIMIT_FSIZE."""
+    """Size of any file that the command writes: bytes, or "16M". Default: none.
+
+    Mechanism: RLIMIT_FSIZE; SIGXFSZ ends who exceeds it.
+    """
     max_open_files: int = 1024
-    """Descriptors that each process may have open. Default: 1024. RLIMIT_NOFILE."""
+    """Descriptors that each process may have open: 8 to 1,048,576, and not more than the caller's hard limit. Default: 1024.
+
+    Mechanism: RLIMIT_NOFILE.
+    """
     tmp_size: int = 64 << 20
-    """Size of the private /tmp, /dev/shm and home directory together, in bytes. Default: 64 MiB. tmpfs(5)."""
+    """Size of the private /tmp, /dev/shm and home directory together: bytes, or "64M". Default: 64 MiB.
+
+    Mechanism: the size of a tmpfs, which is memory of the run (tmpfs(5)).
+    """
     working_dir: str | None = None
-    """Where the command starts; read-write, at its own path. Default: an empty private directory that vanishes."""
+    """Where the command starts: a directory, read-write, at its own path. Default: an empty private one that vanishes.
+
+    Mechanism: a bind mount, for a root caller idmapped, so that what the command makes belongs to the directory's owner.
+    """
     allowed_dirs: tuple[str, ...] = ()
-    """Directories or files that can be read, at their own paths. Bind mounts, read-only."""
+    """Directories or files that can be read, at their own paths. Default: none but the system's.
+
+    Mechanism: read-only bind mounts, and Landlock.
+    """
     read_only_dirs: tuple[str, ...] = ()
-    """Directories or files that can be read and never written, even below a writable one. Bind mounts, read-only."""
+    """Directories or files that can be read and never written, even below a writable one. Default: none.
+
+    Mechanism: read-only bind mounts, made after the writable ones.
+    """
     writable_dirs: tuple[str, ...] = ()
-    """Directories or files that can be written, at their own paths. Bind mounts."""
+    """Directories or files that can be written, at their own paths. Default: none but working_dir.
+
+    Mechanism: bind mounts, for a root caller idmapped, and Landlock.
+    """
     env: tuple[tuple[str, str], ...] = ()
-    """Variables: a mapping, or strings "KEY=value". Added to HOME, LANG, LOGNAME, PATH and USER; nothing is inherited."""
+    """Variables: a mapping, or strings "KEY=value". Default: HOME, LANG, LOGNAME, PATH and USER, to which these are added.
+
+    Mechanism: the command's environment is made anew; nothing is inherited (execve(2)).
+    """
     pass_env: tuple[str, ...] = ()
-    """Names of the caller's variables to pass on; one that is not set stays unset."""
+    """Names of the caller's variables to pass on; one that is not set stays unset. Default: none.
+
+    Mechanism: read from os.environ when the run starts.
+    """
     stdin: Any = None
-    """bytes, a path, a file object, a descriptor, DEVNULL or INHERIT. Default: /dev/null."""
+    """bytes, a path, a binary or text file object, a descriptor, DEVNULL or INHERIT. Default: /dev/null.
+
+    Mechanism: the descriptor itself, or a pipe that is fed. A read() of a file object's that waits keeps run() waiting.
+    """
     stdout: Any = CAPTURE
-    """CAPTURE, DEVNULL, INHERIT, a path, a file object or a descriptor. Default: CAPTURE."""
+    """CAPTURE, DEVNULL, INHERIT, a path, a binary file object or a descriptor. Default: CAPTURE.
+
+    Mechanism: a pipe that is read, or the descriptor itself.
+    """
     stderr: Any = CAPTURE
-    """CAPTURE, STDOUT, DEVNULL, INHERIT, a path, a file object or a descriptor. Default: CAPTURE."""
+    """CAPTURE, STDOUT, DEVNULL, INHERIT, a path, a binary file object or a descriptor. Default: CAPTURE.
+
+    Mechanism: a pipe that is read, or the descriptor itself.
+    """
     network_access: bool | str = False
     """False: none. "loopback": an own network with nothing but loopback. True: the host's. Default: False.
 
-    Network namespace, seccomp and Landlock.
+    Mechanism: network namespace, seccomp and Landlock.
     """
     pass_fds: tuple[int, ...] = ()
-    """The caller's descriptors, from 3 on, that the command gets under the same numbers."""
+    """The caller's descriptors, from 3 on, that the command gets under the same numbers. Default: none.
+
+    Mechanism: SCM_RIGHTS; close_range(2) closes all others.
+    """
     hostname: str = "sandbox"
-    """What uname(2) says inside. At most 64 bytes. UTS namespace."""
+    """What uname(2) says inside: 1 to 64 bytes. Default: "sandbox".
+
+    Mechanism: UTS namespace.
+    """
     umask: int = 0o022
-    """The file mode mask, 0 to 0o777. umask(2)."""
+    """The file mode mask, 0 to 0o777. Default: 0o022.
+
+    Mechanism: umask(2).
+    """
     nice: int = 0
-    """Added niceness, 0 to 19. setpriority(2)."""
+    """Niceness that is added to the caller's, 0 to 19. Default: 0.
+
+    Mechanism: setpriority(2).
+    """
     core_dumps: bool = False
-    """Whether a crash may write a core file. Default: no. RLIMIT_CORE."""
+    """Whether a crash may write a core file. Default: False.
+
+    Mechanism: RLIMIT_CORE of 1 byte, at which the kernel starts no pipe handler either (core(5)).
+    """
     enforcement: str | BestEffort = "strict"
-    """ "strict": what cannot be enforced raises UnsupportedError. "best-effort" or best_effort(fields): it is skipped
-    with a warning and listed in Result.enforcement."""
+    """ "strict", "best-effort" or best_effort(fields): what cannot be enforced raises UnsupportedError, or is skipped with
+    a warning and listed in Result.enforcement. Default: "strict".
+
+    Mechanism: the planner's ladder of mechanisms.
+    """
 
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
 
-        def __init__(
-            self,
-            *,
-            timeout: float | str | timedelta | None = ...,
-            memory_limit: int | str | None = ...,
-            cpu_limit: float | str | None = ...,
-            cpu_time_limit: float | str | timedelta | None = ...,
-            max_processes: int | None = ...,
-            max_output: int | str = ...,
-            max_file_size: int | str | None = ...,
-            max_open_files: int = ...,
-            tmp_size: int | str = ...,
-            working_dir: str | os.PathLike[str] | None = ...,
-            allowed_dirs: Sequence[str | os.PathLike[str]] = ...,
-            read_only_dirs: Sequence[str | os.PathLike[str]] = ...,
-            writable_dirs: Sequence[str | os.PathLike[str]] = ...,
-            env: Mapping[str, str] | Iterable[str] = ...,
-            pass_env: Sequence[str] = ...,
-            stdin: Any = ...,
-            stdout: Any = ...,
-            stderr: Any = ...,
-            network_access: bool | str = ...,
-            pass_fds: Sequence[int] = ...,
-            hostname: str = ...,
-            umask: int = ...,
-            nice: int = ...,
-            core_dumps: bool = ...,
-            enforcement: str | BestEffort = ...,
-        ) -> None: ...
+        def __init__(self, **values: Unpack[Options]) -> None: ...
 
     else:
 
@@ -165,11 +226,6 @@ class Config:
             self.__dict__.update(normalised(values))
             check_paths(self)
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Config:
-        """Return a Config of a mapping's items, as read from a file."""
-        return cls(**values)
-
     def without_streams(self) -> Config:
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept
         by Config must not keep the caller's files and bytes.
@@ -178,7 +234,7 @@ class Config:
             return self
         return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
 
-    def replace(self, **changes: Any) -> Config:
+    def replace(self, **changes: Unpack[Options]) -> Config:
         """Return a Config with some fields changed, validated anew."""
         changed = object.__new__(Config)
         changed.__dict__.update(self.__dict__)

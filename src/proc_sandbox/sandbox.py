@@ -34,6 +34,9 @@ from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from proc_sandbox.config import Options
     from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
@@ -59,7 +62,12 @@ def with_passed_environment(config: Config) -> Config:
 
 
 def run(
-    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **overrides: Any
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
 ) -> Result:
     """Run one command in a sandbox of its own and return the verdict.
 
@@ -165,7 +173,7 @@ def raise_failure(failed: Failed, planned: Plan, paths: Paths) -> NoReturn:
     raise LaunchError(failed.step, failed.object or None, failed.errno)
 
 
-def plan(args: Args, *, config: Config | None = None, **overrides: Any) -> Plan:
+def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Plan:
     """Return what run() would do, as data; nothing is run.
 
     Raises:
@@ -218,7 +226,7 @@ class Sandbox:
     Attributes: config; directory, where the private directory lies on the host, None without one; closed.
     """
 
-    def __init__(self, config: Config | None = None, **overrides: Any) -> None:
+    def __init__(self, config: Config | None = None, **overrides: Unpack[Options]) -> None:
         self.config = configured(config, overrides)
         self.directory: str | None = None
         self.closed = False
@@ -233,7 +241,9 @@ class Sandbox:
             self.private = PrivateDirectory()
             self.directory = self.private.path
 
-    def run(self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Any) -> Result:
+    def run(
+        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Unpack[Options]
+    ) -> Result:
         """Run one command; see run().
 
         Raises:

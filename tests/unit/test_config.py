@@ -125,4 +125,3 @@ def test_the_defaults_are_in_normal_form() -> None:
     config = ps.Config()
     for name in FIELDS:
         assert NORMALISERS[name](name, getattr(config, name)) == getattr(config, name)
-    assert ps.Config.from_mapping({"timeout": "1s"}) == config.replace(timeout=1) == ps.Config(timeout=1)

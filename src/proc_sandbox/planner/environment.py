@@ -12,7 +12,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def environment(config: Config, paths: Paths) -> tuple[tuple[str, str], ...]:
-    """Return the variables, sorted. The values of pass_env were read by the survey and lie in Config.env."""
+    """Return the variables, sorted. The values of pass_env lie in Config.env by then."""
     base = {
         "HOME": HOME,
         "LANG": "C.UTF-8",
