@@ -111,6 +111,7 @@ static void measure_size(struct process *process)
 {
 	char text[128];
 	long total, pages;
+	process->size = process->resident = 0;
 	if (read_proc(process->pid, "statm", text, sizeof text) <= 0 || sscanf(text, "%ld %ld", &total, &pages) != 2)
 		return;
 	process->size = total * sysconf(_SC_PAGESIZE);
@@ -178,11 +179,13 @@ static bool shares_memory(const struct tree *tree, int i)
 	return parent >= 0 && syscall(SYS_kcmp, tree->at[i].pid, tree->at[parent].pid, KCMP_VM, 0, 0) == 0;
 }
 
-static int64_t proportional(const struct process *process)
+static int64_t proportional(struct process *process)
 {
 	char text[2048];
-	if (read_proc(process->pid, "smaps_rollup", text, sizeof text) <= 0)
-		return process->resident; /* not readable: the larger figure is the safe one */
+	if (read_proc(process->pid, "smaps_rollup", text, sizeof text) <= 0) {
+		measure_size(process); /* it has ended, and has nothing; else the larger figure is the safe one */
+		return process->resident;
+	}
 	return value_of(text, "\nPss_Anon:") + value_of(text, "\nSwapPss:");
 }
 

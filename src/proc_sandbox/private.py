@@ -84,12 +84,20 @@ def is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def remove_if_unlocked(path: str) -> None:
-    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    lock = open_own(path)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         remove_tree(path)
     finally:
         os.close(lock)
+
+
+def open_own(path: str) -> int:
+    """Open a directory of this user's own, which a command may have closed to it."""
+    status = os.lstat(path)
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o700 != 0o700:
+        os.chmod(path, 0o700)  # it lies where nobody else can put a link in its place: a sticky directory, or our own
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def remove_tree(path: str) -> None:
@@ -98,9 +106,8 @@ def remove_tree(path: str) -> None:
     Deep trees break what recurses and what builds paths (PATH_MAX). So the directories of each level are moved up into the
     top one, where they take their turn: nothing is ever more than two levels away.
     """
-    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    top = open_own(path)
     try:
-        os.fchmod(top, 0o700)
         device = os.fstat(top).st_dev
         serial = 0
         while names := os.listdir(top):
