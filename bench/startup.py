@@ -16,10 +16,10 @@ import tempfile
 import time
 
 COMMANDS = {
-    "python -c pass": ["-c", "pass"],
-    "import subprocess": ["-c", "import subprocess"],
-    "import proc_sandbox": ["-c", "import proc_sandbox"],
-    "proc-sandbox run -- true": ["-m", "proc_sandbox", "run", "--", "true"],
+    "python -c pass": [sys.executable, "-c", "pass"],
+    "import subprocess": [sys.executable, "-c", "import subprocess"],
+    "import proc_sandbox": [sys.executable, "-c", "import proc_sandbox"],
+    "proc-sandbox run -- true": [os.path.join(os.path.dirname(sys.executable), "proc-sandbox"), "run", "--", "true"],
 }
 
 
@@ -32,7 +32,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
         for number in range(-1, rounds):
             for name, words in COMMANDS.items():
                 begin = time.perf_counter()
-                subprocess.run([sys.executable, *words], capture_output=True, check=True, env=environment)
+                subprocess.run(words, capture_output=True, check=True, env=environment)
                 if number >= 0:
                     times[name].append(time.perf_counter() - begin)
     return times

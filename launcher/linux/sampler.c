@@ -371,4 +371,6 @@ void look_once(pid_t reaper, struct sample *sample)
 		sample->cpu += cpu_of(tree.at[i].pid, &waited, NULL);
 		sample->cpu += waited;
 	}
+	if (tree.count > FEW)
+		sample->tasks += tree.count - FEW;
 }

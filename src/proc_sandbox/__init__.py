@@ -10,6 +10,8 @@ the facts what they mean: the Result. See docs/mechanisms.md.
     result = ps.run(["python3", "untrusted.py"], timeout=5, memory_limit="256M", working_dir="work")
 """
 
+from typing import TYPE_CHECKING, Any
+
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, BestEffort, Config, best_effort
 from proc_sandbox.errors import (
     CommandNotExecutableError,
@@ -25,10 +27,13 @@ from proc_sandbox.errors import (
     UnenforcedWarning,
     UnsupportedError,
 )
-from proc_sandbox.planner.model import Plan
+from proc_sandbox.later import load
 from proc_sandbox.result import CpuTime, Enforced, Output, Reason, Result, Truncated, Unenforced, Usage
-from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 from proc_sandbox.version import __version__
+
+if TYPE_CHECKING:
+    from proc_sandbox.planner.model import Plan
+    from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 
 __all__ = [
     "CAPTURE",
@@ -67,3 +72,23 @@ __all__ = [
     "plan",
     "run",
 ]
+
+LATER = {
+    "Capabilities": "sandbox",
+    "Plan": "planner.model",
+    "Sandbox": "sandbox",
+    "capabilities": "sandbox",
+    "plan": "sandbox",
+    "run": "sandbox",
+}
+"""What does the work is imported when it is first named (PEP 562): who only catches errors or makes a Config need not wait."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return load(f"{__name__}.{LATER[name]}", name, globals())
+
+
+def __dir__() -> list[str]:
+    return __all__

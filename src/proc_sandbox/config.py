@@ -1,12 +1,10 @@
 """Config: every limit and grant of a run, as a frozen value that was validated when it was made."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.units import parse_percent, parse_seconds, parse_size
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
         umask: int
         nice: int
         core_dumps: bool
-        enforcement: Literal["strict", "best-effort"] | BestEffort
+        enforcement: Literal["strict", "best-effort"] | "BestEffort"
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 
@@ -64,8 +62,7 @@ LEAST_MEMORY = 1 << 20
 HIDDEN = ("/proc", "/sys", "/dev")
 
 
-@dataclass(frozen=True)
-class BestEffort:
+class BestEffort(NamedTuple):
     """Fields that may go unenforced where the host has no mechanism; none named: all."""
 
     fields: tuple[str, ...] = ()
@@ -226,7 +223,7 @@ class Config:
             self.__dict__.update(normalised(values))
             check_paths(self)
 
-    def without_streams(self) -> Config:
+    def without_streams(self) -> "Config":
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept
         by Config must not keep the caller's files and bytes.
         """
@@ -234,7 +231,7 @@ class Config:
             return self
         return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
 
-    def replace(self, **changes: Unpack[Options]) -> Config:
+    def replace(self, **changes: "Unpack[Options]") -> "Config":
         """Return a Config with some fields changed, validated anew."""
         changed = object.__new__(Config)
         changed.__dict__.update(self.__dict__)

@@ -1,6 +1,5 @@
 """What this machine can do (Host) and where things are on it (Paths): facts, gathered by a backend, as plain data."""
 
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A directory that a command can write to may hold links that an earlier run has p
 what the command could not (CVE-2024-28185, CVE-2026-87766).
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

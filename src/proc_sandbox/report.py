@@ -1,6 +1,5 @@
 """What happened in one run, as bare facts: nothing concluded."""
 
-from __future__ import annotations
 
 from typing import NamedTuple
 

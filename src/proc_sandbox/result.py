@@ -1,6 +1,5 @@
 """What a run means: the one reason that ended it, its output, its usage, and what enforced each limit."""
 
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -132,7 +131,7 @@ class Result:
         """The command wrote more than max_output to stderr."""
         return self.output_truncated.stderr
 
-    def check(self) -> Result:
+    def check(self) -> "Result":
         """Return this result if it is ok.
 
         Raises:

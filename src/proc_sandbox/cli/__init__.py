@@ -10,10 +10,11 @@ A thin room over the public face: options become a `Config`, a `Result` becomes 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.cli import commands, options, status
@@ -21,6 +22,8 @@ from proc_sandbox.cli import commands, options, status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+WIDTH = int(os.environ.get("COLUMNS", "") or 100) if os.environ.get("COLUMNS", "").isdigit() else 100
+"""Columns of the help text."""
 STATUS_TABLE = """\
 exit status of run (the command's own, unless):
   122  the memory limit ended the run        125  proc-sandbox itself failed: nothing was run
@@ -34,6 +37,10 @@ A command may exit with any of these numbers itself; --json FILE tells which it 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that reports wrong usage with status 125, as timeout(1) and env(1) do."""
 
+    def __init__(self, **options: Any) -> None:
+        # The width of the terminal is asked for with help only: to find it out argparse imports shutil, at each option.
+        super().__init__(**options, formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=WIDTH))
+
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message to stderr and exit with 125.
 
@@ -44,10 +51,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(status.FAILED, f"{self.prog}: {message}\n")
 
 
-def make_parser(*, with_help: bool = False) -> argparse.ArgumentParser:
+def make_parser(action: str = "", *, with_help: bool = False) -> argparse.ArgumentParser:
     """Return the parser of the whole command line up to `--`.
 
     Args:
+        action: the one whose options are needed; "" for all. Making them costs milliseconds too.
         with_help: also read the help text of the limits from the docstrings of Config, which
             costs some milliseconds. Default: False.
     """
@@ -64,7 +72,6 @@ def make_parser(*, with_help: bool = False) -> argparse.ArgumentParser:
         help="run a command in a sandbox; its streams pass through",
         usage="proc-sandbox run [limits] -- COMMAND [ARGUMENT...]",
         epilog=STATUS_TABLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     run.add_argument("--json", metavar="FILE", help='write the result there; "-" is stdout')
@@ -81,8 +88,9 @@ def make_parser(*, with_help: bool = False) -> argparse.ArgumentParser:
     form.add_argument("--words", action="store_true", help="print only the launcher's own command line")
     plan.set_defaults(handler=commands.plan_command)
 
-    for taker in (run, plan):
-        options.add_options(taker, with_help=with_help)
+    for name, taker in (("run", run), ("plan", plan)):
+        if action in ("", name):
+            options.add_options(taker, with_help=with_help)
         taker.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
     doctor = chosen.add_parser(
@@ -108,7 +116,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     words = list(argv)
     cut = words.index("--") if "--" in words else len(words)
     ours, rest = words[:cut], words[cut + 1 :]
-    parser = make_parser(with_help="-h" in ours or "--help" in ours)
+    action = next((word for word in ours if not word.startswith("-")), "")
+    parser = make_parser(action, with_help="-h" in ours or "--help" in ours)
     parsed = parser.parse_args(ours)
     if not hasattr(parsed, "command"):
         if cut < len(words):

@@ -3,8 +3,6 @@
 The tables are data: the planner walks them, and the documentation prints them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

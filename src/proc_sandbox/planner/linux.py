@@ -1,11 +1,10 @@
 """The Linux planner: joins ladder, view, system calls and environment to one plan."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
@@ -46,8 +45,7 @@ def needs_cgroups(config: Config) -> bool:
     return any(getattr(config, name) is not None and len(LADDER[name]) > 1 for name in OPTIONAL)
 
 
-@dataclass(frozen=True)
-class Choices:
+class Choices(NamedTuple):
     """Per limit and isolation the rung that was taken ("" for none), and what is said of it."""
 
     rungs: Mapping[str, str]

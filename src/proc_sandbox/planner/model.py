@@ -1,6 +1,5 @@
 """The plan: everything that will be done to a command, as data that can be printed, compared and pickled."""
 
-from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

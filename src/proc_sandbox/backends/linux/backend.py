@@ -1,7 +1,5 @@
 """Linux: joins probe, survey and launcher."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from collections.abc import Sequence

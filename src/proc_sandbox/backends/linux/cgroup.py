@@ -1,7 +1,5 @@
 """Where this process may make cgroups: looked up in /proc, tried by making one."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Where things are, for one run: the system's directories, the interpreter, what the Config names, the command."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import os
@@ -211,15 +209,31 @@ def writable_places(config: Config, private: str | None) -> tuple[str, ...]:
     return tuple(place for place in (config.working_dir, *config.writable_dirs, private) if place)
 
 
+found_before: dict[tuple[str, str], str] = {}
+"""Where programs were found on a PATH, as a shell keeps it; looked at again before it is used."""
+
+
+def remember(name: str, path: str, found: str) -> None:
+    enough = 256
+    if len(found_before) >= enough:
+        found_before.clear()
+    found_before[name, path] = found
+
+
 def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
     """Return the first program of that name on the PATH that can be seen inside, or if there is none the first.
 
     Raises:
         CommandNotFoundError: there is none at all.
     """
+    path = search_path(config)
+    known = found_before.get((name, path))
+    if known and os.access(known, os.X_OK) and is_visible(known):
+        return known
     first = ""
-    for candidate in programs_on(search_path(config), name):
+    for candidate in programs_on(path, name):
         if is_visible(candidate):
+            remember(name, path, candidate)
             return candidate
         first = first or candidate
     if not first:
