@@ -31,6 +31,8 @@ class Ended(NamedTuple):
     """Processes that it killed for want of memory elsewhere: in a cgroup above, or on the host."""
     refused_forks: int
     """Forks that the limit refused; -1 where nobody counts them."""
+    throttled: int
+    """ns for which the tree was kept waiting by the CPU limit."""
     timed_out: bool
     cpu_exceeded: bool
     memory_exceeded: bool

@@ -85,6 +85,7 @@ class Result:
     peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled, or the
     largest single process. processes_exceeded: the kernel refused a fork because of the limit; None where that cannot be told
     (max_processes without cgroups).
+    throttled_time: seconds for which cpu_limit kept the tree waiting, summed over processors; None where no cgroup tells.
     reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
     """
 
@@ -95,6 +96,7 @@ class Result:
     cpu_time: CpuTime
     peak_memory: int | None
     peak_processes: int | None
+    throttled_time: float | None
     timed_out: bool
     memory_exceeded: bool
     cpu_time_exceeded: bool

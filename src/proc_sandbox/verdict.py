@@ -97,6 +97,7 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
         cpu_time=CpuTime(ended.user / 1e9, ended.system / 1e9),
         peak_memory=ended.peak if ended.peak >= 0 else None,
         peak_processes=ended.tasks or None,
+        throttled_time=ended.throttled / 1e9 if ended.throttled >= 0 else None,
         timed_out=reason is Reason.TIMEOUT,
         memory_exceeded=reason is Reason.MEMORY or ended.oom_kills > 0,
         cpu_time_exceeded=ended.cpu_exceeded,

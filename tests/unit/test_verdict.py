@@ -16,7 +16,7 @@ from proc_sandbox.verdict import reason_of
 
 EXITED_0, EXITED_137, KILLED, TERMINATED = 0, 137 << 8, int(signal.SIGKILL), int(signal.SIGTERM)
 BASE = Ended(
-    done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0,
+    done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0, throttled=-1,
     timed_out=False, cpu_exceeded=False, memory_exceeded=False, cancelled=False,
 )  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_each_combination_has_one_reason() -> None:
 
 RESULT = ps.Result(
     args=("x",), exit_code=None, signal=9, execution_time=1.0, cpu_time=ps.CpuTime(0.5, 0.25), peak_memory=None,
-    peak_processes=None, timed_out=True, memory_exceeded=False, cpu_time_exceeded=False, processes_exceeded=False,
+    peak_processes=None, throttled_time=None, timed_out=True, memory_exceeded=False, cpu_time_exceeded=False, processes_exceeded=False,
     output_truncated=ps.Truncated(stdout=True), reason=ps.Reason.TIMEOUT, stdout=ps.Output(b"\xff\xfe"),
     stderr=ps.Output("ä".encode()), error="wall time limit of 1 s exceeded",
     enforcement={"timeout": ps.Enforced("launcher"), "cpu_limit": ps.Unenforced("why", "what to do")},

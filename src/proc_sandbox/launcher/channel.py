@@ -15,7 +15,7 @@ __all__ = ["Channel", "decode"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
-NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks")
+NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled")
 
 
 def decode(message: bytes) -> Ended | Failed:

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Run the project's tests on every kind of host that a virtual machine can be, and print what held where.
+
+    tests/vm/hosts.py [--only NAME] [--record docs/hosts.json]
+
+Each host is booted with QEMU (make test-vm builds the images first), says by which mechanism it enforces each limit
+(proc-sandbox doctor --json), and runs the tests that concern mechanisms, as root or as the user `tester`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parents[1]
+LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "network_access")
+PROVES = "limits or endings or verdict or smoke or sandbox or cages"
+QUICK = "limits_memory or limits_tasks or smoke"
+
+
+class Machine(NamedTuple):
+    """One kind of host: how it is booted, and which of the tests prove it."""
+
+    name: str
+    options: tuple[str, ...]
+    select: str = QUICK
+    no_manager: bool = False
+
+
+NO_MANAGER = ("--append", "systemd.mask=user@1000.service")
+HOSTS = (
+    Machine("cgroup v2, root", ("--user", "root"), PROVES),
+    Machine("cgroup v2, systemd user", ("--session", "manager"), PROVES),
+    Machine("cgroup v2, login by ssh", ("--session", "login")),
+    Machine("cgroup v2, service with Delegate=yes", ("--session", "service", *NO_MANAGER)),
+    Machine("cgroup v2, cron without a manager", ("--session", "bare", *NO_MANAGER)),
+    Machine("cgroup v2, manager without cpu", ("--delegate", "memory,pids")),
+    Machine("no Landlock, systemd user", ("--append", "lsm=yama,apparmor")),
+    Machine("Linux 6.1, systemd user", ("--kernel", "bookworm")),
+    Machine("Linux 7.2, systemd user", ("--kernel", "sid")),
+    Machine("hybrid cgroups, root", ("--suite", "bookworm", "--cgroup", "hybrid", "--user", "root")),
+    Machine("cgroup v1, root", ("--suite", "bookworm", "--cgroup", "v1", "--user", "root")),
+)
+"""What a plain virtual machine can be; containers and older kernels are tried elsewhere, or not yet."""
+
+
+def run_in(machine: Machine, *command: str, out: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a machine of that kind, with the compiled launcher carried along."""
+    words = [str(HERE / "run_in"), *machine.options, "--project", str(PROJECT), "--timeout", "1500"]
+    words += ["--carry", "src/proc_sandbox/_bin", "--env", "PYTHONPATH=src", *(["--out", str(out)] if out else [])]
+    return subprocess.run([*words, "--", *command], capture_output=True, text=True, check=False)
+
+
+def script(machine: Machine) -> str:
+    tests = f"python3 -m pytest -q -rfE -p no:cacheprovider tests/integration tests/adversarial/test_evasion.py -k '{machine.select}'"
+    return f"python3 -m proc_sandbox doctor --json > /out/doctor.json; {tests} > /out/tests.txt 2>&1; tail -n 25 /out/tests.txt"
+
+
+def try_host(machine: Machine) -> dict[str, Any]:
+    """Return the mechanisms of a host and how its tests went."""
+    with tempfile.TemporaryDirectory() as directory:
+        done = run_in(machine, "sh", "-c", script(machine), out=Path(directory))
+        report, tests = Path(directory, "doctor.json"), Path(directory, "tests.txt")
+        said = json.loads(report.read_text()) if report.exists() and report.stat().st_size else {}
+        text = tests.read_text() if tests.exists() else done.stderr
+    counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", text[-500:])}
+    failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+    mechanisms = {name: said.get(name, {}).get("mechanism", "none") for name in LIMITS}
+    return {"host": machine.name, "mechanisms": mechanisms, "counts": counts, "failures": failures, "trial": said.get("trial")}
+
+
+def show(found: dict[str, Any]) -> None:
+    counts = found["counts"]
+    print(f"{found['host']}: {counts.get('passed', 0)} passed, {counts.get('failed', 0) + counts.get('error', 0)} failed, "
+          f"{counts.get('skipped', 0)} skipped", flush=True)  # fmt: skip
+    for name, mechanism in found["mechanisms"].items():
+        print(f"    {name:<16}{mechanism}")
+    for failure in found["failures"]:
+        print(f"    FAILED {failure}", flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the hosts x limits table in Markdown, from what the runs recorded."""
+    lines = ["| host | " + " | ".join(LIMITS) + " | tests |", "|---" * (len(LIMITS) + 2) + "|"]
+    for row in rows:
+        cells = [row["mechanisms"][name].split(",")[0].split(":")[0] for name in LIMITS]
+        counts = row["counts"]
+        tests = f"{counts.get('passed', 0)} passed, {counts.get('failed', 0) + counts.get('error', 0)} failed"
+        lines.append(f"| {row['host']} | " + " | ".join(cells) + f" | {tests} |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="the project's tests on every kind of host")
+    parser.add_argument("--only", action="append", help="a host's name, or a part of it; repeatable")
+    parser.add_argument("--record", type=Path, help="JSON file that gets what was found; a table goes beside it as .md")
+    options = parser.parse_args()
+    rows = []
+    for machine in HOSTS:
+        if options.only and not any(part in machine.name for part in options.only):
+            continue
+        rows.append(try_host(machine))
+        show(rows[-1])
+        if options.record:
+            options.record.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            options.record.with_suffix(".md").write_text(f"# What held where\n\n{table(rows)}\n", encoding="utf-8")
+    return any(row["failures"] or not row["counts"].get("passed") for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
