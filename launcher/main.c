@@ -34,6 +34,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static void raise_descriptors(void)
@@ -45,13 +46,20 @@ static void raise_descriptors(void)
 	}
 }
 
+/* What the caller ignores would be ignored by every command. By the system call itself: libc keeps two for itself. */
+static void default_signals(void)
+{
+	static const uint64_t nothing[4]; /* the kernel's struct sigaction: SIG_DFL, no flags, no mask */
+	for (int number = 1; number < NSIG; number++)
+		syscall(SYS_rt_sigaction, number, nothing, NULL, sizeof(uint64_t));
+}
+
 /* Signals of the caller's terminal are the caller's business: it decides what becomes of its runs. */
 static void leave_caller(void)
 {
 	setsid();
 	umask(0);
-	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL); /* what the caller ignores would be ignored by every command */
+	default_signals();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	if (chdir("/") < 0)
