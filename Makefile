@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 help:        ## list the targets
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
 
 .venv/.made: pyproject.toml hatch_build.py $(wildcard launcher/*.[ch] launcher/linux/*.[ch])
 	$(PYTHON) -m venv .venv
@@ -25,8 +25,13 @@ lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as
 	$(BIN)/lint-imports
 	PROC_SANDBOX_WERROR=1 $(BIN)/python hatch_build.py
 
+test-vm: launcher         ## boot every kind of host in QEMU and run the tests there (Debian, root to build)
+	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel sid --pip pytest hypothesis jeepney
+	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney
+	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
+
 bench: .venv/.made      ## measure, interleaved with subprocess and peers
 	$(BIN)/python bench/latency.py
 	$(BIN)/python bench/startup.py
 
-.PHONY: help launcher demo test lint bench
+.PHONY: help launcher demo test test-vm lint bench

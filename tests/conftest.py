@@ -32,7 +32,7 @@ def cgroups_of_the_dead() -> set[str]:
         for entry in os.scandir(directory):
             match = re.match(r"proc-sandbox-(\d+)-", entry.name)
             if match and not os.path.exists(f"/proc/{match[1]}"):
-                left.add(entry.path)
+                left.add(entry.path)  # not swept, although its launcher is gone
     return left
 
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -137,7 +138,8 @@ static int open_place(struct cage *cage, struct place *place)
 	if (mkdir(path, 0755) < 0)
 		return -1;
 	place->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return place->directory < 0 ? -1 : 0;
+	/* By the lock others see that it is in use, also those to whom our process id means nothing (containers). */
+	return place->directory < 0 ? -1 : flock(place->directory, LOCK_SH | LOCK_NB);
 }
 
 static void close_place(const struct cage *cage, struct place *place)
@@ -261,7 +263,7 @@ static void destroy(struct cage *cage)
 	free(cage);
 }
 
-static struct cage *make(const struct plan *plan)
+static struct cage *make_once(const struct plan *plan)
 {
 	struct cage *cage = calloc(1, sizeof *cage);
 	if (!cage)
@@ -287,6 +289,16 @@ failed:;
 	destroy(cage);
 	errno = error;
 	return NULL;
+}
+
+/* Again where somebody took a new one for a dead launcher's, in the moment before it was locked. */
+static struct cage *make(const struct plan *plan)
+{
+	enum { TRIES = 3 };
+	struct cage *cage = NULL;
+	for (int i = 0; i < TRIES && !cage && (i == 0 || errno == ENOENT || errno == EWOULDBLOCK); i++)
+		cage = make_once(plan);
+	return cage;
 }
 
 static bool fits(const struct cage *cage, const struct plan *plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
-from support.processes import library_path_environment
+from support.processes import caller, library_path_environment, output_of
 from support.programs import HANG, MEGABYTE, ROOT, by_cgroup, inside, python
 
 import proc_sandbox as ps
@@ -99,3 +100,52 @@ def test_the_mechanism_is_the_one_under_test() -> None:
     memory_directory()
     assert by_cgroup(inside(["true"], memory_limit="64M"), "memory_limit")
     assert ps.capabilities().memory_limit
+
+
+KILLED = """
+import os, signal, proc_sandbox as ps
+from proc_sandbox.launcher.process import launcher
+ps.run(["true"], memory_limit="64M")
+print(launcher().pid, flush=True)
+os.kill(launcher().pid, signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def of(pid: int) -> list[Path]:
+    """The memory cgroups of a launcher."""
+    return list(memory_directory().glob(f"proc-sandbox-{pid}-*"))
+
+
+def test_cgroups_of_a_killed_launcher_are_swept_by_the_next() -> None:
+    memory_directory()
+    with caller(KILLED) as process:
+        assert process.stdout is not None
+        dead = int(process.stdout.readline())
+        process.wait(HANG)
+    assert of(dead), "the control: nobody has removed them"
+    output_of("import proc_sandbox as ps; ps.run(['true'], memory_limit='64M')")
+    assert of(dead) == []
+
+
+def test_what_is_in_use_elsewhere_is_not_swept() -> None:
+    """In another pid namespace the number in its name is nobody here; the lock tells that somebody is there."""
+    directory = memory_directory()
+    foreign = directory / "proc-sandbox-99999999-0"
+    similar = directory / "proc-sandbox-of-somebody"
+    foreign.mkdir()
+    similar.mkdir()
+    lock = os.open(foreign, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        output_of("import proc_sandbox as ps; ps.run(['true'], memory_limit='64M')")
+        assert foreign.exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        output_of("import proc_sandbox as ps; ps.run(['true'], memory_limit='64M')")
+        assert not foreign.exists()
+        assert similar.exists()
+    finally:
+        os.close(lock)
+        similar.rmdir()
+        if foreign.exists():
+            foreign.rmdir()

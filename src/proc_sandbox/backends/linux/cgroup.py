@@ -1,6 +1,8 @@
 """Where this process may make cgroups: looked up in /proc, tried by making one."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -275,13 +277,29 @@ def find_cgroups(launcher: int) -> tuple[CgroupHost | None, dict[str, Feature]]:
 
 
 def sweep(host: CgroupHost) -> None:
-    """Remove the empty cgroups of launchers that were killed. A live launcher's process id is its name's first number."""
+    """Remove the cgroups of launchers that were killed, and nothing else.
+
+    A launcher holds a lock on each of its cgroups: a process id would say nothing where it is another namespace's or taken
+    again. What was made only to try (can_make) has none, and lives as long as its maker.
+    """
     for _, directory in set(host.directories):
         for entry in os.scandir(directory):
             match = NAME.match(entry.name)
-            if match and not os.path.exists(f"/proc/{match[1]}"):
-                try:
-                    os.rmdir(entry.path)
-                except OSError as error:
-                    if error.errno not in (errno.EBUSY, errno.ENOENT):
-                        raise
+            if match and not (match[2] and os.path.exists(f"/proc/{match[1]}")):
+                with contextlib.suppress(FileNotFoundError, PermissionError, BlockingIOError):  # gone, or not ours
+                    remove_if_unlocked(entry.path)
+
+
+def remove_if_unlocked(path: str) -> None:
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        kill = os.path.join(path, "cgroup.kill")  # what is in it has lost its launcher; the next sweep finds it empty
+        if os.path.exists(kill):
+            write(kill, "1")
+    finally:
+        os.close(lock)
