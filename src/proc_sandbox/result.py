@@ -34,9 +34,15 @@ class Output(bytes):
 
 
 class Enforced(NamedTuple):
-    """A limit or isolation that held, and by which mechanism."""
+    """A limit or isolation that held, and by which mechanism.
+
+    strength: "kernel" where the kernel lets nothing past it, "sampled" where it is looked after from time to time.
+    remedy: what would bring a stronger one here; "" where there is none.
+    """
 
     mechanism: str
+    strength: str = "kernel"
+    remedy: str = ""
 
 
 class Unenforced(NamedTuple):

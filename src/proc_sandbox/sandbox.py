@@ -182,6 +182,16 @@ def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Option
     return make_plan(check_command(args), with_passed_environment(configured(config, overrides)))[0]
 
 
+def lines_of(name: str, how: Enforced | Unenforced) -> Iterator[str]:
+    """Yield what is said of one limit or isolation."""
+    if isinstance(how, Unenforced):
+        yield f"{name:<16}{'none':<9}{how.reason}"
+    else:
+        yield f"{name:<16}{how.strength:<9}{how.mechanism}"
+    if how.remedy:
+        yield f"{'':<16}{'remedy:':<9}{how.remedy}"
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """By which mechanism this host enforces each limit and isolation, or why it does not and the remedy."""
@@ -199,11 +209,8 @@ class Capabilities:
         return iter(self.mechanisms.items())
 
     def report(self) -> str:
-        """Return all of it for human readers."""
-        return "\n".join(
-            f"{name:<16}" + (how.mechanism if isinstance(how, Enforced) else f"NOT HERE: {how.reason}; remedy: {how.remedy}")
-            for name, how in self.items()
-        )
+        """Return all of it for human readers: mechanism, strength, and what to do where there could be a better one."""
+        return "\n".join(line for name, how in self.items() for line in lines_of(name, how))
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Return all of it as JSON-ready data."""

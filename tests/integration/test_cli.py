@@ -178,3 +178,15 @@ def test_best_effort_warns_in_one_line(tmp_path: Path) -> None:
     lines = done.stderr.decode().splitlines()
     assert len(lines) >= bool(unenforced)
     assert all(line.startswith("proc-sandbox: warning: ") for line in lines)
+
+
+def test_doctor_tells_whether_a_policy_can_be_enforced(tmp_path: Path) -> None:
+    fine = cli("doctor", "--json", "-t", "5", "--pids", "10")
+    assert fine.returncode == 0, fine
+    assert json.loads(fine.stdout)["policy"] == "ok"
+    assert json.loads(fine.stdout)["timeout"]["strength"] == "kernel"
+    wrong = cli("doctor", "-m", "nothing")
+    assert wrong.returncode == 125, wrong
+    assert b"memory_limit" in wrong.stderr
+    missing = cli("doctor", "--rw", str(tmp_path / "missing"))
+    assert missing.returncode == 125

@@ -136,3 +136,16 @@ def test_everything_asked_for_is_answered_for() -> None:
     assert set(capabilities_of(ROOT_V1)) >= set(LADDER)
     for host in (ROOT_V1, USER_V2, USER):
         assert all(isinstance(how, ps.Enforced) for how in capabilities_of(host).values())
+
+
+def test_how_strong_each_mechanism_is_and_what_would_be_stronger() -> None:
+    with_remedy = replace(USER, features={**USER.features, "cgroup2": Feature(False, "no manager", "loginctl enable-linger u")})
+    said = capabilities_of(with_remedy)
+    for name in ("memory_limit", "cpu_limit", "cpu_time_limit"):
+        how = said[name]
+        assert isinstance(how, ps.Enforced)
+        assert (how.strength, how.remedy) == ("sampled", "loginctl enable-linger u")
+    for host in (ROOT_V1, USER_V2):
+        for name, how in capabilities_of(host).items():
+            assert isinstance(how, ps.Enforced), name
+            assert (how.strength, how.remedy) == ("kernel", ""), name

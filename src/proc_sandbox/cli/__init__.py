@@ -96,11 +96,15 @@ def make_parser(action: str = "", *, with_help: bool = False) -> argparse.Argume
     doctor = chosen.add_parser(
         "doctor",
         help="print what this host can enforce, how, and what to do about the rest",
-        description="Exit status: 0 everything, 1 something is missing, 2 nothing can run.",
+        description="With limits: whether these can be enforced here. Exit status: 0 everything, 1 something is missing, "
+        "2 nothing can run.",
+        usage="proc-sandbox doctor [--json] [limits]",
         allow_abbrev=False,
     )
     doctor.add_argument("--json", action="store_true", help="print it as JSON")
     doctor.set_defaults(handler=commands.doctor_command)
+    if action in ("", "doctor"):
+        options.add_options(doctor, with_help=with_help)
     return parser
 
 

@@ -97,8 +97,24 @@ def trial() -> str | None:
     return None if result.ok else result.error or f"true(1) ended with {result.returncode}"
 
 
+def policy_failure(parsed: argparse.Namespace) -> str | None:
+    """Return why the limits and grants that were given as options cannot be enforced here; None where they can.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
+    try:
+        ps.plan(["true"], config=options.make_config(parsed))
+    except ps.UnsupportedError as error:
+        return str(error)
+    return None
+
+
 def doctor_command(parsed: argparse.Namespace) -> int:
-    """Print what this host can enforce, prove with one run that it works, return the verdict."""
+    """Print what this host can enforce, prove with one run that it works, return the verdict.
+
+    With limits given as options the verdict is on these: 0 when all of them can be enforced here, else 1.
+    """
     try:
         capabilities = ps.capabilities()
     except ps.SandboxError as error:
@@ -106,15 +122,22 @@ def doctor_command(parsed: argparse.Namespace) -> int:
         return UNUSABLE
     missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
     failure = trial()
+    asked = any(name in parsed for name in options.NAMES)
+    refused = policy_failure(parsed) if asked else None
     if parsed.json:
         import json
 
-        json.dump({**capabilities.to_dict(), "trial": failure or "ok"}, sys.stdout, indent=2)
+        facts: dict[str, object] = {**capabilities.to_dict(), "trial": failure or "ok"}
+        if asked:
+            facts["policy"] = refused or "ok"
+        json.dump(facts, sys.stdout, indent=2)
         print()
     else:
         print(capabilities.report().rstrip("\n"))
         print(f"\na confined run of true(1): {failure or 'ok'}")
         print(f"missing: {', '.join(missing) or 'nothing'}")
+        if asked:
+            print(f"what was asked for: {refused or 'can be enforced here'}")
     if failure is not None:
         return UNUSABLE
-    return SOME_MISSING if missing else ALL_ENFORCED
+    return SOME_MISSING if (refused if asked else missing) else ALL_ENFORCED

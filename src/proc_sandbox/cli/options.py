@@ -30,6 +30,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Short names beside the derived one, for the limits that people type."""
 
+NAMES = tuple(field.name for field in fields(ps.Config))
+"""The destinations of the options."""
+
 STREAM_WORDS = {
     "inherit": ps.INHERIT,
     "devnull": ps.DEVNULL,

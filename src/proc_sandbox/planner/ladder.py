@@ -20,6 +20,7 @@ class Rung(NamedTuple):
     key: str
     mechanism: str
     lacks: Callable[[Host], tuple[str, str] | None]
+    strength: str = "kernel"
 
 
 def cgroup(version: int, controller: str) -> Callable[[Host], tuple[str, str] | None]:
@@ -57,17 +58,17 @@ LADDER: dict[str, tuple[Rung, ...]] = {
     "memory_limit": (
         Rung("cgroup2", "cgroup2 memory.max, memory.swap.max, memory.oom.group", cgroup(2, "memory")),
         Rung("cgroup1", "cgroup1 memory.limit_in_bytes, memory.memsw.limit_in_bytes", cgroup(1, "memory")),
-        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 10 ms", feature("pidns")),
+        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 10 ms", feature("pidns"), "sampled"),
     ),
     "cpu_limit": (
         Rung("cgroup2", "cgroup2 cpu.max", cgroup(2, "cpu")),
         Rung("cgroup1", "cgroup1 cpu.cfs_quota_us", cgroup(1, "cpu")),
-        Rung("sampled", "sampled: the tree is stopped and continued (duty cycle), every 10 ms", feature("pidns")),
+        Rung("sampled", "sampled: the tree is stopped and continued (duty cycle), every 10 ms", feature("pidns"), "sampled"),
     ),
     "cpu_time_limit": (
         Rung("cgroup2", "cgroup2 cpu.stat, watched by the launcher, and RLIMIT_CPU", cgroup(2, "cpu")),
         Rung("cgroup1", "cgroup1 cpuacct.usage, watched by the launcher, and RLIMIT_CPU", cgroup(1, "cpuacct")),
-        Rung("sampled", "sampled: CPU time of the tree, every 10 ms, and RLIMIT_CPU", feature("pidns")),
+        Rung("sampled", "sampled: CPU time of the tree, every 10 ms, and RLIMIT_CPU", feature("pidns"), "sampled"),
     ),
     "max_processes": (
         Rung("cgroup2", "cgroup2 pids.max", cgroup(2, "pids")),
@@ -104,7 +105,8 @@ def choose(field: str, config: Config, host: Host) -> tuple[str, Enforced | Unen
     for rung in LADDER[field]:
         lack = rung.lacks(host)
         if lack is None:
-            return rung.key, Enforced(rung.mechanism)
+            better = missing[0][1] if missing and rung.strength != "kernel" else ""
+            return rung.key, Enforced(rung.mechanism, rung.strength, better)
         missing.append((f"{rung.mechanism}: {lack[0]}", lack[1]))
     return "", refuse(field, config, "; ".join(reason for reason, _ in missing), missing[0][1])
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,6 +17,8 @@ CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
 CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")
 NAME = re.compile(r"proc-sandbox-(\d+)-\d+(\.probe)?\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
+REMEDY_HYBRID = "run as root; or boot with the kernel argument systemd.unified_cgroup_hierarchy=1 and run as a systemd user"
+REMEDY_IN_CONTAINER = "start the container with a cgroup tree of its own that it may write to: docker run --privileged --cgroupns=private"
 
 
 class Hierarchy(NamedTuple):
@@ -106,7 +109,11 @@ def write(path: str, text: str) -> None:
 
 
 class NoCgroup(Exception):
-    """This way to a cgroup does not exist here; the message says why."""
+    """This way to a cgroup does not exist here; the message says why. remedy: what would open it."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 def controllers_of(directory: str) -> set[str]:
@@ -176,16 +183,33 @@ def scope(hierarchy: Hierarchy, launcher: int) -> str:
 
     address = systemd.bus_address()
     if address is None:
-        raise NoCgroup("no user manager of systemd is running (no login session, or no bus)")
+        raise NoCgroup("no user manager of systemd is running (no login session, or no bus)", manager_remedy())
     try:
         systemd.ask_for_scope(launcher, address)
     except systemd.ScopeError as error:
-        raise NoCgroup(str(error)) from error
+        raise NoCgroup(str(error), manager_remedy()) from error
     directory = own_directory(hierarchy, launcher)
     if directory is None:
         raise NoCgroup("the scope is not in sight")
     vacate(directory, "launcher")
     return directory
+
+
+def manager_remedy() -> str:
+    """Return what starts this user's manager of systemd, as commands to paste."""
+    user = pwd.getpwuid(os.geteuid()).pw_name if known_user() else f"#{os.geteuid()}"
+    return (
+        f"as root: loginctl enable-linger {user}, with the package dbus-user-session (Debian) installed; "
+        f"or start the caller as a service: systemd-run -p User={user} -p Delegate=yes COMMAND"
+    )
+
+
+def known_user() -> bool:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True
 
 
 def delegated(hierarchy: Hierarchy, launcher: int) -> str:
@@ -216,13 +240,18 @@ def is_delegated(directory: str) -> bool:
 WAYS_V2 = (real_root, namespace_root, scope, delegated)
 
 
-def find_v2(launcher: int) -> tuple[CgroupHost | None, str]:
+def in_container() -> bool:
+    """Return whether a container engine says that we are in one of its containers."""
+    return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+
+
+def find_v2(launcher: int) -> tuple[CgroupHost | None, str, str]:
     hierarchy = next((found for found in hierarchies() if found.version == 2), None)
     if hierarchy is None:
-        return None, "cgroup2 is not mounted"
+        return None, "cgroup2 is not mounted", REMEDY
     if not controllers_of(hierarchy.mount_point):
-        return None, "cgroup2 has no controllers here"
-    reasons = []
+        return None, "cgroup2 has no controllers here", REMEDY_HYBRID
+    reasons, remedies = [], [REMEDY_IN_CONTAINER] if in_container() else []
     for way in WAYS_V2:
         try:
             directory = way(hierarchy, launcher)
@@ -230,13 +259,14 @@ def find_v2(launcher: int) -> tuple[CgroupHost | None, str]:
             files = files_of_a_child(directory)
         except (OSError, NoCgroup) as error:
             reasons.append(str(error))
+            remedies.append(getattr(error, "remedy", ""))
             continue
         if controllers:
             directories = tuple((name, directory) for name in sorted(controllers))
             name = os.path.basename(directory) if way is scope else ""
-            return CgroupHost(2, directories, "memory.swap.max" in files, name), ""
+            return CgroupHost(2, directories, "memory.swap.max" in files, name), "", ""
         reasons.append(f"{directory}: no controller can be enabled")
-    return None, "; ".join(dict.fromkeys(reasons))
+    return None, "; ".join(dict.fromkeys(reasons)), next(filter(None, remedies), REMEDY)
 
 
 def files_of_a_child(directory: str) -> set[str]:
@@ -264,10 +294,10 @@ def admit(host: CgroupHost, launcher: int) -> None:
 
 def find_cgroups(launcher: int) -> tuple[CgroupHost | None, dict[str, Feature]]:
     """Return where cgroups can be made for a launcher, and what to say of v1 and v2."""
-    v2, reason2 = find_v2(launcher)
+    v2, reason2, remedy2 = find_v2(launcher)
     v1, reason1 = find_v1()
     features = {
-        "cgroup2": Feature(v2 is not None, reason2, REMEDY),
+        "cgroup2": Feature(v2 is not None, reason2, remedy2),
         "cgroup1": Feature(v1 is not None, reason1, REMEDY),
     }
     found = v2 or v1
