@@ -70,7 +70,7 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not until_empty(lambda: set(children(os.getpid())) - own), "processes are left"
     assert not until_empty(cgroups_of_the_dead), "cgroups are left"
     assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}, "threads are left"
-    assert not {place for place in mounts() - mounted if "proc-sandbox" in place or str(directory) in place}
+    assert not {place for place in mounts() - mounted if "proc-sandbox-private" in place or str(directory) in place}
     assert not [path for path in directory.iterdir() if path.name.startswith("proc-sandbox")], "files are left"
     leaked = {number: link for number, link in descriptors().items() if number not in opened}
     assert not {link for link in leaked.values() if "ns/" in link or "cgroup" in link or "_bin" in link}, leaked
