@@ -73,6 +73,12 @@ static int open_by_rules(void)
 	return open_strictly("/", O_PATH) < 0 ? -1 : 0;
 }
 
+/* Since 5.12; a kernel that knows it finds fault with the arguments. */
+static int try_mount_setattr(void)
+{
+	return sys_mount_setattr(-1, 0, 0, 0, 0) < 0 && errno == ENOSYS ? ENOSYS : 0;
+}
+
 size_t probe(char *words, size_t size)
 {
 	bool all = try(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP,
@@ -89,6 +95,7 @@ size_t probe(char *words, size_t size)
 		{"netns", try_namespaces(all, CLONE_NEWNET, NULL)},
 		{"cgroupns", try_namespaces(all, CLONE_NEWCGROUP, NULL)},
 		{"openat2", try(0, open_by_rules)},
+		{"mount_setattr", try_mount_setattr()},
 		{"seccomp", try(0, install_filter)},
 		{"idmap", identity.root ? try(0, idmap_root) : EPERM},
 		{"landlock-abi", landlock_abi()},

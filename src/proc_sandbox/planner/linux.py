@@ -104,9 +104,10 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
     alone = loopback or not config.network_access and host.landlock_abi < ABSTRACT_SCOPE
-    if not (host.feature("mountns") and host.feature("pidns")):  # the ladder has said so already where strict; without a view there is nothing to be lenient about
-        missing = host.feature("mountns") if not host.feature("mountns") else host.feature("pidns")
-        refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
+    for name in ("mountns", "pidns", "mount_setattr"):
+        missing = host.feature(name)
+        if not missing:  # the ladder has said so where strict; without a view there is nothing to be lenient about
+            refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
     plan = Plan(
         command=("-",),
         executable=paths.executable,

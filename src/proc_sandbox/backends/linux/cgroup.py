@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proc_sandbox.host import CgroupHost, Feature
 
-__all__ = ["admit", "find_cgroups", "sweep"]
+__all__ = ["admit", "find_cgroups", "in_container", "sweep"]
 
 CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
 CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
-from proc_sandbox.backends.linux.cgroup import find_cgroups
+from proc_sandbox.backends.linux.cgroup import find_cgroups, in_container
 from proc_sandbox.host import Feature, Host
+from proc_sandbox.launcher.process import launcher_path
 
-__all__ = ["host_from_greeting", "with_cgroups"]
+__all__ = ["host_from_greeting", "userns_remedy", "with_cgroups"]
 
-USERNS = (
-    "allow user namespaces: sysctl user.max_user_namespaces=15000; on Ubuntu 24.04 also an AppArmor profile with 'userns,' "
-    "(or sysctl kernel.apparmor_restrict_unprivileged_userns=0); in a container: --security-opt seccomp=unconfined"
+CONTAINER = "start the container with: docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+APPARMOR = (
+    "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile proc-sandbox %s flags=(unconfined) {{\\n  userns,\\n}}\\n' {launcher} "
+    "| sudo tee /etc/apparmor.d/proc-sandbox && sudo apparmor_parser -r /etc/apparmor.d/proc-sandbox"
 )
+"""Ubuntu from 23.10: who is not named by a profile gets a user namespace without capabilities. Only the launcher needs one."""
+SWITCHES = (
+    ("user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=15000"),
+    ("kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", APPARMOR),
+)
+"""Below /proc/sys: the value with which a switch keeps user namespaces from us, and the command that turns it."""
 REMEDIES = {
-    "userns": USERNS,
-    "mountns": USERNS,
-    "pidns": USERNS + "; in a container /proc must not be masked: --security-opt systempaths=unconfined",
+    "mount_setattr": "Linux 5.12 or newer",
     "seccomp": "a kernel with CONFIG_SECCOMP_FILTER",
     "landlock": "a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= kernel argument",
     "idmap": "a kernel from 5.12 and a file system that can be idmapped (ext4, xfs, btrfs, tmpfs from 6.3)",
     "openat2": "Linux 5.6 or newer",
 }
+
+
+def userns_remedy(sysctl: Callable[[str], str | None], container: bool) -> str:
+    """Return the command that opens user namespaces to us, as far as it can be told what keeps them closed."""
+    for name, closed, command in SWITCHES:
+        if sysctl(name) == closed:
+            return command.format(launcher=launcher_path())
+    return CONTAINER if container else "allow this user to make user namespaces (user_namespaces(7))"
+
+
+def read_sysctl(name: str) -> str | None:
+    try:
+        with open(f"/proc/sys/{name}", encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
 # A range that systemd leaves free (systemd.io, "UIDS-GIDS"): 0x70000000 to 0x7fffffff, 64 for each process id.
 FIRST_UID = 0x70000000
 UIDS_EACH = 64
@@ -49,12 +75,13 @@ NOT_LOOKED_FOR = Feature(False, "no limit asked for it, so it was not looked for
 def host_from_greeting(greeting: dict[str, str]) -> Host:
     """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
+    namespaces = userns_remedy(read_sysctl, in_container())
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
             continue
         code = int(result)
         reason = f"{os.strerror(code)} [{errno.errorcode.get(code, code)}]" if code else ""
-        features[name] = Feature(code == 0, reason, REMEDIES.get(name, USERNS if name.endswith("ns") else ""))
+        features[name] = Feature(code == 0, reason, REMEDIES.get(name, namespaces if name.endswith("ns") else ""))
     abi = int(greeting.get("landlock-abi", "0"))
     features["landlock"] = Feature(abi > 0, "" if abi else "the kernel has no Landlock", REMEDIES["landlock"])
     features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
