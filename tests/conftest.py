@@ -7,19 +7,15 @@ import os
 import re
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import children
+from support.processes import children, until_false
 
 from proc_sandbox.backends import current
 from proc_sandbox.backends.linux.cgroup import sweep
 from proc_sandbox.launcher.process import shutdown
-
-PATIENCE = 30.0
-"""Seconds for the kernel to take down what has been killed; nothing is expected to need them."""
 
 
 def cgroups_of_the_dead() -> set[str]:
@@ -48,15 +44,6 @@ def descriptors() -> dict[str, str]:
     return found
 
 
-def until_empty(look: object) -> object:
-    """Look until nothing is found; return what stays."""
-    assert callable(look)
-    end = time.monotonic() + PATIENCE
-    while (found := look()) and time.monotonic() < end:
-        os.sched_yield()
-    return found
-
-
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Processes, threads, mounts, cgroups, descriptors and temporary files are at the end what they were before."""
@@ -67,8 +54,8 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     yield
     shutdown()
     tempfile.tempdir = before
-    assert not until_empty(lambda: set(children(os.getpid())) - own), "processes are left"
-    assert not until_empty(cgroups_of_the_dead), "cgroups are left"
+    assert not until_false(lambda: set(children(os.getpid())) - own), "processes are left"
+    assert not until_false(cgroups_of_the_dead), "cgroups are left"
     assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}, "threads are left"
     assert not {place for place in mounts() - mounted if "proc-sandbox-private" in place or str(directory) in place}
     assert not [path for path in directory.iterdir() if path.name.startswith("proc-sandbox")], "files are left"

@@ -8,13 +8,25 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from support.programs import HANG, library_path
+
+PATIENCE = 30.0
+"""Seconds for what has been killed to be taken down; nothing is expected to need them."""
+
+
+def until_false(look: Callable[[], object]) -> object:
+    """Look until nothing is found; return what stays. For what the kernel or a service takes down by itself."""
+    end = time.monotonic() + PATIENCE
+    while (found := look()) and time.monotonic() < end:
+        os.sched_yield()
+    return found
 
 
 def new_mark() -> str:

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "network_access")
-PROVES = "limits or endings or verdict or smoke or sandbox or cages"
-QUICK = "limits_memory or limits_tasks or smoke"
+PROVES = "limits or endings or verdict or smoke or sandbox or cages or systemd"
+QUICK = "limits_memory or limits_tasks or smoke or systemd"
 
 
 class Machine(NamedTuple):
