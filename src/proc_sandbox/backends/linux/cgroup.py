@@ -133,7 +133,8 @@ def enable(directory: str) -> set[str]:
 
 def vacate(directory: str, name: str) -> None:
     """Move a cgroup's processes into a child: one that divides itself may hold none of its own (cgroup-v2.rst, "No
-    Internal Process Constraint").
+    Internal Process Constraint"). Before controllers are enabled: those that know threads (cpu, pids) would be, and make it
+    a threaded domain.
     """
     leaf = os.path.join(directory, name)
     os.makedirs(leaf, exist_ok=True)
@@ -168,8 +169,7 @@ def namespace_root(hierarchy: Hierarchy, launcher: int) -> str:
     del launcher
     if os.geteuid() != 0 or own_directory(hierarchy) != hierarchy.mount_point:
         raise NoCgroup("not in the root of a cgroup namespace")
-    if not enable(hierarchy.mount_point):
-        vacate(hierarchy.mount_point, "init.scope")
+    vacate(hierarchy.mount_point, "init.scope")
     return hierarchy.mount_point
 
 
@@ -222,7 +222,7 @@ def delegated(hierarchy: Hierarchy, launcher: int) -> str:
     directory = own = own_directory(hierarchy)
     while directory and directory.startswith(hierarchy.mount_point + "/"):
         if is_delegated(directory):
-            if directory == own and not enable(directory):
+            if directory == own:
                 vacate(directory, "main")
             return directory
         directory = os.path.dirname(directory)
