@@ -197,7 +197,7 @@ struct ledger { struct seen *seen; int count; int64_t total; };
 struct watch { /* of one run; the sampler's own from ask_for_sample() until sample_is_there() */
 	struct watch *next;
 	pid_t reaper;
-	int64_t limit, peak, hidden; /* memory in bytes; limit 0: not looked at */
+	int64_t limit, peak; /* memory in bytes; limit 0: not looked at */
 	unsigned ticks;
 	struct ledger ledger;
 	struct sample result;

@@ -3,8 +3,8 @@
  * its pid 1, so the walk starts there (proc_pid_children(5)).
  *
  * Memory is what nobody else would free: anonymous pages by their proportional share and swap (proc_pid_smaps(5)), page
- * tables, the run's tmpfs, and shared anonymous mappings at their full size, for their pages stay when no page table
- * shows them any more. Mapped files are the page cache's, which the kernel takes back. The exact figure is
+ * tables, and the run's tmpfs. Shared anonymous memory is refused by the filter, for its pages stay when no page table shows
+ * them any more. Mapped files are the page cache's, which the kernel takes back. The exact figure is
  * looked up where a cheap upper bound, the sum of the resident sizes, is beyond the limit or the peak so far.
  *
  * A walk takes the longer the more a tree holds, and other runs' deadlines must not wait for it: so it is done in a thread.
@@ -29,7 +29,7 @@
 
 enum {
 	MAX_TREE = 4096, /* the planner lets no sampled run have as many tasks */
-	HIDDEN_EVERY = 4, /* samples between two looks at what no page table shows */
+	BUDGET = 100000000, /* ns for one run's exact figures: others wait to be looked at */
 	PEAK_EVERY = 8,   /* samples between two exact looks at a tree that is within its limit */
 };
 
@@ -107,15 +107,32 @@ static int64_t cpu_of(pid_t pid, int64_t *waited, uint64_t *born)
 	return (int64_t)(user + system) * tick;
 }
 
-static void measure_size(struct process *process)
+static bool read_size(pid_t pid, const char *file, struct process *process)
 {
 	char text[128];
-	long total, pages;
-	process->size = process->resident = 0;
-	if (read_proc(process->pid, "statm", text, sizeof text) <= 0 || sscanf(text, "%ld %ld", &total, &pages) != 2)
-		return;
+	long total = 0, pages = 0;
+	if (read_proc(pid, file, text, sizeof text) > 0)
+		sscanf(text, "%ld %ld", &total, &pages);
 	process->size = total * sysconf(_SC_PAGESIZE);
 	process->resident = pages * sysconf(_SC_PAGESIZE);
+	return total > 0;
+}
+
+/* A first thread that has ended shows nothing of the memory in which the others go on: then one of these is asked. */
+static void measure_size(struct process *process)
+{
+	char path[300];
+	if (read_size(process->pid, "statm", process))
+		return;
+	snprintf(path, sizeof path, "/proc/%d/task", process->pid);
+	DIR *directory = opendir(path);
+	for (struct dirent *entry; directory && (entry = readdir(directory));) {
+		snprintf(path, sizeof path, "task/%s/statm", entry->d_name);
+		if (entry->d_name[0] != '.' && read_size(process->pid, path, process))
+			break;
+	}
+	if (directory)
+		closedir(directory);
 }
 
 static int by_pid(const void *a, const void *b)
@@ -199,37 +216,6 @@ static int64_t page_tables(const struct process *process)
 	return value_of(text, "\nVmPTE:");
 }
 
-struct inodes { int count; unsigned long at[1024]; };
-
-static bool new_inode(struct inodes *inodes, unsigned long inode)
-{
-	for (int i = 0; i < inodes->count; i++)
-		if (inodes->at[i] == inode)
-			return false;
-	if (inodes->count < (int)(sizeof inodes->at / sizeof *inodes->at))
-		inodes->at[inodes->count++] = inode;
-	return true;
-}
-
-/* What mmap(2) calls MAP_SHARED | MAP_ANONYMOUS is a file without a name: proc_pid_maps(5). */
-static int64_t shared_anonymous(pid_t pid, struct inodes *inodes)
-{
-	char path[64], line[4352];
-	int64_t total = 0;
-	snprintf(path, sizeof path, "/proc/%d/maps", pid);
-	FILE *maps = fopen(path, "re");
-	while (maps && fgets(line, sizeof line, maps)) {
-		unsigned long start, end, inode;
-		int name = 0;
-		if (sscanf(line, "%lx-%lx %*s %*s %*s %lu %n", &start, &end, &inode, &name) == 3 && name &&
-		    !strncmp(line + name, "/dev/zero (deleted)", 19) && new_inode(inodes, inode))
-			total += (int64_t)(end - start);
-	}
-	if (maps)
-		fclose(maps);
-	return total;
-}
-
 /* Files in the run's private tmpfs are memory that nobody needs to have mapped. */
 static int64_t in_tmpfs(const struct tree *tree)
 {
@@ -245,25 +231,18 @@ static int64_t in_tmpfs(const struct tree *tree)
 
 static void measure_memory(struct tree *tree, struct watch *watch, struct sample *sample)
 {
-	int64_t fixed = in_tmpfs(tree), bound = 0;
+	int64_t fixed = in_tmpfs(tree), bound = 0, began = now();
 	for (int i = 0; i < tree->count; i++) {
 		measure_size(&tree->at[i]);
 		bound += tree->at[i].resident;
 		fixed += page_tables(&tree->at[i]);
 	}
-	if (watch->ticks % HIDDEN_EVERY == 0) {
-		struct inodes inodes = {0};
-		watch->hidden = 0;
-		for (int i = 0; i < tree->count; i++)
-			watch->hidden += shared_anonymous(tree->at[i].pid, &inodes);
-	}
-	fixed += watch->hidden;
 	bool peaks = bound + fixed > watch->peak && watch->ticks % PEAK_EVERY == 0;
 	sample->memory = fixed;
 	if (bound + fixed > watch->limit || peaks)
 		for (int i = 0; i < tree->count && sample->memory <= watch->limit; i++)
-			if (!shares_memory(tree, i))
-				sample->memory += proportional(&tree->at[i]);
+			if (!shares_memory(tree, i)) /* who makes itself slow to look at is taken at the bound */
+				sample->memory += now() - began < BUDGET ? proportional(&tree->at[i]) : tree->at[i].resident;
 	if (sample->memory > watch->peak)
 		watch->peak = sample->memory;
 }

@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -53,6 +54,7 @@ enum action {
 	MODE_1, MODE_2,          /* a file mode in that argument: no set-ID bits */
 	OPEN_MODE_2, OPEN_MODE_3, /* the same, where the flags create a file */
 	SOCKOPT,   /* not SO_SNDBUF, SO_RCVBUF */
+	MAPPING,   /* no shared anonymous memory where memory is sampled */
 	FCNTL,     /* no leases; larger pipes and signals of one's choice by option */
 	NO_OP,     /* succeeds, does nothing */
 	TARGET_0, TARGET_1,      /* a process id in that argument: not the reaper, whose limits would end the run unseen */
@@ -74,7 +76,7 @@ static const short ALLOWED[] = {
 	SYS_ppoll, SYS_pselect6, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait, SYS_epoll_pwait2, SYS_eventfd2,
 	SYS_signalfd4, SYS_timerfd_create, SYS_timerfd_settime, SYS_timerfd_gettime,
 	/* memory */
-	SYS_mmap, SYS_munmap, SYS_mprotect, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mremap, SYS_madvise,
+	SYS_munmap, SYS_mprotect, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mremap, SYS_madvise,
 	SYS_msync, SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_brk, SYS_membarrier,
 	SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_set_mempolicy_home_node, SYS_remap_file_pages,
 	SYS_map_shadow_stack_, SYS_mseal_,
@@ -139,6 +141,7 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_sched_setattr: return TARGET_0;
 	case SYS_setpriority: case SYS_ioprio_set: return TARGET_1;
 	case SYS_fcntl: return FCNTL;
+	case SYS_mmap: return options & FILTER_BUFFERS ? ALLOW : MAPPING;
 	case SYS_vmsplice: return options & FILTER_BUFFERS ? ALLOW : DENY;
 	case SYS_timer_create: return options & FILTER_TIMERS ? ALLOW : UNKNOWN;
 	case SYS_setsockopt: return options & FILTER_BUFFERS ? ALLOW : SOCKOPT;
@@ -248,6 +251,32 @@ static void check_fcntl(struct program *program)
 	PERMIT;
 }
 
+/* Its pages stay when they are not mapped any more: nobody could see by looking what it holds. */
+static void check_mapping(struct program *program)
+{
+	LOAD(ARGUMENT(3));
+	STATEMENT(BPF_ALU | BPF_AND, MAP_SHARED | MAP_ANONYMOUS);
+	JUMP(BPF_JMP | BPF_JEQ, MAP_SHARED | MAP_ANONYMOUS, 0, 1);
+	REFUSE(EPERM);
+	PERMIT;
+}
+
+/* No namespaces. A process that shares its parent's memory and outlives it could pass it on faster than it is looked at. */
+static void check_clone(struct program *program)
+{
+	const unsigned spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+	if (program->options & FILTER_BUFFERS) {
+		refuse_bits(program, 0, spaces);
+		return;
+	}
+	LOAD(ARGUMENT(0));
+	JUMP(BPF_JMP | BPF_JSET, spaces, 3, 0);
+	JUMP(BPF_JMP | BPF_JSET, CLONE_VM, 0, 1);
+	JUMP(BPF_JMP | BPF_JSET, CLONE_THREAD | CLONE_VFORK, 0, 1);
+	PERMIT;
+	REFUSE(EPERM);
+}
+
 static void refuse_reaper(struct program *program, unsigned argument)
 {
 	LOAD(ARGUMENT(argument));
@@ -321,10 +350,8 @@ static void leaf(struct program *program, unsigned char action)
 	switch (action) {
 	case ALLOW: PERMIT; break;
 	case UNKNOWN: REFUSE(ENOSYS); break;
-	case CLONE:
-		refuse_bits(program, 0, CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-			    CLONE_NEWPID | CLONE_NEWNET);
-		break;
+	case CLONE: check_clone(program); break;
+	case MAPPING: check_mapping(program); break;
 	case SOCKET: check_socket(program, false); break;
 	case SOCKETPAIR: check_socket(program, true); break;
 	case IOCTL: check_ioctl(program); break;

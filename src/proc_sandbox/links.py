@@ -6,6 +6,7 @@ what the command could not (CVE-2024-28185, CVE-2026-87766).
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,6 +14,8 @@ from typing import NamedTuple
 __all__ = ["PlantedLinkError", "Resolved", "open_resolved", "resolve"]
 
 MAX_LINKS = 40  # path_resolution(7)
+OWN_DESCRIPTOR = re.compile(r"/proc/\d+(/task/\d+)?/fd/\d+\Z")
+"""What /dev/stdout and /dev/fd/N lead to: no link to a path, but to the open file itself (proc_pid_fd(5))."""
 
 
 class PlantedLinkError(OSError):
@@ -69,6 +72,8 @@ def resolve(path: str, writable: Iterable[str], *, missing_ok: bool = False) -> 
         if stat.S_ISLNK(status.st_mode):
             if done[-1].inside:
                 raise PlantedLinkError(here)
+            if not todo and OWN_DESCRIPTOR.match(here):
+                return Resolved(here, False)
             links += 1
             if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

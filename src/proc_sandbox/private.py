@@ -32,7 +32,10 @@ class PrivateDirectory:
         while self.lock < 0:
             self.path = tempfile.mkdtemp(prefix=PREFIX)
             self.lock = lock_shared(self.path)
-        self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, os.getpid())
+        self.owner = os.getpid()
+        self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
+        self.forgotten.atexit = False  # then runs may be under way still: see remove_all
+        alive.add(self)
 
     def remove(self) -> None:
         """Remove it with all that is in it; harmless when done twice.
@@ -46,8 +49,18 @@ class PrivateDirectory:
             os.close(self.lock)
 
 
+alive: weakref.WeakSet[PrivateDirectory] = weakref.WeakSet()
+
+
+def remove_all() -> None:
+    """Remove those that nobody has cleaned up, at the interpreter's exit, when no run is under way any more."""
+    for directory in list(alive):
+        if directory.owner == os.getpid():
+            directory.remove()
+
+
 def remove_forgotten(path: str, lock: int, owner: int) -> None:
-    """Remove the directory of a Sandbox that nobody has cleaned up, when it is collected or at the interpreter's exit."""
+    """Remove the directory of a Sandbox that was dropped without cleanup(); no run of it can be under way then."""
     if os.getpid() == owner:
         remove_tree(path)
     os.close(lock)
@@ -68,7 +81,8 @@ def lock_shared(path: str) -> int:
 
 def sweep(directory: str) -> None:
     """Remove what callers of this user that were killed have left."""
-    with os.scandir(directory) as entries:
+    left = []
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:  # a directory that cannot be listed hides them
         left = [entry.path for entry in entries if NAME.match(entry.name) and is_ours(entry)]
     for path in left:
         with contextlib.suppress(OSError):  # another caller was faster, or something in it is not ours to remove
@@ -92,78 +106,89 @@ def remove_if_unlocked(path: str) -> None:
         os.close(lock)
 
 
-def open_own(path: str) -> int:
-    """Open a directory of this user's own, which a command may have closed to it."""
-    status = os.lstat(path)
-    if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o700 != 0o700:
-        os.chmod(path, 0o700)  # it lies where nobody else can put a link in its place: a sticky directory, or our own
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+def open_own(name: str, parent: int | None = None) -> int:
+    """Open a directory to list and empty it, whatever its mode is; never what a link in its place leads to.
+
+    Raises:
+        OSError: ENOTDIR or ELOOP: it is no directory.
+    """
+    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        if os.fstat(handle).st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{handle}", 0o700)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=handle)
+    finally:
+        os.close(handle)
+
+
+def mount_of(descriptor: int) -> str:
+    """Return the mount in which an open file lies (proc_pid_fdinfo(5)); a device may be mounted more than once."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
+        return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
 
 
 def remove_tree(path: str) -> None:
     """Remove a directory with all below it: without following a link, however deep it is, whatever its modes are.
 
-    Deep trees break what recurses and what builds paths (PATH_MAX). So the directories of each level are moved up into the
-    top one, where they take their turn: nothing is ever more than two levels away.
+    Deep trees break what recurses and what builds paths (PATH_MAX). So directories are moved, level by level, into a
+    new one beside the tree, which nobody has filled with names, and are emptied there.
+
+    Raises:
+        OSError: EXDEV: something is mounted in it, which is not ours to remove.
     """
     top = open_own(path)
+    stage = tempfile.mkdtemp(prefix=PREFIX, dir=os.path.dirname(path))
+    emptier = Emptier(top, stage)
     try:
-        device = os.fstat(top).st_dev
-        serial = 0
-        while names := os.listdir(top):
+        emptier.empty(top)
+        while names := os.listdir(emptier.stage):
             for name in names:
-                if not is_directory(name, top, device):
-                    os.unlink(name, dir_fd=top)
-                    continue
-                serial = flatten(name, top, device, serial)
+                emptier.remove(name)
     finally:
+        emptier.close()
         os.close(top)
+        with contextlib.suppress(OSError):  # not empty: there was an error, and the next sweep finds it
+            os.rmdir(stage)
     os.rmdir(path)
 
 
-def is_directory(name: str, parent: int, device: int) -> bool:
-    """Return whether a name is a directory; open it to us if so.
+class Emptier:
+    """Empties directories of one mount by moving theirs to a stage, from where they are emptied in turn."""
 
-    Raises:
-        OSError: something is mounted there (EXDEV): that is not ours to remove.
-    """
-    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
-        return False
-    if status.st_dev != device:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), name)
-    if status.st_mode & 0o700 != 0o700:
-        os.chmod(name, 0o700, dir_fd=parent)
-    return True
+    def __init__(self, top: int, stage: str) -> None:
+        self.mount = mount_of(top)
+        self.stage = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.serial = 0
 
+    def close(self) -> None:
+        """Let go of the stage."""
+        os.close(self.stage)
 
-def flatten(name: str, top: int, device: int, serial: int) -> int:
-    """Empty one directory of the top one, moving its directories up; return the next free number for a name."""
-    directory = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    try:
-        for below in os.listdir(directory):
-            if not is_directory(below, directory, device):
-                os.unlink(below, dir_fd=directory)
-                continue
-            try:
-                os.rmdir(below, dir_fd=directory)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                serial = move_up(below, directory, top, serial)
-    finally:
-        os.close(directory)
-    os.rmdir(name, dir_fd=top)
-    return serial
-
-
-def move_up(name: str, directory: int, top: int, serial: int) -> int:
-    while True:
-        serial += 1
+    def remove(self, name: str) -> None:
+        """Empty and remove a directory on the stage."""
+        directory = open_own(name, self.stage)
         try:
-            os.rename(name, f".{serial}", src_dir_fd=directory, dst_dir_fd=top)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
-        else:
-            return serial
+            self.empty(directory)
+        finally:
+            os.close(directory)
+        os.rmdir(name, dir_fd=self.stage)
+
+    def empty(self, directory: int) -> None:
+        """Unlink a directory's files and move its directories to the stage."""
+        if mount_of(directory) != self.mount:
+            raise OSError(errno.EXDEV, "something is mounted there")
+        for name in os.listdir(directory):
+            try:
+                os.unlink(name, dir_fd=directory)
+            except (IsADirectoryError, PermissionError):  # unlink(2) of a directory: EISDIR on Linux, EPERM by POSIX
+                self.move(name, directory)
+
+    def move(self, name: str, directory: int) -> None:
+        handle = open_own(name, directory)  # to be moved it must be writable: its ".." changes
+        try:
+            if mount_of(handle) != self.mount:
+                raise OSError(errno.EXDEV, "something is mounted there", name)
+        finally:
+            os.close(handle)
+        self.serial += 1
+        os.rename(name, str(self.serial), src_dir_fd=directory, dst_dir_fd=self.stage)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import threading
 import warnings
@@ -25,6 +27,7 @@ from proc_sandbox.errors import (
 )
 from proc_sandbox.host import Paths
 from proc_sandbox.launcher.channel import Channel
+from proc_sandbox.launcher.process import shutdown
 from proc_sandbox.planner import capabilities_of, compile_plan, needs_cgroups
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Failed
@@ -222,6 +225,18 @@ def capabilities() -> Capabilities:
     return Capabilities(capabilities_of(current().probe()))
 
 
+@functools.lru_cache(maxsize=1)
+def remove_at_exit() -> None:
+    """See to it that forgotten private directories go at the interpreter's exit, after the launchers with all their runs."""
+    from proc_sandbox.private import remove_all
+
+    def end() -> None:
+        shutdown()
+        remove_all()
+
+    atexit.register(end)
+
+
 class Sandbox:
     """A Config and a private directory that stays from run to run, at /tmp/work inside; gone with the Sandbox.
 
@@ -245,6 +260,7 @@ class Sandbox:
         if self.config.working_dir is None:
             from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
 
+            remove_at_exit()
             self.private = PrivateDirectory()
             self.directory = self.private.path
 
@@ -314,7 +330,7 @@ class Sandbox:
             self.remove_private()
 
     def remove_private(self) -> None:
-        if self.private is not None and not self.under_way:
+        if self.private is not None and not self.under_way and os.getpid() == self.owner:
             self.private.remove()
             self.directory = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,16 @@ from support.programs import assert_escapes, by_cgroup, inside, python, refusal,
 import proc_sandbox as ps
 
 
-@pytest.mark.parametrize(("way", "amount"), [("shared", "200"), ("tables", "200")])
+@pytest.mark.parametrize(("way", "amount"), [("shared", "200"), ("tables", "200"), ("leader", "200")])
 def test_memory_that_no_page_table_shows(programs: Programs, way: str, amount: str) -> None:
     """Hundreds of megabytes by each way; the resident sizes say a few."""
     assert_escapes([programs("evade"), way, amount])
-    result = inside([programs("evade"), way, amount, "hold"], memory_limit="64M", allowed_dirs=[programs.directory])
+    command = [programs("evade"), way, amount]
+    limits = {"memory_limit": "64M", "allowed_dirs": [programs.directory]}
+    if way == "shared" and not by_cgroup(inside(["true"], **limits), "memory_limit"):
+        assert refusal(text(inside(command, **limits))) == errno.EPERM, "what sampling could not see is not to be had"
+        return
+    result = inside([*command, "hold"], **limits)
     assert result.memory_exceeded, result
     assert result.reason is ps.Reason.MEMORY
 
@@ -31,6 +37,16 @@ def test_huge_pages_kept_by_a_small_part_of_each(programs: Programs) -> None:
         assert result.peak_memory <= 64 << 20, result
     else:
         assert refusal(text(result)) is not None, result
+
+
+def test_memory_is_not_passed_on_from_process_to_process(programs: Programs) -> None:
+    """A child in its parent's memory that outlives it, and so on: faster than anybody looks. Only sampling minds."""
+    assert_escapes([programs("evade"), "space", "0"])
+    result = inside([programs("evade"), "space", "0"], memory_limit="64M", allowed_dirs=[programs.directory])
+    if by_cgroup(result, "memory_limit"):
+        assert "ESCAPED" in text(result)
+    else:
+        assert refusal(text(result)) == errno.EPERM, result
 
 
 def hold_until_killed(programs: Programs, way: str, **limits: object) -> ps.Result:

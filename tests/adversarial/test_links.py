@@ -92,6 +92,33 @@ def test_a_planted_program_shows_no_more_of_the_host(tmp_path: Path, work: Path,
         assert str(script) in str(caught.value)
 
 
+def test_a_planted_program_on_the_path_shows_no_more_either(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another name of the working directory, with a pyvenv.cfg beside it that makes it look like an environment."""
+    secret = tmp_path / "secretapp"
+    (secret / "lib" / "python3.11").mkdir(parents=True)
+    (secret / "bin").mkdir()
+    (secret / "key").write_text("the key")
+    (secret / "bin" / "tool").write_text(f"#!/bin/sh\ncat {secret}/key\n")
+    (secret / "bin" / "tool").chmod(0o755)
+    (tmp_path / "alias").symlink_to(work)
+    (work / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/alias/bin:{os.environ['PATH']}")
+    inside(["sh", "-c", f"echo > pyvenv.cfg; ln -s {secret}/bin/tool bin/tool-of-mine"], working_dir=work, check=True)
+    with pytest.raises(FileNotFoundError):
+        inside(["tool-of-mine"], working_dir=work)
+    plan = ps.plan(["true"], working_dir=work)
+    assert not any(str(secret) in mount.source for mount in plan.mounts)
+
+
+def test_what_leads_to_an_open_file_is_no_planted_link(work: Path) -> None:
+    """/dev/stderr and process substitution: the caller's own open pipes."""
+    script = f"{sys.executable} -m proc_sandbox run -C {work} --json /dev/fd/3 --stdin <(echo hello) -- cat 3>&1 >/dev/null | head -c 1"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, timeout=HANG, check=False)
+    assert done.stdout == b"{", done
+
+
 def test_a_prefix_that_everybody_can_write_to_is_none(tmp_path: Path) -> None:
     (tmp_path / "lib" / "python3.11").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
@@ -149,6 +176,28 @@ def test_however_deep_it_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises((OSError, RecursionError)):  # the control: by its path the lowest one is out of reach
             os.listdir(os.path.join(box.directory, *[name] * int(depth)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to mount")
+def test_what_is_mounted_in_it_is_not_emptied(tmp_path: Path) -> None:
+    """Also where it is the same file system, so that no device number tells."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "file").write_text("x")
+    with ps_temporary(tmp_path):
+        box = ps.Sandbox()
+        assert box.directory
+        place = Path(box.directory, "mounted")
+        place.mkdir()
+        subprocess.run(["mount", "--bind", foreign, place], check=True, timeout=HANG)
+        try:
+            with pytest.raises(OSError):
+                box.cleanup()
+            assert (foreign / "file").exists()
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True, timeout=HANG)
+        box.cleanup()
+    assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
 
 
 def test_what_a_killed_caller_has_left_is_swept_by_the_next(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 
-from proc_sandbox.errors import LauncherDiedError
+from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.version import __version__
 
 __all__ = ["Launcher", "launcher", "launcher_path", "shutdown"]
@@ -108,6 +108,7 @@ class Launcher:
             LauncherDiedError: it is gone, and with it every run of it.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(GREETING_SECONDS)
         with ours:
             with theirs:
                 self.send(b"idmap\0" + os.fsencode(path) + b"\0", [theirs.fileno()])
@@ -123,8 +124,14 @@ class Launcher:
                 raise
             # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
             # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
-            with more_descriptors():
-                self.socket.sendmsg([body], rights)
+            try:
+                with more_descriptors():
+                    self.socket.sendmsg([body], rights)
+            except OSError as still:
+                if still.errno != errno.ETOOMANYREFS:
+                    raise
+                hint = "commands of this user have too many descriptors on the way; give them a smaller max_open_files"
+                raise LaunchError("send", None, errno.ETOOMANYREFS, hint) from still
 
     def close(self) -> None:
         """End the launcher and all its runs; returns when nothing of it is left."""
@@ -149,14 +156,16 @@ def more_descriptors() -> Iterator[None]:
     """Raise this process's soft limit on descriptors to the hard one for a moment."""
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with raising:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+raising = threading.Lock()
 lock = threading.Lock()
 launchers: dict[bool, Launcher] = {}
 
@@ -193,8 +202,8 @@ def shutdown() -> None:
 
 
 def after_fork_in_child() -> None:
-    global lock
-    lock = threading.Lock()
+    global lock, raising
+    lock, raising = threading.Lock(), threading.Lock()
     while launchers:
         launchers.popitem()[1].forget()
 

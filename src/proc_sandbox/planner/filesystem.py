@@ -6,7 +6,7 @@ A run adds what is its own: /proc, /tmp, and the directories that its Config nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Host, Paths, SystemPath
@@ -75,10 +75,13 @@ class View:
             self.add(Mount("file", path, source="", options="mode=644", shared=shared))
 
 
-def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
-    """Return the operations that build what the command sees, in order."""
+def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> tuple[Mount, ...]:
+    """Return the operations that build what the command sees, in order.
+
+    Where memory is sampled there is no /dev/zero: to map it is to have shared memory that nobody sees.
+    """
     result = View()
-    add_system(result, host, paths)
+    add_system(result, host, paths, [name for name in DEVICES if not sampled or name != "zero"])
     own: list[Mount] = []
     tops = places_for_grants(result, paths)
     result.add(Mount("seal", "/", shared=True))
@@ -92,7 +95,7 @@ def view(config: Config, host: Host, paths: Paths) -> tuple[Mount, ...]:
     return tuple(result.mounts[:shared_count] + own)
 
 
-def add_system(result: View, host: Host, paths: Paths) -> None:
+def add_system(result: View, host: Host, paths: Paths, devices: Sequence[str]) -> None:
     for entry in paths.system:
         if not below(entry.path, "/tmp"):
             add_system_path(result, host, entry, shared=True)
@@ -111,7 +114,7 @@ def add_system(result: View, host: Host, paths: Paths) -> None:
     # A proc mount of its own is granted to a user namespace only where one is in sight: it is covered by each run's.
     result.add(Mount("bind", "/proc", source="/proc", shared=True))
     result.add(Mount("symlink", "/var/tmp", source="/tmp", shared=True))
-    for name in DEVICES:
+    for name in devices:
         if host.root:
             result.add(Mount("device", f"/dev/{name}", shared=True))
         else:

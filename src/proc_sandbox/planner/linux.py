@@ -117,7 +117,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         network="loopback" if loopback else "host" if config.network_access else "none",
         identity=Identity(host_range=host.uid_range if host.root else None),
         hostname=config.hostname,
-        mounts=view(config, host, paths),
+        mounts=view(config, host, paths, sampled=bool(sampling and sampling.memory)),
         sysctls=sysctls(loopback=loopback),
         rlimits=plan_rlimits(config, choices),
         cgroup=plan_cgroup(config, host, choices),

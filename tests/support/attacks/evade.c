@@ -3,6 +3,8 @@
  *   shared     AMOUNT MiB of shared anonymous memory that no page table shows any more
  *   tables     AMOUNT MiB of page tables, by reading one byte in each 2 MiB
  *   pages      AMOUNT pipes that each keep sixteen huge pages by one small page of them
+ *   leader     AMOUNT MiB taken by a second thread after the first one, whose memory /proc shows, has ended
+ *   space      a child that shares its parent's memory and is no thread
  *   reap       AMOUNT seconds of CPU time in children for whom nobody waits
  *   continue   AMOUNT seconds of wall time, with a timer that continues the process when it is stopped
  *   orders     fills the queue of signals, then sends pid 1 a SIGUSR1 that says nothing of its sender
@@ -11,6 +13,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,6 +100,41 @@ static void keep_huge_pages(long amount)
 	}
 }
 
+static long size_of_leader;
+
+static void *take_memory(void *argument)
+{
+	(void)argument;
+	usleep(50000); /* until the first thread is gone */
+	for (long i = 0; i < size_of_leader; i++) {
+		memset(reserve(MEGABYTE, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, MEGABYTE);
+		usleep(2000);
+	}
+	puts("ESCAPED");
+	fflush(stdout);
+	_exit(0);
+}
+
+static void end_the_leader(long amount)
+{
+	pthread_t thread;
+	size_of_leader = amount;
+	if (pthread_create(&thread, NULL, take_memory, NULL))
+		refuse();
+	syscall(SYS_exit, 0);
+}
+
+static void share_space(void)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_VM | SIGCHLD, reserve(1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE) + (1 << 15),
+				   NULL, NULL, NULL);
+	if (pid < 0)
+		refuse();
+	if (pid == 0)
+		syscall(SYS_exit, 0);
+	waitpid(pid, NULL, 0);
+}
+
 static void reap_nobody(long amount)
 {
 	signal(SIGCHLD, SIG_IGN);
@@ -159,6 +198,10 @@ int main(int argc, char **argv)
 		fill_tables(amount);
 	else if (!strcmp(argv[1], "pages"))
 		keep_huge_pages(amount);
+	else if (!strcmp(argv[1], "leader"))
+		end_the_leader(amount);
+	else if (!strcmp(argv[1], "space"))
+		share_space();
 	else if (!strcmp(argv[1], "reap"))
 		reap_nobody(amount);
 	else if (!strcmp(argv[1], "continue"))

@@ -1,5 +1,6 @@
 """Linux: joins probe, survey and launcher."""
 
+import errno
 import threading
 import weakref
 from collections.abc import Sequence
@@ -8,7 +9,9 @@ from typing import NamedTuple
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import hidden_interpreter, survey
+from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.config import Config
+from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.launcher.process import Launcher, launcher
@@ -79,6 +82,9 @@ class LinuxBackend:
         if plan.cgroup and host and host.cgroup and host.cgroup.scope and found is not self.known.launcher:
             with self.lock:
                 if found not in self.admitted:
-                    admit(host.cgroup, found.pid)
+                    try:
+                        admit(host.cgroup, found.pid)
+                    except ScopeError as error:
+                        raise LaunchError("cgroup", host.cgroup.scope, errno.EIO, str(error)) from error
                     self.admitted.add(found)
         return found

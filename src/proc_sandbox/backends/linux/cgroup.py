@@ -14,6 +14,8 @@ from proc_sandbox.host import CgroupHost, Feature
 __all__ = ["admit", "find_cgroups", "in_container", "sweep"]
 
 CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
+ROUNDS = 100
+"""Tries to move all processes out of a cgroup, while they may start others."""
 CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")
 NAME = re.compile(r"proc-sandbox-(\d+)-\d+(\.probe)?\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
@@ -138,12 +140,18 @@ def vacate(directory: str, name: str) -> None:
     """
     leaf = os.path.join(directory, name)
     os.makedirs(leaf, exist_ok=True)
-    while members := read(f"{directory}/cgroup.procs").split():
+    for _ in range(ROUNDS):
+        members = read(f"{directory}/cgroup.procs").split()
+        if not members:
+            return
+        if "0" in members:
+            raise NoCgroup(f"{directory}: it holds processes of another pid namespace")
         for pid in members:
             try:
                 write(f"{leaf}/cgroup.procs", pid)
             except ProcessLookupError:
                 continue  # it has ended meanwhile
+    raise NoCgroup(f"{directory}: new processes keep coming")
 
 
 def real_root(hierarchy: Hierarchy, launcher: int) -> str:
@@ -185,12 +193,12 @@ def scope(hierarchy: Hierarchy, launcher: int) -> str:
     if address is None:
         raise NoCgroup("no user manager of systemd is running (no login session, or no bus)", manager_remedy())
     try:
-        systemd.ask_for_scope(launcher, address)
+        name = systemd.ask_for_scope(launcher, address)
     except systemd.ScopeError as error:
         raise NoCgroup(str(error), manager_remedy()) from error
     directory = own_directory(hierarchy, launcher)
-    if directory is None:
-        raise NoCgroup("the scope is not in sight")
+    if directory is None or os.path.basename(directory) != name:  # it took our number for another namespace's process
+        raise NoCgroup("systemd has not moved the launcher: it does not see our process ids", manager_remedy())
     vacate(directory, "launcher")
     return directory
 

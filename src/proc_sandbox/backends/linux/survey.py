@@ -180,7 +180,8 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
         CommandNotFoundError: there is none. CommandNotExecutableError: it is no file, or may not be executed.
     """
     if "/" not in command:
-        return Program(search(command, config, is_visible))
+        first = search(command, config, is_visible)
+        return Program(first, planted=is_planted(first, config, private))
     path = os.path.normpath(os.path.join(config.working_dir or PRIVATE_DIRECTORY, command))
     if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/"):
         if private is None:
@@ -196,6 +197,16 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
         raise CommandNotExecutableError("find", path, errno.EACCES)
     return Program(path, planted=found.inside)
+
+
+def is_planted(path: str, config: Config, private: str | None) -> bool:
+    """Return whether a command could have put a program where it is, or a link on the way to it."""
+    try:
+        return resolve(path, writable_places(config, private)).inside
+    except PlantedLinkError:
+        return True
+    except OSError:
+        return False
 
 
 def elsewhere(command: str) -> str:
@@ -311,6 +322,8 @@ def survey(config: Config, command: Sequence[str], can_idmap: CanIdmap, private:
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
     def is_visible(path: str) -> bool:
+        if is_planted(path, config, private):
+            return seen(path, tuple(system), granted)
         return not hidden(path, tuple(system), granted) or bool(interpreter_paths(path))
 
     program = locate(command[0], config, private, is_visible)

@@ -7,6 +7,7 @@ it expands variables in arguments; D-Bus takes values as they are.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 __all__ = ["ScopeError", "ask_for_scope", "bus_address", "join_scope"]
@@ -67,9 +68,11 @@ def wait_for_job(connection: Any, jobs: Any, job: str) -> None:
     Raises:
         ScopeError: it failed, or was not done in time.
     """
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            _, path, unit, outcome = connection.recv_until_filtered(jobs, timeout=PATIENCE).body
+            left = max(0.0, deadline - time.monotonic())
+            _, path, unit, outcome = connection.recv_until_filtered(jobs, timeout=left).body
         except (OSError, EOFError) as error:
             raise ScopeError(f"systemd does not finish: {error}") from error
         if path == job:
