@@ -28,10 +28,7 @@ class PrivateDirectory:
 
     def __init__(self) -> None:
         sweep(tempfile.gettempdir())
-        self.lock = -1
-        while self.lock < 0:
-            self.path = tempfile.mkdtemp(prefix=PREFIX)
-            self.lock = lock_shared(self.path)
+        self.path, self.lock = make_locked(tempfile.gettempdir())
         self.owner = os.getpid()
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
         self.forgotten.atexit = False  # then runs may be under way still: see remove_all
@@ -64,6 +61,15 @@ def remove_forgotten(path: str, lock: int, owner: int) -> None:
     if os.getpid() == owner:
         remove_tree(path)
     os.close(lock)
+
+
+def make_locked(parent: str) -> tuple[str, int]:
+    """Make a private directory and lock it; return its path and the descriptor that holds the lock."""
+    while True:
+        path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+        lock = lock_shared(path)
+        if lock >= 0:
+            return path, lock
 
 
 def lock_shared(path: str) -> int:
@@ -137,15 +143,15 @@ def remove_tree(path: str) -> None:
         OSError: EXDEV: something is mounted in it, which is not ours to remove.
     """
     top = open_own(path)
-    stage = tempfile.mkdtemp(prefix=PREFIX, dir=os.path.dirname(path))
-    emptier = Emptier(top, stage)
+    stage, lock = make_locked(os.path.dirname(path))
+    emptier = Emptier(top, lock)
     try:
         emptier.empty(top)
         while names := os.listdir(emptier.stage):
             for name in names:
                 emptier.remove(name)
     finally:
-        emptier.close()
+        os.close(lock)
         os.close(top)
         with contextlib.suppress(OSError):  # not empty: there was an error, and the next sweep finds it
             os.rmdir(stage)
@@ -155,14 +161,10 @@ def remove_tree(path: str) -> None:
 class Emptier:
     """Empties directories of one mount by moving theirs to a stage, from where they are emptied in turn."""
 
-    def __init__(self, top: int, stage: str) -> None:
+    def __init__(self, top: int, stage: int) -> None:
         self.mount = mount_of(top)
-        self.stage = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.stage = stage
         self.serial = 0
-
-    def close(self) -> None:
-        """Let go of the stage."""
-        os.close(self.stage)
 
     def remove(self, name: str) -> None:
         """Empty and remove a directory on the stage."""

@@ -31,7 +31,7 @@ def one(number):
     if kind == 0:
         return ps.run(["sleep", "60"], timeout=0.2, **limits).timed_out
     if kind == 1:
-        return ps.run(["head", "-c", "300000", "/dev/zero"], tmp_size=(1 << 20) + number * 4096, **limits).ok
+        return ps.run(["head", "-c", "300000", "/dev/urandom"], tmp_size=(1 << 20) + number * 4096, **limits).ok
     if kind == 2:
         with tempfile.TemporaryDirectory() as directory:
             return ps.run(["touch", "x"], working_dir=directory, **limits).ok
