@@ -57,7 +57,7 @@ static const struct gauge GAUGES_V2[METERS] = {
 };
 enum { UNOPENED = 0, MISSING = -1 }; /* of an open meter: its descriptor, which is never 0 */
 
-struct place { char controller[24]; char *parent; int directory; };
+struct place { char controller[64]; char *parent; int directory; };
 
 struct cage {
 	struct cage *next;
@@ -85,10 +85,23 @@ struct cage {
 static struct cage *cages;
 static unsigned serial;
 
-static const struct place *place_of(const struct cage *cage, const char *controller)
+/* "cpu.cfs_quota_us" is the controller "cpu", which may share its place with others: "cpuacct,cpu". */
+static bool is_listed(const char *controllers, const char *name)
+{
+	size_t size = strcspn(name, ".");
+	for (const char *at = controllers; *at; at += strspn(at, ",")) {
+		size_t length = strcspn(at, ",");
+		if (length == size && !memcmp(at, name, size))
+			return true;
+		at += length;
+	}
+	return false;
+}
+
+static const struct place *place_of(const struct cage *cage, const char *name)
 {
 	for (size_t i = 0; i < cage->n_places; i++)
-		if (cage->v2 || !strncmp(controller, cage->places[i].controller, strlen(cage->places[i].controller)))
+		if (cage->v2 || is_listed(cage->places[i].controller, name))
 			return &cage->places[i];
 	return NULL;
 }

@@ -45,6 +45,14 @@ def test_settings_of_cgroup_v1() -> None:
     assert made.sampling is None
 
 
+def test_controllers_that_are_mounted_together_have_one_place() -> None:
+    """As systemd mounts them: cpu,cpuacct."""
+    together = CgroupHost(1, (("memory", "/m"), ("cpuacct", "/c"), ("cpu", "/c"), ("pids", "/p")))
+    made = plan(replace(ROOT_V1, cgroup=together), **LIMITS)
+    assert made.cgroup
+    assert made.cgroup.directories == (("memory", "/m"), ("cpuacct,cpu", "/c"), ("pids", "/p"))
+
+
 def test_settings_of_cgroup_v2() -> None:
     made = plan(USER_V2, **LIMITS)
     assert made.cgroup

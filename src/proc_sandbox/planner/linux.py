@@ -218,11 +218,11 @@ def plan_cgroup(config: Config, host: Host, choices: Choices) -> Cgroup | None:
     if not host.cgroup or not (choices.uses("cgroup1") or choices.uses("cgroup2")):
         return None
     settings = settings_v2(config, host) if host.cgroup.version == 2 else settings_v1(config, host)
-    directories: dict[str, str] = {}
-    for controller, directory in host.cgroup.directories:  # "cpu,cpuacct" is one directory
-        if directory not in directories.values() or host.cgroup.version == 2:
-            directories[controller] = directory
-    return Cgroup(host.cgroup.version, tuple(directories.items()), tuple(settings))
+    places: dict[str, list[str]] = {}
+    for controller, directory in host.cgroup.directories:  # of v1, cpu and cpuacct are usually mounted together
+        places.setdefault(directory, []).append(controller)
+    directories = tuple((",".join(controllers), directory) for directory, controllers in places.items())
+    return Cgroup(host.cgroup.version, directories, tuple(settings))
 
 
 def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
