@@ -47,9 +47,13 @@ def variants(box: ps.Sandbox) -> dict[str, Callable[[], bool]]:
     def bubblewrap() -> bool:
         return subprocess.run(BWRAP, capture_output=True, check=False).returncode == 0
 
+    def isolated_once() -> bool:
+        return ps.run(["true"], config=box.config).ok
+
     found: dict[str, Callable[[], bool]] = {
         "subprocess.run": plain,
-        "proc_sandbox, all isolation and limits": isolated,
+        "ps.run, all isolation and limits": isolated_once,
+        "Sandbox.run, the same, directory kept": isolated,
     }
     if shutil.which("bwrap") is None:
         print("bwrap is not installed: not measured")

@@ -369,20 +369,30 @@ static void leaf(struct program *program, unsigned char action)
 	}
 }
 
-/* The conditional jump reaches 255 instructions; where the left half is longer, a long jump stands between. */
+/*
+ * The conditional jump reaches 255 instructions; where the left half is longer, a long jump is put between. All jumps are
+ * relative and forward, so what was emitted can be moved.
+ */
 static void tree(struct program *program, const struct range *ranges, size_t count)
 {
+	enum { REACH = 255 };
 	if (count == 1) {
 		leaf(program, ranges[0].action);
 		return;
 	}
 	size_t half = count / 2;
-	JUMP(BPF_JMP | BPF_JGE, ranges[half].start, 0, 1);
 	unsigned short jump = program->size;
-	STATEMENT(BPF_JMP | BPF_JA, 0);
+	JUMP(BPF_JMP | BPF_JGE, ranges[half].start, 0, 0);
 	tree(program, ranges, half);
-	if (jump < MAX_CODE)
-		program->code[jump].k = (unsigned)(program->size - jump - 1);
+	unsigned left = (unsigned)(program->size - jump - 1);
+	if (left <= REACH && jump < MAX_CODE) {
+		program->code[jump].jt = (unsigned char)left;
+	} else if (program->size < MAX_CODE) {
+		memmove(&program->code[jump + 2], &program->code[jump + 1], left * sizeof *program->code);
+		program->code[jump].jf = 1;
+		program->code[jump + 1] = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, left);
+		program->size++;
+	}
 	tree(program, ranges + half, count - half);
 }
 

@@ -1,6 +1,7 @@
 """Linux: joins probe, survey and launcher."""
 
 import errno
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class LinuxBackend:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.known = Known()
-        self.idmaps: dict[int, bool] = {}
+        self.idmaps: dict[tuple[int, int], bool] = {}
         self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
     def probe(self, *, cgroups: bool = True) -> Host:
@@ -63,9 +64,10 @@ class LinuxBackend:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""
         if not self.probe(cgroups=False).root:
             return True
-        if device not in self.idmaps:
-            self.idmaps[device] = launcher().try_idmap(path) == 0
-        return self.idmaps[device]
+        key = (device, os.statvfs(path).f_fsid)  # numbers of devices without a disk are given again
+        if key not in self.idmaps:
+            self.idmaps[key] = launcher().try_idmap(path) == 0
+        return self.idmaps[key]
 
     def explain(self, paths: Paths) -> str | None:
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""

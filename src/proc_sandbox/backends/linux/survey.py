@@ -201,8 +201,9 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
 
 def is_planted(path: str, config: Config, private: str | None) -> bool:
     """Return whether a command could have put a program where it is, or a link on the way to it."""
+    places = writable_places(config, private)
     try:
-        return resolve(path, writable_places(config, private)).inside
+        return bool(places) and resolve(path, places).inside
     except PlantedLinkError:
         return True
     except OSError:
