@@ -103,7 +103,8 @@ def record(path: Path, row: dict[str, Any]) -> None:
     known[row["host"]] = row
     rows = [known[machine.name] for machine in HOSTS if machine.name in known]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    head = "# What held where\n\nRecorded by `make test-vm`; the mechanism that each limit had, and the tests that ran there."
+    head = "# What held where\n\nRecorded by `make test-vm`; the mechanism that each limit had, and the tests that ran there.\n"
+    head += "Each row is from the tree at the time when that host was last tried, not necessarily the newest."
     path.with_suffix(".md").write_text(f"{head}\n\n{table(rows)}\n", encoding="utf-8")
 
 
