@@ -223,6 +223,12 @@ class Config:
             self.__dict__.update(normalised(values))
             check_paths(self)
 
+    def writable_places(self, private: str | None = None) -> tuple[str, ...]:
+        """Return the directories of the host that a command of this Config, or one before it, could write to; private: a
+        Sandbox's own.
+        """
+        return tuple(place for place in (self.working_dir, *self.writable_dirs, private) if place)
+
     def without_streams(self) -> "Config":
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept
         by Config must not keep the caller's files and bytes.

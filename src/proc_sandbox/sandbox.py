@@ -116,7 +116,7 @@ def execute(
     config = with_passed_environment(config)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
-    streams = Streams(config, data, supervisor, writable_by(config, private))
+    streams = Streams(config, data, supervisor, config.writable_places(private))
     descriptors = [*streams.theirs, *config.pass_fds]
     try:
         try:
@@ -133,11 +133,6 @@ def execute(
         raise_failure(outcome, planned, paths)
     result = judge(planned, config, supervisor.report(outcome))
     return result.check() if check else result
-
-
-def writable_by(config: Config, private: str | None) -> tuple[str, ...]:
-    """Return the directories of the host that this command, or one before it, could write to."""
-    return tuple(place for place in (config.working_dir, *config.writable_dirs, private) if place)
 
 
 def input_bytes(data: bytes | str | None) -> bytes | None:

@@ -29,8 +29,7 @@ def open_report(path: str | None, config: ps.Config) -> contextlib.AbstractConte
     if path is None or path == "-":
         return contextlib.nullcontext(None if path is None else sys.stdout)
     try:
-        writable = [place for place in (config.working_dir, *config.writable_dirs) if place]
-        found = resolve(path, writable, missing_ok=True)
+        found = resolve(path, config.writable_places(), missing_ok=True)
         return open(open_resolved(found, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
     except OSError as error:
         remedy = "name a file in a directory that you may write"

@@ -4,27 +4,13 @@
  *   busy after COUNT SECONDS     COUNT processes, one after the other, SECONDS of CPU time each
  */
 #define _GNU_SOURCE
+#include "burn.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
-
-static double seconds(clockid_t clock)
-{
-	struct timespec now;
-	clock_gettime(clock, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void burn(clockid_t clock, double amount)
-{
-	double until = seconds(clock) + amount;
-	while (seconds(clock) < until)
-		for (volatile int i = 0; i < 20000; i++)
-			;
-}
 
 int main(int argc, char **argv)
 {

@@ -11,6 +11,8 @@
  * Prints TRIED, then ESCAPED when it has it, or REFUSED ERRNO.
  */
 #define _GNU_SOURCE
+#include "burn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,7 +25,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MEGABYTE (1L << 20)
@@ -33,21 +34,6 @@ static void refuse(void)
 	printf("REFUSED %d\n", errno);
 	fflush(stdout);
 	exit(0);
-}
-
-static double seconds(clockid_t clock)
-{
-	struct timespec now;
-	clock_gettime(clock, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-static void burn(clockid_t clock, double amount)
-{
-	double until = seconds(clock) + amount;
-	while (seconds(clock) < until)
-		for (volatile int i = 0; i < 20000; i++)
-			;
 }
 
 static char *reserve(long size, int protection, int flags)

@@ -68,10 +68,8 @@ def own_directory(hierarchy: Hierarchy, pid: int | str = "self") -> str | None:
 
 def can_make(directory: str) -> OSError | None:
     """Try to make a cgroup; return why not."""
-    trial = os.path.join(directory, f"proc-sandbox-{os.getpid()}-0.probe")
     try:
-        os.mkdir(trial)
-        os.rmdir(trial)
+        files_of_a_child(directory)
     except OSError as error:
         return error
     return None
@@ -205,19 +203,14 @@ def scope(hierarchy: Hierarchy, launcher: int) -> str:
 
 def manager_remedy() -> str:
     """Return what starts this user's manager of systemd, as commands to paste."""
-    user = pwd.getpwuid(os.geteuid()).pw_name if known_user() else f"#{os.geteuid()}"
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a uid without a name
+        user = f"#{os.geteuid()}"
     return (
         f"as root: loginctl enable-linger {user}, with the package dbus-user-session (Debian) installed; "
         f"or start the caller as a service: systemd-run -p User={user} -p Delegate=yes COMMAND"
     )
-
-
-def known_user() -> bool:
-    try:
-        pwd.getpwuid(os.geteuid())
-    except KeyError:
-        return False
-    return True
 
 
 def delegated(hierarchy: Hierarchy, launcher: int) -> str:

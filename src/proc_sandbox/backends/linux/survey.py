@@ -188,7 +188,7 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
             return Program("", planted=True, hint=elsewhere(command))
         path = private + path.removeprefix(PRIVATE_DIRECTORY)
     try:
-        found = resolve(path, writable_places(config, private))
+        found = resolve(path, config.writable_places(private))
         status = os.stat(found.path)
     except PlantedLinkError as error:
         return Program("", planted=True, hint=f"{error.filename} is a link to {os.readlink(error.filename)!r}")
@@ -201,7 +201,7 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
 
 def is_planted(path: str, config: Config, private: str | None) -> bool:
     """Return whether a command could have put a program where it is, or a link on the way to it."""
-    places = writable_places(config, private)
+    places = config.writable_places(private)
     try:
         return bool(places) and resolve(path, places).inside
     except PlantedLinkError:
@@ -215,10 +215,6 @@ def elsewhere(command: str) -> str:
     if command.startswith("/") or not os.path.exists(command):
         return ""
     return f"it lies in the caller's current directory, which the command does not see; pass working_dir={os.getcwd()!r}"
-
-
-def writable_places(config: Config, private: str | None) -> tuple[str, ...]:
-    return tuple(place for place in (config.working_dir, *config.writable_dirs, private) if place)
 
 
 found_before: dict[tuple[str, str], str] = {}
@@ -280,7 +276,7 @@ def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Gr
     named += [("writable_dirs", path, "write") for path in config.writable_dirs]
     named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
     named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
-    writable = writable_places(config, private)
+    writable = config.writable_places(private)
     for field, path, access in named:
         for item in grant(field, path, access, writable, can_idmap):
             if item.path not in found or access == "read" and field == "read_only_dirs":
