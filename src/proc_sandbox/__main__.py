@@ -2,7 +2,7 @@
 
 import sys
 
-from proc_sandbox.cli import main
+from proc_sandbox.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -36,14 +36,13 @@ def open_report(path: str | None, config: ps.Config) -> contextlib.AbstractConte
         raise ps.ConfigError("--json", path, f"{remedy} ({error.strerror})") from error
 
 
-def write_json(file: TextIO | None, facts: dict[str, Any]) -> None:
-    """Write one JSON object to the file of --json, if there is one."""
-    if file is not None:
-        import json
+def write_json(file: TextIO, facts: dict[str, Any]) -> None:
+    """Write one JSON object to the file of --json."""
+    import json
 
-        json.dump(facts, file, indent=2)
-        file.write("\n")
-        file.flush()
+    json.dump(facts, file, indent=2)
+    file.write("\n")
+    file.flush()
 
 
 def run_command(parsed: argparse.Namespace) -> int:
@@ -57,9 +56,11 @@ def run_command(parsed: argparse.Namespace) -> int:
         try:
             result = ps.run(parsed.command, config=config)
         except ps.SandboxError as error:
-            write_json(report, {"error": str(error), "error_type": type(error).__name__})
+            if report is not None:
+                write_json(report, {"error": str(error), "error_type": type(error).__name__})
             raise
-        write_json(report, result.to_dict())
+        if report is not None:
+            write_json(report, result.to_dict())
     if result.reason in status.OF_REASON and result.error:
         print(f"proc-sandbox: {result.error}", file=sys.stderr)
     return status.exit_status(result)

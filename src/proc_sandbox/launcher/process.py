@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.version import __version__
 
-__all__ = ["Launcher", "launcher", "launcher_path", "shutdown"]
+__all__ = ["Launcher", "begin", "launcher", "launcher_path", "shutdown"]
 
 MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
 GREETING_SECONDS = 30.0
@@ -34,7 +34,7 @@ class Launcher:
     """One launcher process and our end of its control socket.
 
     Attributes: pid; end, a descriptor that becomes readable when it has died; greeting, the words in which it said what
-    this machine can do.
+    this machine can do, empty until await_greeting().
     """
 
     def __init__(self, *, empty_network: bool) -> None:
@@ -54,27 +54,34 @@ class Launcher:
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
         self.socket = ours
         self.pid = self.process.pid
+        self.greeting: dict[str, str] = {}
         self.end = -1
         try:
             self.end = os.pidfd_open(self.pid)
-            self.greeting = self.await_greeting()
         except BaseException:  # whatever it is, a signal's exception too: nothing is left, and it goes on
             self.close()
             raise
 
-    def await_greeting(self) -> dict[str, str]:
+    def await_greeting(self) -> None:
+        """Wait until it has tried what this machine can do.
+
+        Raises:
+            LauncherDiedError: it died, or is of another version.
+        """
         self.socket.settimeout(GREETING_SECONDS)
         try:
             words = self.socket.recv(4096).split(b"\0")[:-1]
         except OSError as error:
             raise LauncherDiedError(f"the launcher did not answer: {error}") from error
+        if not words:
+            raise LauncherDiedError("the launcher did not answer: it has died")
         self.socket.settimeout(None)
         greeting = {words[i].decode(): words[i + 1].decode() for i in range(0, len(words) - 1, 2)}
         if greeting.get("version") != __version__:
             raise LauncherDiedError(
                 f"the launcher is version {greeting.get('version')}, the package {__version__}: install it again"
             )
-        return greeting
+        self.greeting = greeting
 
     def send(self, words: bytes, descriptors: Sequence[int]) -> None:
         """Send one run: its words, and its socket and streams as descriptors.
@@ -177,12 +184,35 @@ def launcher(*, empty_network: bool = True) -> Launcher:
         LauncherDiedError: it cannot be started.
     """
     found = launchers.get(empty_network)
-    if found is not None:
+    if found is not None and found.greeting:
         return found
     with lock:
-        if empty_network not in launchers:
-            launchers[empty_network] = Launcher(empty_network=empty_network)
-        return launchers[empty_network]
+        found = begun(empty_network)
+        if not found.greeting:
+            try:
+                found.await_greeting()
+            except BaseException:  # as above: nothing is left of one that cannot be used
+                del launchers[empty_network]
+                found.close()
+                raise
+        return found
+
+
+def begin(*, empty_network: bool = True) -> None:
+    """Start the launcher of this process without waiting for it: what it tries takes milliseconds, as imports do.
+
+    Raises:
+        LauncherDiedError: it cannot be started.
+    """
+    with lock:
+        begun(empty_network)
+
+
+def begun(empty_network: bool) -> Launcher:
+    """Return the launcher, whether it has greeted or not; the lock is held."""
+    if empty_network not in launchers:
+        launchers[empty_network] = Launcher(empty_network=empty_network)
+    return launchers[empty_network]
 
 
 def discard(dead: Launcher) -> None:
