@@ -5,6 +5,10 @@
  * privilege and confines itself exactly as the command will be confined; then it starts the command as its child
  * with vfork(2) and waits. When the command ends the reaper ends, and with it the kernel ends every process of the
  * namespace (pid_namespaces(7)). Between the clone and the end nothing here allocates memory (signal-safety(7)).
+ *
+ * Where there are no namespaces the reaper is a subreaper (PR_SET_CHILD_SUBREAPER): whatever its descendants do, they stay
+ * its descendants, and before it ends it ends them all (linux/sweep.c). It lives in a Landlock domain of the run, from
+ * which no signal goes out, and the command in a domain inside that one, from which the reaper can't be reached.
  */
 #define _GNU_SOURCE
 #include "launcher.h"
@@ -99,10 +103,21 @@ static void build_view(const struct plan *plan, const struct resources *own, str
 			close(own->trees[i]);
 }
 
-/* After this the run cannot outlive the launcher, until the next change of credentials, which clears PR_SET_PDEATHSIG. */
-static void tie_to_launcher(const struct resources *own, struct record *record)
+enum reach reach_of(const struct plan *plan)
 {
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+	enum { SIGNAL_SCOPE = 6 }; /* Landlock ABI; Documentation/userspace-api/landlock.rst, "Signal" */
+	if (plan->namespaces & CLONE_NEWPID)
+		return REACH_NAMESPACE;
+	return plan->landlock_abi >= SIGNAL_SCOPE && plan->landlock_scope ? REACH_DOMAIN : REACH_CHILDREN;
+}
+
+/*
+ * After this the run cannot outlive the launcher, until the next change of credentials, which clears PR_SET_PDEATHSIG. The
+ * death of pid 1 is everybody's; another reaper is told, and ends what is left.
+ */
+static void tie_to_launcher(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	if (prctl(PR_SET_PDEATHSIG, reach_of(plan) == REACH_NAMESPACE ? SIGKILL : SIGTERM) < 0)
 		die(record, "pdeathsig", "");
 	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
 	if (poll(&alive, 1, 0) != 0)
@@ -131,6 +146,8 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
 		die(record, "chdir", plan->cwd);
 	umask(plan->umask);
+	if (reach_of(plan) != REACH_NAMESPACE)
+		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
 	arrange_descriptors(plan, own, record);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
@@ -150,7 +167,7 @@ static void add_niceness(int more, struct record *record)
 		die(record, "nice", "");
 }
 
-static const struct record *orders; /* for the signal handler */
+static struct { struct record *record; enum reach reach; } orders; /* for the signal handler */
 
 /*
  * Only the launcher may order. Who sent a signal can't be told for sure: where no more signals may be queued the kernel
@@ -160,21 +177,50 @@ static const struct record *orders; /* for the signal handler */
 static void on_signal(int number)
 {
 	static int obeyed = ORDER_GO;
-	int order = __atomic_load_n(&orders->order, __ATOMIC_ACQUIRE);
-	(void)number;
-	if (order == ORDER_STOP)
+	if (number == SIGTERM) /* the launcher is dead, or somebody wants us to be: nobody is left to order anything else */
+		__atomic_store_n(&orders.record->order, ORDER_KILL, __ATOMIC_RELEASE);
+	int order = __atomic_load_n(&orders.record->order, __ATOMIC_ACQUIRE);
+	if (order == ORDER_KILL)
+		kill_everything(orders.reach);
+	else if (order == ORDER_STOP && orders.reach != REACH_CHILDREN)
 		kill(-1, SIGSTOP); /* again each time: something inside may have continued itself */
-	else if (obeyed == ORDER_STOP)
+	else if (obeyed == ORDER_STOP && orders.reach != REACH_CHILDREN)
 		kill(-1, SIGCONT);
 	obeyed = order;
 }
 
-/* kill(-1) of pid 1 reaches the whole namespace at once, whatever it forks meanwhile: the ladder's CPU limit. */
-static void obey_launcher(const struct record *record)
+/* kill(-1) reaches the whole tree at once, whatever it forks meanwhile: the ladder's CPU limit, and the end without a pid 1. */
+static void obey_launcher(const struct plan *plan, struct record *record)
 {
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-	orders = record;
+	orders.record = record;
+	orders.reach = reach_of(plan);
 	sigaction(SIGUSR1, &action, NULL);
+	if (orders.reach != REACH_NAMESPACE)
+		sigaction(SIGTERM, &action, NULL);
+}
+
+/* In place of a pid namespace; before the launcher's death could be missed. */
+static void hold_descendants(const struct plan *plan, struct record *record)
+{
+	if (reach_of(plan) == REACH_NAMESPACE)
+		return;
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		die(record, "subreaper", "");
+	if (reach_of(plan) == REACH_DOMAIN)
+		restrict_signals(record);
+}
+
+/* Whatever the command has left. Where it was ordered, the command's own end says nothing of how the run ended. */
+static void end_everything(struct record *record)
+{
+	if (orders.reach == REACH_NAMESPACE)
+		return;
+	bool ordered = __atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL;
+	kill_everything(orders.reach);
+	await_everything(orders.reach);
+	if (ordered)
+		_exit(125);
 }
 
 static noreturn void wait_for(pid_t command, struct record *record)
@@ -190,6 +236,7 @@ static noreturn void wait_for(pid_t command, struct record *record)
 	}
 	record->ended = now();
 	record->status = status;
+	end_everything(record);
 	if (getrusage(RUSAGE_CHILDREN, &usage) == 0) {
 		record->user = usage.ru_utime.tv_sec * INT64_C(1000000000) + usage.ru_utime.tv_usec * INT64_C(1000);
 		record->system = usage.ru_stime.tv_sec * INT64_C(1000000000) + usage.ru_stime.tv_usec * INT64_C(1000);
@@ -203,15 +250,18 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 {
 	struct resources own = *resources;
 	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
-	tie_to_launcher(&own, record);          /* before the first wait: nobody else would ever wake us */
+	tie_to_launcher(plan, &own, record);    /* before the first wait: nobody else would ever wake us */
 	await_identity(record);
-	set_identity(plan, record);             /* before the view: what it makes belongs to the command's user */
+	drop_bounding_set(plan, record);        /* as long as it may be done */
+	set_identity(plan, own.host_uid, record); /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */
 	add_niceness(plan->nice, record);
 	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
-	restrict_files(plan, record);           /* landlock(7) needs no_new_privs */
-	tie_to_launcher(&own, record);          /* again, as what it is now */
-	obey_launcher(record);
+	if (reach_of(plan) == REACH_NAMESPACE)
+		restrict_files(plan, record);   /* landlock(7) needs no_new_privs */
+	hold_descendants(plan, record);
+	obey_launcher(plan, record);            /* before the tie: without a pid 1 it needs our hand */
+	tie_to_launcher(plan, &own, record);    /* again, as what it is now */
 	record->started = now();
 	pid_t command = vfork();
 	if (command == 0)
@@ -219,7 +269,9 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	if (command < 0)
 		die(record, "fork", "");
 	if (record->error)
-		_exit(125);
+		_exit(125); /* the command's process has ended before it was one */
+	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
+		kill_everything(orders.reach);  /* ordered before there was anything to kill */
 	syscall(SYS_close_range, 0U, ~0U, 0U);  /* or the reaper would keep the ends of the command's pipes open */
 	wait_for(command, record);
 }

@@ -85,7 +85,7 @@ struct plan {
 	size_t n_settings;
 	uint64_t timeout, cpu_time;                    /* ns; 0: none */
 	uint64_t sample_interval;                      /* ns; 0: nothing is sampled */
-	uint64_t sampled_memory, sampled_cpu_percent;  /* 0: not limited; cpu in 1/1000 of a core */
+	uint64_t sampled_memory, sampled_cpu_percent, sampled_tasks; /* 0: not limited; cpu in 1/1000 of a core */
 	mode_t umask;
 	int nice;
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
@@ -101,7 +101,7 @@ size_t count_words(const char *words, size_t size);
 
 enum { RECORD_OBJECT = 1024 };
 
-enum order { ORDER_GO, ORDER_STOP };
+enum order { ORDER_GO, ORDER_STOP, ORDER_KILL };
 
 struct record {
 	int go;          /* futex: the identity maps are written */
@@ -134,6 +134,13 @@ struct resources {
 	uint32_t host_uid;         /* the uid that this run got */
 };
 
+/*
+ * What kill(-1) of a run's reaper reaches: all of its pid namespace; all of its Landlock domain (the scope of signals, ABI 6);
+ * or, with neither, every process of its user, so that it is never used: then children are killed one by one.
+ */
+enum reach { REACH_NAMESPACE, REACH_DOMAIN, REACH_CHILDREN };
+enum reach reach_of(const struct plan *plan);
+
 /* enter.c */
 noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record);
 
@@ -152,14 +159,21 @@ int find_view(const struct plan *plan, uint32_t host_uid, const char **object, c
 int try_idmap(const char *path);
 int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step);
 
+/* linux/sweep.c */
+void kill_everything(enum reach reach);
+void await_everything(enum reach reach);
+void sweep_strays(bool (*known)(pid_t));
+
 /* linux/privileges.c */
-void set_identity(const struct plan *plan, struct record *record);
+void drop_bounding_set(const struct plan *plan, struct record *record);
+void set_identity(const struct plan *plan, uint32_t host_uid, struct record *record);
 void drop_privileges(struct record *record);
 void set_rlimits(const struct plan *plan, struct record *record);
 
 /* linux/landlock.c */
 int landlock_abi(void);
 void restrict_files(const struct plan *plan, struct record *record);
+void restrict_signals(struct record *record);
 
 /* linux/seccomp.c */
 enum {
@@ -171,7 +185,9 @@ enum {
 	FILTER_IPC = 32,        /* System V IPC and POSIX message queues */
 	FILTER_BUFFERS = 64,    /* pipes and socket buffers may be enlarged, and vmsplice(2) */
 	FILTER_TIMERS = 128,    /* signals of the caller's choice by timers and descriptors */
-	FILTER_VARIANTS = 256,
+	FILTER_PIDS = 256,      /* process ids are those of a namespace of the run's own */
+	FILTER_METADATA = 512,  /* modes, owners, times and attributes of files */
+	FILTER_VARIANTS = 1024,
 };
 int compile_filter(unsigned options);
 void restrict_syscalls(const struct plan *plan, int filter, struct record *record);
@@ -198,6 +214,7 @@ struct watch { /* of one run; the sampler's own from ask_for_sample() until samp
 	struct watch *next;
 	pid_t reaper;
 	int64_t limit, peak; /* memory in bytes; limit 0: not looked at */
+	bool private_tmp;
 	unsigned ticks;
 	struct ledger ledger;
 	struct sample result;

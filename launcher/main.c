@@ -93,10 +93,11 @@ int main(int argc, char **argv)
 			host = host || (!strcmp(argv[i], "network") && !strcmp(argv[i + 1], "host"));
 		char *words = join(argc - 2, argv + 2, &size);
 		leave_caller();
-		if (!words || become_launcher(!host) < 0) {
+		if (!words) {
 			fprintf(stderr, "launcher: %s\n", strerror(errno));
 			return 125;
 		}
+		become_launcher(!host); /* where it can't, words that need namespaces fail at their step */
 		return run_once(words, size);
 	}
 	fprintf(stderr, "proc-sandbox launcher " VERSION "\nusage: launcher serve FD [empty-network] | launcher run WORDS...\n");

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,11 +36,12 @@ struct run {
 	struct cage *cage;
 	int64_t born, deadline, cpu_limit, next_look, interval;
 	struct watch watch;  /* where no cgroup measures */
-	int64_t cpu_permille; /* sampled */
+	int64_t cpu_permille, task_limit; /* sampled */
+	enum reach reach;
 	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
 	bool sampling, stopped, killed;
-	bool timed_out, cpu_exceeded, memory_exceeded, cancelled;
+	bool timed_out, cpu_exceeded, memory_exceeded, tasks_exceeded, cancelled;
 	int peak_tasks;
 };
 
@@ -110,6 +112,16 @@ static void last_look(struct run *run)
 		run->peak_tasks = found.tasks;
 }
 
+static void give_order(const struct run *run, enum order order)
+{
+	__atomic_store_n(&server.records[run->slot].order, order, __ATOMIC_RELEASE);
+	syscall(SYS_pidfd_send_signal, run->pidfd, SIGUSR1, NULL, 0);
+}
+
+/*
+ * Pid 1 first: one that still saw the command die would report that as the command's own end. A reaper that is no pid 1
+ * ends its run itself; where the command could keep it from that it is killed, and what it leaves comes to us.
+ */
 static void kill_run(struct run *run)
 {
 	if (run->killed)
@@ -117,16 +129,12 @@ static void kill_run(struct run *run)
 	run->killed = true;
 	if (!run->cage)
 		last_look(run);
-	/* Pid 1 first: one that still saw the command die would report that as the command's own end. */
-	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+	if (run->reach == REACH_DOMAIN)
+		give_order(run, ORDER_KILL);
+	else
+		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	if (run->cage)
 		cage_kill(run->cage);
-}
-
-static void give_order(const struct run *run, enum order order)
-{
-	__atomic_store_n(&server.records[run->slot].order, order, __ATOMIC_RELEASE);
-	syscall(SYS_pidfd_send_signal, run->pidfd, SIGUSR1, NULL, 0);
 }
 
 static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
@@ -160,6 +168,7 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
 	number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
 	number(message, "memory_exceeded", run->memory_exceeded);
+	number(message, "tasks_exceeded", run->tasks_exceeded);
 	number(message, "cancelled", run->cancelled);
 }
 
@@ -199,6 +208,14 @@ static void forget(struct run *run)
 	}
 }
 
+static bool is_reaper(pid_t pid)
+{
+	for (const struct run *run = server.runs; run; run = run->next)
+		if (run->reaper == pid)
+			return true;
+	return false;
+}
+
 static void end_run(struct run *run)
 {
 	struct rusage usage;
@@ -207,6 +224,8 @@ static void end_run(struct run *run)
 	const struct record *record = &server.records[run->slot];
 	while (wait4(run->reaper, &status, __WALL, &usage) < 0 && errno == EINTR)
 		;
+	if (run->reach != REACH_NAMESPACE)
+		sweep_strays(is_reaper);
 	if (record->error)
 		tell_failure(run->socket, record->step, record->object, record->error);
 	else {
@@ -289,6 +308,11 @@ static void on_sample(struct run *run, int64_t time)
 		return;
 	if (run->watch.limit && found->memory > run->watch.limit) {
 		run->memory_exceeded = true;
+		kill_run(run);
+		return;
+	}
+	if (run->task_limit && found->tasks > run->task_limit) {
+		run->tasks_exceeded = true;
 		kill_run(run);
 		return;
 	}
@@ -410,8 +434,11 @@ static void set_limits(const struct plan *plan, struct run *run)
 	run->cpu_limit = (int64_t)plan->cpu_time;
 	run->interval = (int64_t)plan->sample_interval;
 	run->watch.reaper = run->reaper;
+	run->watch.private_tmp = plan->namespaces & CLONE_NEWNS;
 	run->watch.limit = (int64_t)plan->sampled_memory;
 	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
+	run->task_limit = (int64_t)plan->sampled_tasks;
+	run->reach = reach_of(plan);
 	run->next_look = run->interval ? run->born + run->interval :
 		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
 }
@@ -629,6 +656,9 @@ static int open_server(void)
 	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0)
+		return -1;
+	/* A subreaper: what a reaper without a pid namespace leaves, should it be killed, comes to us and to nobody else. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -1;
 	return prctl(PR_SET_DUMPABLE, 0);
 }

@@ -332,6 +332,8 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 		return number(reader, INT64_MAX, &plan->sample_interval);
 	if (WORD("sampled-memory"))
 		return number(reader, INT64_MAX, &plan->sampled_memory);
+	if (WORD("sampled-tasks"))
+		return number(reader, INT64_MAX, &plan->sampled_tasks);
 	if (WORD("sampled-cpu"))
 		return number(reader, INT64_MAX, &plan->sampled_cpu_percent);
 	if (WORD("umask"))

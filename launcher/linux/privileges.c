@@ -10,28 +10,43 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-void set_identity(const struct plan *plan, struct record *record)
+/*
+ * Removing takes CAP_SETPCAP, which a change of identity takes away. Who has it neither in a user namespace of his own nor
+ * from his caller can't gain what is in the set either: nothing is permitted to him, and no_new_privs keeps it so.
+ */
+void drop_bounding_set(const struct plan *plan, struct record *record)
 {
-	if (!(plan->namespaces & CLONE_NEWUSER))
+	for (unsigned long capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++)
+		;
+	if (errno == EINVAL) /* past the kernel's last capability */
 		return;
+	if (errno != EPERM || plan->namespaces & CLONE_NEWUSER)
+		die(record, "capabilities", "bounding set");
+}
+
+static void become(uint32_t uid, uint32_t gid, struct record *record)
+{
+	if (syscall(SYS_setresgid, gid, gid, gid) < 0)
+		die(record, "setresgid", "");
+	if (syscall(SYS_setresuid, uid, uid, uid) < 0)
+		die(record, "setresuid", "");
+}
+
+void set_identity(const struct plan *plan, uint32_t host_uid, struct record *record)
+{
 	/* Without privileges setgroups is denied and the caller's supplementary groups stay: user_namespaces(7). */
 	if (plan->host_uid_count && syscall(SYS_setgroups, 0, NULL) < 0)
 		die(record, "setgroups", "");
-	if (syscall(SYS_setresgid, plan->gid, plan->gid, plan->gid) < 0)
-		die(record, "setresgid", "");
-	if (syscall(SYS_setresuid, plan->uid, plan->uid, plan->uid) < 0)
-		die(record, "setresuid", "");
+	if (plan->namespaces & CLONE_NEWUSER)
+		become(plan->uid, plan->gid, record);
+	else if (plan->host_uid_count)
+		become(host_uid, host_uid, record);
 }
 
 void drop_privileges(struct record *record)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {{0}};
-	/* The bounding set first: removing from it takes CAP_SETPCAP. EINVAL: past the kernel's last capability. */
-	for (unsigned long capability = 0; prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0; capability++)
-		;
-	if (errno != EINVAL)
-		die(record, "capabilities", "bounding set");
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* EINVAL before 4.3, where there are none */
 	if (syscall(SYS_capset, &header, none) < 0)
 		die(record, "capabilities", "");

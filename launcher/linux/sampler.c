@@ -231,7 +231,7 @@ static int64_t in_tmpfs(const struct tree *tree)
 
 static void measure_memory(struct tree *tree, struct watch *watch, struct sample *sample)
 {
-	int64_t fixed = in_tmpfs(tree), bound = 0, began = now();
+	int64_t fixed = watch->private_tmp ? in_tmpfs(tree) : 0, bound = 0, began = now();
 	for (int i = 0; i < tree->count; i++) {
 		measure_size(&tree->at[i]);
 		bound += tree->at[i].resident;
@@ -277,7 +277,7 @@ static void *sampler(void *argument)
 	static struct tree tree;
 	(void)argument;
 	/* setns(2) of the main thread into a mount namespace wants a root and working directory that it shares with nobody. */
-	int result = unshare(CLONE_FS) < 0 ? -1 : 1;
+	int result = identity.home >= 0 && unshare(CLONE_FS) < 0 ? -1 : 1;
 	eventfd_write(queue.event, result == 1 ? 1 : 2);
 	while (result == 1) {
 		pthread_mutex_lock(&queue.lock);

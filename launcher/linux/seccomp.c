@@ -15,6 +15,7 @@
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -57,7 +58,7 @@ enum action {
 	MAPPING,   /* no shared anonymous memory where memory is sampled */
 	FCNTL,     /* no leases; larger pipes and signals of one's choice by option */
 	NO_OP,     /* succeeds, does nothing */
-	TARGET_0, TARGET_1,      /* a process id in that argument: not the reaper, whose limits would end the run unseen */
+	TARGET_0, TARGET_1,      /* a process id in that argument: no process that is not the run's own */
 	ACTIONS,
 };
 
@@ -164,6 +165,15 @@ static unsigned char action_of(unsigned options, short number)
 	}
 }
 
+/* Landlock has no say in them: who has its caller's user could change the modes of all files of that user's, and watch them. */
+static const short METADATA[] = {
+	SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr,
+	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_inotify_add_watch,
+#ifdef __x86_64__
+	SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
+#endif
+};
+
 static void fill(unsigned char *table, const short *numbers, size_t count, unsigned char action)
 {
 	for (size_t i = 0; i < count; i++)
@@ -180,6 +190,8 @@ static void decide(unsigned options, unsigned char *table)
 	FILL(table, ALLOWED, ALLOW);
 	if (options & FILTER_IPC)
 		FILL(table, IPC, ALLOW);
+	if (!(options & FILTER_METADATA))
+		FILL(table, METADATA, DENY);
 	FILL(table, MISSING, UNKNOWN);
 	FILL(table, NOTHING, NO_OP);
 }
@@ -191,7 +203,6 @@ enum { MAX_CODE = 1024 };
 struct program {
 	struct sock_filter code[MAX_CODE];
 	unsigned short size;
-	bool ready;
 	unsigned options;
 };
 
@@ -277,10 +288,25 @@ static void check_clone(struct program *program)
 	REFUSE(EPERM);
 }
 
-static void refuse_reaper(struct program *program, unsigned argument)
+/*
+ * Not the reaper, whose limits would end the run unseen. In a pid namespace that is 1, and nobody else's number is known;
+ * without one 0, the caller itself, is all that may be named, and no user either: that would be all processes of that user.
+ */
+static void check_target(struct program *program, unsigned argument)
 {
+	if (program->options & FILTER_PIDS) {
+		LOAD(ARGUMENT(argument));
+		JUMP(BPF_JMP | BPF_JEQ, 1, 0, 1);
+		REFUSE(EPERM);
+		PERMIT;
+		return;
+	}
+	if (argument) { /* setpriority(2), ioprio_set(2): 2 and 3 are PRIO_USER and IOPRIO_WHO_USER */
+		LOAD(ARGUMENT(0));
+		JUMP(BPF_JMP | BPF_JGE, 2, 2, 0);
+	}
 	LOAD(ARGUMENT(argument));
-	JUMP(BPF_JMP | BPF_JEQ, 1, 0, 1);
+	JUMP(BPF_JMP | BPF_JEQ, 0, 1, 0);
 	REFUSE(EPERM);
 	PERMIT;
 }
@@ -361,8 +387,8 @@ static void leaf(struct program *program, unsigned char action)
 	case SOCKOPT: check_sockopt(program); break;
 	case FCNTL: check_fcntl(program); break;
 	case NO_OP: REFUSE(0); break;
-	case TARGET_0: refuse_reaper(program, 0); break;
-	case TARGET_1: refuse_reaper(program, 1); break;
+	case TARGET_0: check_target(program, 0); break;
+	case TARGET_1: check_target(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;
 	case OPEN_MODE_3: check_open(program, 2); break;
 	default: REFUSE(EPERM);
@@ -416,21 +442,24 @@ static void compile(struct program *program)
 	tree(program, ranges, count);
 }
 
-static struct program programs[FILTER_VARIANTS];
+static struct program *programs[FILTER_VARIANTS];
 
 int compile_filter(unsigned options)
 {
-	struct program *program = &programs[options % FILTER_VARIANTS];
-	if (!program->ready) {
-		program->options = options;
-		program->size = 0;
-		compile(program);
-		if (program->size >= MAX_CODE) {
-			errno = E2BIG;
-			return -1;
-		}
-		program->ready = true;
+	struct program **place = &programs[options % FILTER_VARIANTS];
+	if (*place)
+		return (int)(options % FILTER_VARIANTS);
+	struct program *program = calloc(1, sizeof *program);
+	if (!program)
+		return -1;
+	program->options = options;
+	compile(program);
+	if (program->size >= MAX_CODE) {
+		free(program);
+		errno = E2BIG;
+		return -1;
 	}
+	*place = program;
 	return (int)(options % FILTER_VARIANTS);
 }
 
@@ -438,7 +467,7 @@ void restrict_syscalls(const struct plan *plan, int filter, struct record *recor
 {
 	if (!plan->seccomp)
 		return;
-	struct sock_fprog program = {.len = programs[filter].size, .filter = programs[filter].code};
+	struct sock_fprog program = {.len = programs[filter]->size, .filter = programs[filter]->code};
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
 		die(record, "seccomp", "");
 }
@@ -448,6 +477,7 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options)
 	static const struct { const char *name; unsigned option; } names[] = {
 		{"unix", FILTER_UNIX}, {"inet", FILTER_INET}, {"connect", FILTER_CONNECT}, {"memfd", FILTER_MEMFD},
 		{"setid", FILTER_SETID}, {"ipc", FILTER_IPC}, {"buffers", FILTER_BUFFERS}, {"timers", FILTER_TIMERS},
+		{"pids", FILTER_PIDS}, {"metadata", FILTER_METADATA},
 	};
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		if (strlen(names[i].name) == size && !memcmp(names[i].name, word, size)) {

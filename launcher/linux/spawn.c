@@ -49,6 +49,28 @@ static bool may_mount(void)
 	return tree >= 0;
 }
 
+static int enter_namespaces(int network)
+{
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS | network) < 0 || map_ourselves() < 0)
+		return -1;
+	return mount("", "/", NULL, MS_REC | MS_SLAVE, NULL);
+}
+
+/* There is no way back, and a namespace may be given without the capabilities in it (AppArmor): so a child goes first. */
+static int try_namespaces(void)
+{
+	int status;
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(enter_namespaces(0) == 0 ? 0 : errno ? errno : EIO);
+	if (pid < 0)
+		return -1;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
+	return errno ? -1 : 0;
+}
+
 /*
  * As root the launcher stays in its caller's mount namespace, so that it sees what is mounted later, and mounts nothing
  * there: views are built in namespaces of their own. Without privileges it is root of a user namespace that holds only its
@@ -61,12 +83,8 @@ int become_launcher(bool empty_network)
 	identity.uid = geteuid();
 	identity.gid = getegid();
 	identity.root = identity.uid == 0 && may_mount() && unshare(network) == 0;
-	if (!identity.root) {
-		if (unshare(CLONE_NEWUSER | CLONE_NEWNS | network) < 0 || map_ourselves() < 0)
-			return -1;
-		if (mount("", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
-			return -1;
-	}
+	if (!identity.root && (try_namespaces() < 0 || enter_namespaces(network) < 0))
+		return -1;
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	return identity.home < 0 || identity.root_directory < 0 ? -1 : 0;
@@ -103,6 +121,15 @@ static int write_identity(const struct plan *plan, pid_t pid, uint32_t host_uid)
 	return write_map(pid, "gid_map", plan->gid, outside);
 }
 
+/* Container engines refuse clone3(2), whose flags their filters can't see; only a birth into a cgroup needs it. */
+static pid_t clone_process(struct clone_args *arguments)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone3, arguments, sizeof *arguments);
+	if (pid >= 0 || errno != ENOSYS || arguments->flags & CLONE_INTO_CGROUP)
+		return pid;
+	return (pid_t)syscall(SYS_clone, arguments->flags, 0, arguments->pidfd, 0, 0); /* clone(2): the pidfd is its parent_tid */
+}
+
 pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd)
 {
 	struct clone_args arguments = {
@@ -120,7 +147,7 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 	}
 	/* The files of a process that is not dumpable belong to the host's root, and we could not write its maps. */
 	prctl(PR_SET_DUMPABLE, 1);
-	pid_t pid = (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+	pid_t pid = clone_process(&arguments);
 	if (pid == 0)
 		reap(plan, resources, record);
 	int error = errno;

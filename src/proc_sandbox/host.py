@@ -47,16 +47,27 @@ class Host:
     root: bool = False
     landlock_abi: int = 0
     uid_range: tuple[int, int] | None = None
-    """As root: first host uid for runs, and how many there are."""
+    """Where a run can have a user of its own: first host uid for runs, and how many there are."""
     cgroup: CgroupHost | None = None
 
     def feature(self, name: str) -> Feature:
         """Return the feature of that name; an unknown one is missing."""
         return self.features.get(name, Feature(False, f"{name} was not probed"))
 
+    @property
+    def namespaces(self) -> Feature:
+        """Whether a run can have namespaces and a view of its own; where it can't it sees the host's files through Landlock."""
+        needed = (self.feature(name) for name in ("userns", "mountns", "pidns", "mount_setattr"))
+        return next((feature for feature in needed if not feature), Feature(True))
+
+    @property
+    def own_uid(self) -> bool:
+        """Whether a run without namespaces can still have a user of its own: a container's root gives it one."""
+        return bool(self.uid_range and not self.root and not self.namespaces and self.feature("setuid"))
+
 
 class SystemPath(NamedTuple):
-    """A path of the system's own that every command may see. kind: "dir", "file" or "symlink" (then link is its text)."""
+    """A path of the system's own that every command may see. kind: "dir", "file", "device" or "symlink" (then link is its text)."""
 
     path: str
     kind: str
@@ -92,5 +103,7 @@ class Paths(NamedTuple):
     path_prefix: tuple[str, ...] = ()
     """Directories that go before the default PATH: the interpreter's."""
     time_zone: str = ""
+    private: str = ""
+    """Where a Sandbox's own directory lies on the host; "" without one."""
     hint: str = ""
     """What to tell the caller should the command not be found inside."""

@@ -36,6 +36,8 @@ class Ended(NamedTuple):
     timed_out: bool
     cpu_exceeded: bool
     memory_exceeded: bool
+    tasks_exceeded: bool
+    """The tree was seen to have more tasks than its limit."""
     cancelled: bool
 
 

@@ -19,6 +19,7 @@ class Reason(str, Enum):
     TIMEOUT = "timeout"
     CPU_TIME = "cpu_time"
     MEMORY = "memory"
+    PROCESSES = "processes"
     CANCELLED = "cancelled"
     KILLED_OUTSIDE = "killed_outside"
 
@@ -89,8 +90,8 @@ class Result:
 
     exit_code: None when a signal ended the command; signal: its number, or None. execution_time: seconds of wall clock.
     peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled, or the
-    largest single process. processes_exceeded: the kernel refused a fork because of the limit; None where that cannot be told
-    (max_processes without cgroups).
+    largest single process. processes_exceeded: the kernel refused a fork because of the limit, or where tasks are sampled the
+    run was ended for it; None where that cannot be told (RLIMIT_NPROC).
     throttled_time: seconds for which cpu_limit kept the tree waiting, summed over processors; None where no cgroup tells.
     reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
     """

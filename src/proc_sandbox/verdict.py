@@ -38,6 +38,7 @@ def reason_of(ended: Ended) -> Reason:
         (ended.memory_exceeded, Reason.MEMORY),
         (ended.timed_out, Reason.TIMEOUT),
         (ended.cpu_exceeded, Reason.CPU_TIME),
+        (ended.tasks_exceeded, Reason.PROCESSES),
         (ended.cancelled, Reason.CANCELLED),
     ):
         if happened:
@@ -62,6 +63,9 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
     if reason is Reason.MEMORY:
         limit = f"memory limit of {format_size(config.memory_limit)}" if config.memory_limit else "the host's memory"
         return f"{limit} exceeded {ran}"
+    if reason is Reason.PROCESSES:
+        limit = f"limit of {config.max_processes} processes" if config.max_processes else "number of tasks that can be watched"
+        return f"{limit} exceeded {ran}"
     if reason is Reason.SIGNALED and status_signal is not None:
         return f"killed by {signal_name(status_signal)}, sent from inside {ran}"
     if reason is Reason.CANCELLED:
@@ -74,9 +78,12 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
 
 
 def refused_forks(plan: Plan, ended: Ended) -> bool | None:
-    """Return whether a fork was refused by the limit; None where nobody counts: RLIMIT_NPROC."""
+    """Return whether a fork was refused by the limit, or the run ended for it; None where nobody counts: RLIMIT_NPROC."""
+    how = plan.enforcement.get("max_processes")
+    if isinstance(how, Enforced) and how.strength == "sampled" or ended.tasks_exceeded:
+        return ended.tasks_exceeded
     if ended.refused_forks < 0:
-        return None if isinstance(plan.enforcement.get("max_processes"), Enforced) else False
+        return None if isinstance(how, Enforced) else False
     return ended.refused_forks > 0
 
 

@@ -21,6 +21,11 @@ V2 = CgroupHost(2, tuple((name, "/sys/fs/cgroup/a.scope") for name in ("memory",
 ROOT_V1 = Host("linux", FEATURES, root=True, landlock_abi=7, uid_range=(0x70000000, 64), cgroup=V1)
 USER_V2 = Host("linux", FEATURES, landlock_abi=7, cgroup=V2)
 USER = Host("linux", {**FEATURES, "cgroup1": Feature(False, "no", "do"), "cgroup2": Feature(False, "no", "do")}, landlock_abi=7)
+REFUSED = {name: Feature(False, "refused", "allow it") for name in ("userns", "mountns", "pidns", "ipcns", "netns", "idmap", "root", "setuid")}
+CONTAINED_USER = replace(USER, features={**USER.features, **REFUSED})
+"""In a container as its engine makes it: no namespaces."""
+CONTAINED_ROOT = replace(CONTAINED_USER, features={**CONTAINED_USER.features, "setuid": Feature(True)}, uid_range=(0x70000000, 64))
+OWN = ("pids", "metadata")
 PATHS = Paths((SystemPath("/usr", "dir"), SystemPath("/bin", "symlink", "usr/bin")), executable="/usr/bin/true")
 LIMITS = {"memory_limit": "64M", "cpu_limit": 50, "cpu_time_limit": 2, "max_processes": 10, "timeout": 5}
 GRANT = Grant("/srv/data", "/srv/data", "read", True, 0, 0)
@@ -85,12 +90,16 @@ def test_no_cgroup_is_made_where_no_limit_asks_for_one() -> None:
 @pytest.mark.parametrize(
     ("host", "paths", "config", "options"),
     [
-        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "buffers", "timers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "buffers", "timers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc", "buffers", "timers"}),
-        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "buffers", "timers", "setid"}),
-        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "buffers", "timers", "setid"}),
-        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "buffers", "timers", "setid"}),
+        (ROOT_V1, PATHS, {}, {"unix", "connect", "memfd", "ipc", "buffers", "timers", *OWN, "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {}, {"unix", "memfd", "ipc", "buffers", "timers", *OWN, "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT._replace(access="write"),)), {}, {"unix", "memfd", "ipc", "buffers", "timers", *OWN}),
+        (ROOT_V1, PATHS, {"network_access": True}, {"inet", "unix", "connect", "memfd", "ipc", "buffers", "timers", *OWN, "setid"}),
+        (replace(ROOT_V1, landlock_abi=5), PATHS, {"network_access": True}, {"inet", "memfd", "ipc", "buffers", "timers", *OWN, "setid"}),
+        (ROOT_V1, PATHS._replace(grants=(GRANT,)), {"network_access": "loopback"}, {"inet", "memfd", "ipc", "buffers", "timers", *OWN, "setid"}),
+        (CONTAINED_USER, PATHS, {}, {"unix", "memfd", "buffers", "timers", "setid"}),
+        (CONTAINED_USER, PATHS, {"network_access": True}, {"inet", "memfd", "buffers", "timers", "setid"}),
+        (replace(CONTAINED_USER, landlock_abi=9), PATHS, {}, {"unix", "connect", "memfd", "buffers", "timers", "setid"}),
+        (CONTAINED_ROOT, PATHS, {}, {"unix", "memfd", "buffers", "timers", "setid", "metadata"}),
     ],
 )  # fmt: skip
 def test_what_the_filter_lets_through(host: Host, paths: Paths, config: dict[str, object], options: set[str]) -> None:
@@ -100,11 +109,11 @@ def test_what_the_filter_lets_through(host: Host, paths: Paths, config: dict[str
 
 
 def test_what_cannot_be_enforced_is_refused_or_said() -> None:
-    nothing = replace(USER, features={**USER.features, "pidns": Feature(False, "masked /proc", "unmask it")})
+    nothing = replace(CONTAINED_USER, landlock_abi=5)
     with pytest.raises(ps.UnsupportedError) as caught:
         plan(nothing, memory_limit="64M")
-    assert caught.value.field == "memory_limit"
-    assert "masked /proc" in caught.value.reason
+    assert (caught.value.field, caught.value.remedy) == ("memory_limit", "do")
+    assert "sampled: memory of the tree and its tmpfs, every 10 ms: refused" in caught.value.reason
     no_seccomp = replace(USER, features={**USER.features, "seccomp": Feature(False, "old kernel", "a newer one")})
     with pytest.raises(ps.UnsupportedError, match="old kernel"):
         plan(no_seccomp)
@@ -113,10 +122,49 @@ def test_what_cannot_be_enforced_is_refused_or_said() -> None:
     assert lenient.seccomp is None
 
 
-def test_no_view_no_run_even_when_lenient() -> None:
-    blind = replace(USER, features={**USER.features, "mountns": Feature(False, "refused", "allow it")})
-    with pytest.raises(ps.UnsupportedError, match="files"):
-        plan(blind, enforcement="best-effort")
+def test_without_namespaces_landlock_names_what_the_host_shows() -> None:
+    zero, null = SystemPath("/dev/zero", "device"), SystemPath("/dev/null", "device")
+    paths = PATHS._replace(system=(*PATHS.system, zero, null), grants=(GRANT, GRANT._replace(path="/srv/rw", access="write")))
+    made = plan(CONTAINED_USER, paths)
+    assert (made.namespaces, made.mounts, made.sysctls, made.cwd) == ((), (), (), "/")
+    assert made.landlock
+    assert made.landlock.rules == (
+        ("/usr", "read"), ("/dev/zero", "read"), ("/dev/zero", "device"), ("/dev/null", "read"), ("/dev/null", "device"),
+        ("/srv/data", "read"), ("/srv/rw", "write"),
+    )  # fmt: skip
+    assert all(isinstance(how, ps.Enforced) for how in made.enforcement.values())
+    sampled = plan(CONTAINED_USER, paths, memory_limit="64M")
+    assert sampled.landlock
+    assert not [path for path, _ in sampled.landlock.rules if path == "/dev/zero"], "to map it is shared memory that nobody sees"
+
+
+def test_without_namespaces_a_sandbox_has_its_directory_where_it_is() -> None:
+    own = Grant("/tmp/own", "/tmp/own", "write", True, 0x70000020, 0x70000020)
+    made = plan(CONTAINED_ROOT, PATHS._replace(grants=(own,), private="/tmp/own"))
+    assert made.cwd == dict(made.environment)["HOME"] == dict(made.environment)["TMPDIR"] == "/tmp/own"
+    assert made.identity.host_range == (0x70000020, 1), "its owner"
+    assert plan(CONTAINED_ROOT).identity.host_range == (0x70000000, 32)
+    foreign = PATHS._replace(grants=(own._replace(path="/srv/work", uid=0),))
+    with pytest.raises(ps.UnsupportedError, match="the run's own user may not write there"):
+        plan(CONTAINED_ROOT, foreign, working_dir="/srv/work")
+
+
+def test_without_namespaces_tasks_are_counted_for_the_runs_user_or_sampled() -> None:
+    limits = {limit.name: limit.value for limit in plan(CONTAINED_ROOT, max_processes=10).rlimits}
+    assert limits["RLIMIT_NPROC"] == 11
+    made = plan(CONTAINED_USER, max_processes=10)
+    assert "RLIMIT_NPROC" not in {limit.name for limit in made.rlimits}, "it would count the caller's own"
+    assert made.sampling
+    assert made.sampling.tasks == 10
+
+
+@pytest.mark.parametrize(("abi", "missing"), [(5, "processes"), (2, "files")])
+def test_without_namespaces_an_older_landlock_is_not_enough(abi: int, missing: str) -> None:
+    old = replace(CONTAINED_USER, landlock_abi=abi)
+    with pytest.raises(ps.UnsupportedError, match=f"Landlock has ABI {abi} here"):
+        plan(old)
+    said = plan(old, enforcement="best-effort").enforcement
+    assert isinstance(said[missing], ps.Unenforced)
 
 
 def test_shared_mounts_come_first_and_know_nothing_of_the_run() -> None:

@@ -17,7 +17,7 @@ from proc_sandbox.verdict import reason_of
 EXITED_0, EXITED_137, KILLED, TERMINATED = 0, 137 << 8, int(signal.SIGKILL), int(signal.SIGTERM)
 BASE = Ended(
     done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0, throttled=-1,
-    timed_out=False, cpu_exceeded=False, memory_exceeded=False, cancelled=False,
+    timed_out=False, cpu_exceeded=False, memory_exceeded=False, tasks_exceeded=False, cancelled=False,
 )  # fmt: skip
 
 
@@ -38,6 +38,8 @@ BASE = Ended(
         ({"timed_out": True}, "exited"),
         ({"status": KILLED, "timed_out": True}, "signaled"),
         ({"done": False, "timed_out": True}, "timeout"),
+        ({"done": False, "tasks_exceeded": True}, "processes"),
+        ({"tasks_exceeded": True}, "exited"),
         ({"done": False, "cpu_exceeded": True}, "cpu_time"),
         ({"done": False, "memory_exceeded": True}, "memory"),
         ({"done": False, "oom_kills": 1}, "memory"),

@@ -28,10 +28,10 @@ WIDTH = int(os.environ.get("COLUMNS", "") or 100) if os.environ.get("COLUMNS", "
 """Columns of the help text."""
 STATUS_TABLE = """\
 exit status of run (the command's own, unless):
-  122  the memory limit ended the run        125  proc-sandbox itself failed: nothing was run
-  123  the CPU time limit ended the run      126  the command exists but can't be executed
-  124  the wall time limit ended the run     127  the command was not found
-                                             128+N  signal N ended the command
+  121  the limit of processes ended the run  125  proc-sandbox itself failed: nothing was run
+  122  the memory limit ended the run        126  the command exists but can't be executed
+  123  the CPU time limit ended the run      127  the command was not found
+  124  the wall time limit ended the run     128+N  signal N ended the command
 A command may exit with any of these numbers itself; --json FILE tells which it was.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import proc_sandbox as ps
 
+PROCESSES = 121
 MEMORY = 122
 CPU_TIME = 123
 TIMEOUT = 124
@@ -20,6 +21,7 @@ OF_REASON = {
     ps.Reason.TIMEOUT: TIMEOUT,
     ps.Reason.CPU_TIME: CPU_TIME,
     ps.Reason.MEMORY: MEMORY,
+    ps.Reason.PROCESSES: PROCESSES,
 }
 """The reasons that are a limit's; all others pass on what the command did."""
 

@@ -31,6 +31,7 @@ def decode(message: bytes) -> Ended | Failed:
         timed_out=bool(facts["timed_out"]),
         cpu_exceeded=bool(facts["cpu_exceeded"]),
         memory_exceeded=bool(facts["memory_exceeded"]),
+        tasks_exceeded=bool(facts["tasks_exceeded"]),
         cancelled=bool(facts["cancelled"]),
         **{name: facts[name] for name in NUMBERS},
     )

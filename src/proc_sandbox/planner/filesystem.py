@@ -178,6 +178,22 @@ def inodes(config: Config) -> int:
     return max(1024, config.tmp_size // 1024)
 
 
+def rules_of_host(paths: Paths, *, sampled: bool) -> Iterator[tuple[str, str]]:
+    """Yield what of the host's own files a command without a view may read: the system's, and what is granted to be read.
+
+    /dev/zero: see view().
+    """
+    for entry in paths.system:
+        if entry.kind == "device":
+            if not sampled or entry.path != "/dev/zero":
+                yield from ((entry.path, "read"), (entry.path, "device"))
+        elif entry.kind != "symlink":
+            yield entry.path, "read"
+    for grant in paths.grants:
+        if grant.access == "read":
+            yield grant.path, "read"
+
+
 def add_grants(result: View, host: Host, paths: Paths, tops: tuple[str, ...]) -> list[Mount]:
     for top in tops:
         result.add(Mount("tmpfs", top, options="nodev,data=mode=755,size=1m,nr_inodes=4096"))
@@ -200,11 +216,17 @@ def grant_options(grant: Grant, host: Host) -> str:
     return f"{options},idmap={grant.uid}:{grant.gid}" if host.root and grant.idmap else options
 
 
-def landlock_rules(host: Host, config: Config, paths: Paths) -> Landlock | None:
-    """Return the second wall: everything in the view is readable, and only what is named can be written."""
+def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = False) -> Landlock | None:
+    """Return the second wall around a view, where everything is readable and only what is named can be written.
+
+    Without a view it is the only one, and names everything.
+    """
     if not host.landlock_abi:
         return None
-    rules = [("/", "read"), ("/dev", "device"), ("/tmp", "private"), ("/dev/shm", "private")]
+    if host.namespaces:
+        rules = [("/", "read"), ("/dev", "device"), ("/tmp", "private"), ("/dev/shm", "private")]
+    else:
+        rules = list(rules_of_host(paths, sampled=sampled))
     rules += [(grant.path, "write") for grant in paths.grants if grant.access == "write"]
     return Landlock(
         abi=min(host.landlock_abi, 9),

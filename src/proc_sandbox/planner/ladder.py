@@ -11,7 +11,12 @@ from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Host
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["LADDER", "Rung", "choose"]
+__all__ = ["LADDER", "SCOPES", "Rung", "choose"]
+
+SCOPES = 6
+"""Landlock ABI from which signals and abstract sockets can be kept inside: Documentation/userspace-api/landlock.rst."""
+TRUNCATION = 3
+"""Landlock ABI from which a file that can only be read can't be emptied either (LANDLOCK_ACCESS_FS_TRUNCATE)."""
 
 
 class Rung(NamedTuple):
@@ -19,11 +24,16 @@ class Rung(NamedTuple):
 
     key: str
     mechanism: str
-    lacks: Callable[[Host], tuple[str, str] | None]
+    lacks: "Lacks"
     strength: str = "kernel"
+    weaker: bool = False
+    """As sure as a better one, but with less to be had: the remedy is told."""
 
 
-def cgroup(version: int, controller: str) -> Callable[[Host], tuple[str, str] | None]:
+Lacks = Callable[[Host], "tuple[str, str] | None"]
+
+
+def cgroup(version: int, controller: str) -> Lacks:
     """Return what a host lacks of a cgroup controller, as (reason, remedy), or None."""
 
     def lacks(host: Host) -> tuple[str, str] | None:
@@ -36,7 +46,7 @@ def cgroup(version: int, controller: str) -> Callable[[Host], tuple[str, str] | 
     return lacks
 
 
-def feature(*names: str) -> Callable[[Host], tuple[str, str] | None]:
+def feature(*names: str) -> Lacks:
     """Return what a host lacks of some features, as (reason, remedy), or None."""
 
     def lacks(host: Host) -> tuple[str, str] | None:
@@ -53,41 +63,106 @@ def nothing(host: Host) -> None:
     """Return None: every host has it."""
 
 
+def namespaces(host: Host) -> tuple[str, str] | None:
+    """Return what a host lacks to give a run namespaces of its own."""
+    found = host.namespaces
+    return None if found else (found.reason, found.remedy)
+
+
+def landlock(abi: int) -> Lacks:
+    """Return what a host lacks of an ABI of Landlock."""
+
+    def lacks(host: Host) -> tuple[str, str] | None:
+        if host.landlock_abi >= abi:
+            return None
+        found = host.feature("landlock")
+        return (f"Landlock has ABI {host.landlock_abi} here, {abi} is needed", "a newer kernel") if found else (found.reason, found.remedy)
+
+    return lacks
+
+
+def own_uid(host: Host) -> tuple[str, str] | None:
+    """Return what a host lacks to give a run without namespaces a user of its own."""
+    return None if host.own_uid else ("a user of its own can be given by root only", "run as root")
+
+
+def either(*ways: Lacks) -> Lacks:
+    """Return what a host lacks of the first way, if it has none of them."""
+
+    def lacks(host: Host) -> tuple[str, str] | None:
+        missing = [way(host) for way in ways]
+        return None if None in missing else missing[0]
+
+    return lacks
+
+
+def both(*parts: Lacks) -> Lacks:
+    """Return the first thing that a host lacks."""
+
+    def lacks(host: Host) -> tuple[str, str] | None:
+        return next((lack for lack in (part(host) for part in parts) if lack), None)
+
+    return lacks
+
+
+LOOKED_AFTER = either(namespaces, landlock(SCOPES))
+"""Where the whole tree can be stopped and ended at once, so that a look from time to time is worth something."""
+HOST_FILES = both(feature("landlock"), either(landlock(TRUNCATION), own_uid))
+
+
 LADDER: dict[str, tuple[Rung, ...]] = {
-    "timeout": (Rung("launcher", "deadline in the launcher (CLOCK_MONOTONIC), death of pid 1", nothing),),
+    "timeout": (
+        Rung("launcher", "deadline in the launcher (CLOCK_MONOTONIC), death of pid 1", namespaces),
+        Rung("scope", "deadline in the launcher (CLOCK_MONOTONIC), kill(-1) within a Landlock domain", landlock(SCOPES)),
+        Rung("sweep", "deadline in the launcher (CLOCK_MONOTONIC), descendants are killed until none is left", nothing, "sampled"),
+    ),
     "memory_limit": (
         Rung("cgroup2", "cgroup2 memory.max, memory.swap.max, memory.oom.group", cgroup(2, "memory")),
         Rung("cgroup1", "cgroup1 memory.limit_in_bytes, memory.memsw.limit_in_bytes", cgroup(1, "memory")),
-        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 10 ms", feature("pidns"), "sampled"),
+        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 10 ms", LOOKED_AFTER, "sampled"),
     ),
     "cpu_limit": (
         Rung("cgroup2", "cgroup2 cpu.max", cgroup(2, "cpu")),
         Rung("cgroup1", "cgroup1 cpu.cfs_quota_us", cgroup(1, "cpu")),
-        Rung("sampled", "sampled: the tree is stopped and continued (duty cycle), every 10 ms", feature("pidns"), "sampled"),
+        Rung("sampled", "sampled: the tree is stopped and continued (duty cycle), every 10 ms", LOOKED_AFTER, "sampled"),
     ),
     "cpu_time_limit": (
         Rung("cgroup2", "cgroup2 cpu.stat, watched by the launcher, and RLIMIT_CPU", cgroup(2, "cpu")),
         Rung("cgroup1", "cgroup1 cpuacct.usage, watched by the launcher, and RLIMIT_CPU", cgroup(1, "cpuacct")),
-        Rung("sampled", "sampled: CPU time of the tree, every 10 ms, and RLIMIT_CPU", feature("pidns"), "sampled"),
+        Rung("sampled", "sampled: CPU time of the tree, every 10 ms, and RLIMIT_CPU", LOOKED_AFTER, "sampled"),
     ),
     "max_processes": (
         Rung("cgroup2", "cgroup2 pids.max", cgroup(2, "pids")),
         Rung("cgroup1", "cgroup1 pids.max", cgroup(1, "pids")),
-        Rung("rlimit", "RLIMIT_NPROC, counted in the run's own user namespace", feature("userns")),
+        Rung("rlimit", "RLIMIT_NPROC, counted in the run's own user namespace", namespaces),
+        Rung("uid", "RLIMIT_NPROC, counted for the run's own user", own_uid),
+        Rung("sampled", "sampled: tasks of the tree, every 10 ms; a run that has more is ended", LOOKED_AFTER, "sampled"),
     ),
     "max_output": (Rung("reader", "the reader keeps that much of each stream and flags the rest", nothing),),
     "max_file_size": (Rung("rlimit", "RLIMIT_FSIZE", nothing),),
     "max_open_files": (Rung("rlimit", "RLIMIT_NOFILE", nothing),),
-    "tmp_size": (Rung("tmpfs", "size of a private tmpfs", feature("mountns")),),
+    "tmp_size": (
+        Rung("tmpfs", "size of a private tmpfs", namespaces),
+        Rung("none", "there is no /tmp: Landlock lets nothing be written but what is granted", HOST_FILES, weaker=True),
+    ),
     "files": (
-        Rung("view+landlock", "mount namespace, pivot_root and Landlock", feature("mountns", "pidns", "mount_setattr", "landlock")),
-        Rung("view", "mount namespace, pivot_root", feature("mountns", "pidns", "mount_setattr")),
+        Rung("view+landlock", "mount namespace, pivot_root and Landlock", both(namespaces, feature("landlock"))),
+        Rung("view", "mount namespace, pivot_root", namespaces, weaker=True),
+        Rung("landlock", "Landlock on the host's own files: others can be asked for by name (stat), not opened", HOST_FILES, weaker=True),
     ),
     "privileges": (
-        Rung("userns", "user namespace, no capabilities, no_new_privs", feature("userns")),
+        Rung("userns", "user namespace, no capabilities, no_new_privs", namespaces),
+        Rung("uid", "a user of its own, no capabilities, no_new_privs", own_uid, weaker=True),
+        Rung("nnp", "the caller's user, no capabilities, no_new_privs", nothing, weaker=True),
     ),
-    "processes": (Rung("pidns", "pid namespace", feature("pidns")),),
-    "ipc": (Rung("ipcns", "ipc namespace", feature("ipcns")),),
+    "processes": (
+        Rung("pidns", "pid namespace", namespaces),
+        Rung("scope", "Landlock: no signal goes out, and /proc shows the command itself alone", landlock(SCOPES), weaker=True),
+    ),
+    "ipc": (
+        Rung("ipcns", "ipc namespace", both(namespaces, feature("ipcns"))),
+        Rung("seccomp", "seccomp: no System V IPC and no message queues", feature("seccomp"), weaker=True),
+    ),
     "syscalls": (Rung("seccomp", "seccomp allowlist", feature("seccomp")),),
 }
 
@@ -105,7 +180,7 @@ def choose(field: str, config: Config, host: Host) -> tuple[str, Enforced | Unen
     for rung in LADDER[field]:
         lack = rung.lacks(host)
         if lack is None:
-            better = missing[0][1] if missing and rung.strength != "kernel" else ""
+            better = missing[0][1] if missing and (rung.weaker or rung.strength != "kernel") else ""
             return rung.key, Enforced(rung.mechanism, rung.strength, better)
         missing.append((f"{rung.mechanism}: {lack[0]}", lack[1]))
     return "", refuse(field, config, "; ".join(reason for reason, _ in missing), missing[0][1])

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.host import Host, Paths
+from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.environment import environment
-from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY, landlock_rules, view
-from proc_sandbox.planner.ladder import LADDER, choose, refuse
+from proc_sandbox.planner.filesystem import HOME, PRIVATE_DIRECTORY, landlock_rules, view
+from proc_sandbox.planner.ladder import LADDER, SCOPES, choose, refuse
 from proc_sandbox.planner.model import Cgroup, Filter, Identity, Plan, Rlimit, Sampling
 from proc_sandbox.planner.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
@@ -21,13 +21,16 @@ __all__ = ["Choices", "compile_plan", "enforce", "needs_cgroups"]
 SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
 CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
-ABSTRACT_SCOPE = 6  # Landlock ABI; Documentation/userspace-api/landlock.rst, "Abstract UNIX socket"
 SOCKETS_BY_NAME = 9  # the ABI from which Landlock tells the run's own sockets from the host's (LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
 MAX_SAMPLED_TASKS = 2000
 """Tasks of a tree that is sampled: more could not be looked at often enough. RLIMIT_NPROC holds it."""
 NO_IDMAP = (
     "its file system cannot be idmapped, so that it would not be the command's to write",
     "name a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume); best-effort lets it write what everybody can",
+)
+NOT_OWNED = (
+    "the run's own user may not write there",
+    "use a Sandbox, whose directory is the run's own; best-effort lets it write what everybody can",
 )
 MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
@@ -68,24 +71,33 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     for name in (*fields, *ALWAYS, *ISOLATIONS):
         rungs[name], said[name] = choose(name, config, host)
     said["network_access"] = network_enforcement(config, host)
-    foreign = [grant.path for grant in paths.grants if host.root and grant.access == "write" and not grant.idmap]
-    if foreign:
-        said["files"] = refuse("files", config, f"{foreign[0]}: {NO_IDMAP[0]}", NO_IDMAP[1])
+    for grant in paths.grants:
+        if grant.access == "write" and not is_writable(grant, host, paths):
+            reason, remedy = NO_IDMAP if host.root else NOT_OWNED
+            said["files"] = refuse("files", config, f"{grant.path}: {reason}", remedy)
     if "sampled" in rungs.values() and (config.max_processes or 0) > MAX_SAMPLED_TASKS:
         reason = f"with other limits sampled, at most {MAX_SAMPLED_TASKS} tasks can be watched"
         said["max_processes"] = refuse("max_processes", config, reason, "a lower max_processes, or a host with cgroups")
     return Choices(rungs, said)
 
 
+def is_writable(grant: Grant, host: Host, paths: Paths) -> bool:
+    """Return whether a run's user can be the one to whom a writable directory belongs."""
+    return grant.idmap if host.root else not host.own_uid or grant.path == paths.private
+
+
 def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
     if config.network_access is True:
         return Enforced("granted: the host's network")
-    missing = host.feature("netns")
+    missing = host.namespaces and host.feature("netns")
+    filtered = "seccomp lets only AF_UNIX through"
+    if not missing and config.network_access is False and host.feature("seccomp"):
+        return Enforced(filtered, remedy=missing.remedy)
     if not missing:
         return refuse("network_access", config, missing.reason, missing.remedy)
     if config.network_access == "loopback":
         return Enforced("a network namespace of its own, loopback only")
-    return Enforced("empty network namespace" + ", and seccomp lets only AF_UNIX through" * bool(host.feature("seccomp")))
+    return Enforced("empty network namespace" + f", and {filtered}" * bool(host.feature("seccomp")))
 
 
 def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:
@@ -103,25 +115,23 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     choices = enforce(config, host, paths)
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
-    alone = loopback or not config.network_access and host.landlock_abi < ABSTRACT_SCOPE
-    for name in ("mountns", "pidns", "mount_setattr"):
-        missing = host.feature(name)
-        if not missing:  # the ladder has said so where strict; without a view there is nothing to be lenient about
-            refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
+    alone = loopback or not config.network_access and host.landlock_abi < SCOPES
+    contained, sampled = bool(host.namespaces), bool(sampling and sampling.memory)
+    place = config.working_dir or ("" if contained else paths.private)
     plan = Plan(
         command=("-",),
         executable=paths.executable,
-        cwd=config.working_dir or PRIVATE_DIRECTORY,
-        environment=environment(config, paths),
-        namespaces=namespaces(host, alone=alone),
+        cwd=place or (PRIVATE_DIRECTORY if contained else "/"),
+        environment=environment(config, paths, HOME) if contained else environment(config, paths, place or "/", place),
+        namespaces=namespaces(host, alone=alone) if contained else (),
         network="loopback" if loopback else "host" if config.network_access else "none",
-        identity=Identity(host_range=host.uid_range if host.root else None),
+        identity=Identity(host_range=host_range(host, paths)),
         hostname=config.hostname,
-        mounts=view(config, host, paths, sampled=bool(sampling and sampling.memory)),
-        sysctls=sysctls(loopback=loopback),
-        rlimits=plan_rlimits(config, choices),
+        mounts=view(config, host, paths, sampled=sampled) if contained else (),
+        sysctls=sysctls(loopback=loopback) if contained else (),
+        rlimits=plan_rlimits(config, choices, own_tasks=contained or host.own_uid),
         cgroup=plan_cgroup(config, host, choices),
-        landlock=landlock_rules(host, config, paths),
+        landlock=landlock_rules(host, config, paths, sampled=sampled),
         seccomp=Filter(filter_options(config, host, paths, sampling)) if host.feature("seccomp") else None,
         sampling=sampling,
         timeout=round((config.timeout or 0) * SECOND),
@@ -133,6 +143,14 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     )
     check_size(plan)
     return replace(plan, prefix=encode_prefix(plan))
+
+
+def host_range(host: Host, paths: Paths) -> tuple[int, int] | None:
+    """Return the host uids of which a run takes one. Without namespaces the upper half is for the directories of Sandboxes."""
+    if host.own_uid and host.uid_range:
+        first, count = host.uid_range
+        return next(((grant.uid, 1) for grant in paths.grants if grant.path == paths.private), (first, max(1, count // 2)))
+    return host.uid_range if host.root else None
 
 
 def namespaces(host: Host, *, alone: bool) -> tuple[str, ...]:
@@ -169,19 +187,24 @@ def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling 
     directories of the host no socket can be reached by name. On the host's network its abstract sockets are in reach too,
     and only Landlock's scope (ABI 6) keeps from them. Memory that nobody maps is not seen by sampling, so there
     memfd_create and System V IPC are missing, and pipes and socket buffers keep their size. Where CPU time is rationed by
-    stopping the tree, no timer may continue it. Set-ID bits on the host's own files would outlive the run.
+    stopping the tree, no timer may continue it. Set-ID bits on the host's own files would outlive the run. Without namespaces
+    the host's sockets and IPC are in reach, process ids name the host's processes, and who has the caller's user could
+    change the modes of all of that user's files.
     """
-    options = []
+    contained = bool(host.namespaces)
+    options = ["pids"] if contained else []
+    if contained or host.own_uid:
+        options.append("metadata")
     if config.network_access is not False:
         options.append("inet")
-    if config.network_access is True and host.landlock_abi < ABSTRACT_SCOPE:
+    if config.network_access is True and host.landlock_abi < (SCOPES if contained else SOCKETS_BY_NAME):
         pass
-    elif not paths.grants or host.landlock_abi >= SOCKETS_BY_NAME:
+    elif contained and not paths.grants or host.landlock_abi >= SOCKETS_BY_NAME:
         options += ["unix", "connect"]
     elif config.network_access is False:
         options.append("unix")
     if not (sampling and sampling.memory):
-        options += ["memfd", "ipc", "buffers"]
+        options += ["memfd", "buffers", *(["ipc"] if contained else [])]
     if not (sampling and sampling.cpu):
         options.append("timers")
     if not any(grant.access == "write" for grant in paths.grants):
@@ -192,12 +215,14 @@ def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling 
 def plan_sampling(config: Config, choices: Choices) -> Sampling | None:
     memory = config.memory_limit if choices.rungs.get("memory_limit") == "sampled" else None
     cpu = config.cpu_limit if choices.rungs.get("cpu_limit") == "sampled" else None
-    if not (memory or cpu or choices.rungs.get("cpu_time_limit") == "sampled"):
+    if "sampled" not in choices.rungs.values():
         return None
-    return Sampling(SAMPLE_INTERVAL, memory or 0, round((cpu or 0) * 10))
+    most = MAX_SAMPLED_TASKS
+    tasks = min(config.max_processes or most, most) if choices.rungs.get("max_processes") == "sampled" else most
+    return Sampling(SAMPLE_INTERVAL, memory or 0, round((cpu or 0) * 10), tasks)
 
 
-def plan_rlimits(config: Config, choices: Choices) -> tuple[Rlimit, ...]:
+def plan_rlimits(config: Config, choices: Choices, *, own_tasks: bool) -> tuple[Rlimit, ...]:
     # A pipe handler in core_pattern ignores 0; at 1 the kernel skips it too: core(5), "Piping core dumps to a program".
     limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files), Rlimit("RLIMIT_SIGPENDING", MAX_SIGNALS)]
     if not config.core_dumps:
@@ -206,8 +231,8 @@ def plan_rlimits(config: Config, choices: Choices) -> tuple[Rlimit, ...]:
         limits.append(Rlimit("RLIMIT_FSIZE", config.max_file_size))
     if config.cpu_time_limit is not None:
         limits.append(Rlimit("RLIMIT_CPU", math.ceil(config.cpu_time_limit) + 1))
-    tasks = config.max_processes if choices.rungs.get("max_processes") == "rlimit" else None
-    if choices.uses("sampled"):
+    tasks = config.max_processes if choices.rungs.get("max_processes") in ("rlimit", "uid") else None
+    if choices.uses("sampled") and own_tasks:
         tasks = min(tasks or MAX_SAMPLED_TASKS, MAX_SAMPLED_TASKS)
     if tasks is not None:
         limits.append(Rlimit("RLIMIT_NPROC", tasks + 1))  # pid 1 counts too

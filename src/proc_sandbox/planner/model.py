@@ -57,17 +57,18 @@ class Landlock(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc, buffers, timers."""
+    """The system call filter's options beyond its base: unix, inet, connect, memfd, setid, ipc, buffers, timers, pids, metadata."""
 
     options: tuple[str, ...]
 
 
 class Sampling(NamedTuple):
-    """What the launcher watches where no cgroup can: interval in ns, memory in bytes, CPU in thousandths of a core."""
+    """What the launcher watches where no cgroup can: interval in ns, memory in bytes, CPU in thousandths of a core, tasks."""
 
     interval: int
     memory: int = 0
     cpu: int = 0
+    tasks: int = 0
 
 
 def as_data(value: object) -> object:

@@ -75,6 +75,8 @@ def cgroup_words(plan: Plan) -> Iterator[str]:
             yield from ("sampled-memory", str(plan.sampling.memory))
         if plan.sampling.cpu:
             yield from ("sampled-cpu", str(plan.sampling.cpu))
+        if plan.sampling.tasks:
+            yield from ("sampled-tasks", str(plan.sampling.tasks))
 
 
 def confinement_words(plan: Plan) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
-from proc_sandbox.backends.linux.survey import hidden_interpreter, survey
+from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter, survey
 from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
@@ -58,7 +58,10 @@ class LinuxBackend:
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
-        return survey(config, command, self.can_idmap, private)
+        host = self.probe(cgroups=False)
+        if private and host.own_uid and host.uid_range:
+            give_away(private, host.uid_range)
+        return survey(config, command, self.can_idmap, private, contained=bool(host.namespaces))
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""

@@ -31,6 +31,7 @@ REMEDIES = {
     "landlock": "a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= kernel argument",
     "idmap": "a kernel from 5.12 and a file system that can be idmapped (ext4, xfs, btrfs, tmpfs from 6.3)",
     "openat2": "Linux 5.6 or newer",
+    "clone3": CONTAINER,
 }
 
 
@@ -87,11 +88,13 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
     features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
     features["cgroup1"] = features["cgroup2"] = NOT_LOOKED_FOR
     root = bool(features.get("root"))
-    range_ = uid_range() if root else None
+    range_ = uid_range() if root or features.get("setuid") else None
     return Host("linux", features, root=root, landlock_abi=abi, uid_range=range_)
 
 
 def with_cgroups(host: Host, launcher: int) -> Host:
     """Return the Host with the cgroups that the launcher of that process id can use."""
     cgroup, features = find_cgroups(launcher)
+    if cgroup and cgroup.version == 2 and not host.feature("clone3"):  # a process is born into a cgroup by it alone
+        cgroup, features = None, {**features, "cgroup2": host.feature("clone3")}
     return replace(host, features={**host.features, **features}, cgroup=cgroup)

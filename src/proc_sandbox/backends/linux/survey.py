@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import itertools
 import os
 import stat
 import sys
@@ -15,7 +16,7 @@ from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
 from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
 
-__all__ = ["hidden_interpreter", "survey"]
+__all__ = ["give_away", "hidden_interpreter", "survey"]
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 # Nothing that only some may read: without root the command has its caller's groups (/etc/ssl/private is a group's).
@@ -25,6 +26,10 @@ ETC_TLS = (
     "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem",
     "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted", "/etc/ca-certificates/extracted", "/etc/crypto-policies",
 )  # fmt: skip
+DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+# Of /proc what tells of the machine, and of the command itself: /proc/self is opened by the command's own process.
+PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/loadavg", "/proc/version",
+        "/proc/filesystems", "/proc/sys")  # fmt: skip
 ETC_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols")
 
 
@@ -171,8 +176,11 @@ class Program(NamedTuple):
     hint: str = ""
 
 
-def locate(command: str, config: Config, private: str | None, is_visible: Callable[[str], bool]) -> Program:
+def locate(command: str, config: Config, private: str | None, start: str, is_visible: Callable[[str], bool]) -> Program:
     """Return where the command lies on the host; by its name, the first on the PATH that is visible inside.
+
+    Args:
+        start: where a run without a working_dir begins.
 
     In a run's own private directory nothing is known before the run. Links of a command's making are not followed here.
 
@@ -182,8 +190,8 @@ def locate(command: str, config: Config, private: str | None, is_visible: Callab
     if "/" not in command:
         first = search(command, config, is_visible)
         return Program(first, planted=is_planted(first, config, private))
-    path = os.path.normpath(os.path.join(config.working_dir or PRIVATE_DIRECTORY, command))
-    if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/"):
+    path = os.path.normpath(os.path.join(config.working_dir or start, command))
+    if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/") and start == PRIVATE_DIRECTORY:
         if private is None:
             return Program("", planted=True, hint=elsewhere(command))
         path = private + path.removeprefix(PRIVATE_DIRECTORY)
@@ -305,15 +313,36 @@ def follow(path: str) -> Iterator[str]:
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
 
 
-def private_grant(private: str, can_idmap: CanIdmap) -> Grant:
+def private_grant(private: str, place: str, can_idmap: CanIdmap) -> Grant:
     owner, real = os.stat(private), os.path.realpath(private)
-    return Grant(PRIVATE_DIRECTORY, real, "write", True, owner.st_uid, owner.st_gid, can_idmap(real, owner.st_dev))
+    return Grant(place, real, "write", True, owner.st_uid, owner.st_gid, can_idmap(real, owner.st_dev))
 
 
-def survey(config: Config, command: Sequence[str], can_idmap: CanIdmap, private: str | None = None) -> Paths:
-    """Return where things are, for one run. See Backend.survey for what it raises."""
+given_away = itertools.count()
+
+
+def give_away(private: str, uids: tuple[int, int]) -> None:
+    """Make a Sandbox's directory its runs' own, where no mount can show it so: each has one of the uids in the upper half."""
+    first, count = uids
+    if not first <= os.stat(private).st_uid < first + count:
+        uid = first + count // 2 + next(given_away) % (count - count // 2)
+        os.chown(private, uid, uid)
+
+
+@functools.lru_cache(maxsize=1)
+def in_plain_sight() -> tuple[SystemPath, ...]:
+    """Return what a view would have of its own, and a command without one finds on the host."""
+    devices = [SystemPath(path, "device") for path in DEVICES if os.path.exists(path)]
+    return (*devices, *(system_path(path) for path in PROC if os.path.exists(path)))
+
+
+def survey(
+    config: Config, command: Sequence[str], can_idmap: CanIdmap, private: str | None = None, *, contained: bool = True
+) -> Paths:
+    """Return where things are, for one run, with a view of its own (contained) or without. See Backend.survey for what it raises."""
     if config.working_dir is not None:
         private = None
+    start = PRIVATE_DIRECTORY if contained else os.path.realpath(private or "/")
     granted = grants(config, private, can_idmap)
     base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
@@ -323,7 +352,7 @@ def survey(config: Config, command: Sequence[str], can_idmap: CanIdmap, private:
             return seen(path, tuple(system), granted)
         return not hidden(path, tuple(system), granted) or bool(interpreter_paths(path))
 
-    program = locate(command[0], config, private, is_visible)
+    program = locate(command[0], config, private, start, is_visible)
     prefix = activated(base)
     # What a command could have put there tells nothing of what else it should see.
     if program.path and not program.planted:
@@ -334,10 +363,13 @@ def survey(config: Config, command: Sequence[str], can_idmap: CanIdmap, private:
                 prefix = (os.path.dirname(program.path),)
         check_visible(program.path, tuple(system), granted)
     if private:
-        granted += (private_grant(private, can_idmap),)
+        granted += (private_grant(private, start, can_idmap),)
+    if not contained:
+        system.update(dict.fromkeys(in_plain_sight()))
     executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
-    return Paths(shown, granted, executable, program.path, prefix, time_zone(), program.hint)
+    own = start if private else ""
+    return Paths(shown, granted, executable, program.path, prefix, time_zone(), own, program.hint)
 
 
 def as_can_be_shown(entry: SystemPath, can_idmap: CanIdmap) -> SystemPath:

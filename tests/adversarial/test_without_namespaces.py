@@ -1,0 +1,316 @@
+"""Attacks where no namespaces can be had: in a container as its engine makes it, or where they are switched off.
+
+On a host that has them the same plans are made by not telling the planner of them; in a container they are all there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.fixtures import CompiledPrograms, Programs
+from support.processes import carriers, children, new_mark, victim, wait_dead, watched, witness
+from support.programs import (
+    FORBIDDEN,
+    HANG,
+    INVISIBLE,
+    ROOT,
+    act,
+    assert_escapes,
+    assert_refused,
+    inside,
+    python,
+    text,
+)
+
+import proc_sandbox as ps
+from proc_sandbox.backends import current
+from proc_sandbox.backends.linux import backend
+from proc_sandbox.host import Feature, Host
+from proc_sandbox.launcher.process import launcher, launcher_path
+from proc_sandbox.planner.ladder import SCOPES
+
+REFUSED = Feature(False, "not told of", "")
+TAKEN = ("userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "idmap", "root")
+
+
+def bare_host(greeting: dict[str, str], real: Any = backend.host_from_greeting) -> Host:
+    found: Host = real(greeting)
+    return replace(found, root=False, features={**found.features, **dict.fromkeys(TAKEN, REFUSED)})
+
+
+@pytest.fixture(autouse=True)
+def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No namespaces, and no cgroups either."""
+    monkeypatch.setattr(backend, "host_from_greeting", bare_host)
+    monkeypatch.setattr(backend, "with_cgroups", lambda host, _: host)
+    current.cache_clear()
+    if current().probe().landlock_abi < SCOPES:
+        pytest.skip(f"Landlock ABI {SCOPES} is needed")
+    yield
+    current.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def reachable_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root the command has a user of its own, to whom root's own installations are closed."""
+    if ROOT:
+        monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One that everybody can reach, and in it the directories of Sandboxes; pytest's own are closed."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        yield Path(name)
+
+
+@pytest.fixture
+def programs(directory: Path) -> Programs:
+    """The compiled programs, where everybody can reach them."""
+    return CompiledPrograms(directory)
+
+
+@pytest.fixture
+def secret(directory: Path) -> Path:
+    """A file that anybody may read and write, where nothing but Landlock keeps a command from it."""
+    directory.chmod(0o777)
+    path = directory / "secret"
+    path.write_text("secret")
+    path.chmod(0o666)
+    return path
+
+
+def unwalled(args: list[str], **config: Any) -> str:
+    """The control: what the command prints when Landlock and the filter are taken from the plan."""
+    changed = replace(ps.plan(args, **config), prefix=b"", landlock=None, seccomp=None)
+    command = [launcher_path(), "run", *changed.words()]
+    return text(subprocess.run(command, capture_output=True, timeout=HANG, check=False))
+
+
+def test_it_is_such_a_plan() -> None:
+    plan = ps.plan(["true"])
+    assert (plan.namespaces, plan.mounts) == ((), ())
+    assert all(isinstance(how, ps.Enforced) for how in plan.enforcement.values())
+
+
+def test_ordinary_programs_work() -> None:
+    code = "import subprocess, threading, os\nthreading.Thread(target=print, args=('thread',)).start()\nprint(subprocess.run(['echo', 'child'], stdout=1, check=True).returncode, len(os.urandom(9)), open('/proc/self/maps').read(1) != '')"
+    assert sorted(text(inside(python(code))).split("\n")) == sorted(["thread", "child", "0 9 True", ""])
+
+
+@pytest.mark.usefixtures("directory")
+def test_a_sandbox_keeps_its_directory() -> None:
+    with ps.Sandbox() as sandbox:
+        own = Path(sandbox.directory or "")
+        assert (
+            sandbox.run(["sh", "-c", "pwd; echo $HOME $TMPDIR; echo kept > file"]).stdout.decode().split()
+            == [str(own)] * 3
+        )
+        assert sandbox.run(["cat", "file"]).stdout == b"kept\n"
+        assert sandbox.run(["sh", "-c", "mkdir deep; rm file; ls"]).stdout == b"deep\n"
+    assert not own.exists()
+
+
+@pytest.mark.parametrize("name", ["read", "write", "append", "truncate", "unlink", "write_mapped"])
+def test_files_that_nobody_named(secret: Path, name: str) -> None:
+    assert "ESCAPED" in unwalled(act(name, secret)), "the control"
+    secret.write_text("secret")
+    secret.chmod(0o666)
+    assert_refused(inside(act(name, secret)), INVISIBLE)
+    assert secret.read_text() == "secret"
+
+
+@pytest.mark.parametrize("name", ["write", "append", "truncate", "unlink", "write_mapped"])
+def test_what_is_to_be_read_is_not_written(secret: Path, name: str) -> None:
+    assert "ESCAPED" in unwalled(act(name, secret), allowed_dirs=[secret.parent]), "the control"
+    secret.write_text("secret")
+    secret.chmod(0o666)
+    assert_refused(inside(act(name, secret), allowed_dirs=[secret.parent]), {errno.EACCES, errno.EROFS, errno.EPERM})
+    assert inside(["cat", secret], allowed_dirs=[secret.parent]).stdout == b"secret"
+
+
+def test_read_only_and_truncate_at_once(secret: Path) -> None:
+    """O_RDONLY | O_TRUNC empties a file whose reading alone was asked for."""
+    code = "import os\nprint('TRIED')\ntry: os.open({!r}, os.O_RDONLY | os.O_TRUNC); print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
+    assert "ESCAPED" in unwalled(python(code.format(str(secret))), allowed_dirs=[secret.parent])
+    secret.write_text("secret")
+    assert_refused(inside(python(code.format(str(secret))), allowed_dirs=[secret.parent]), {errno.EACCES, errno.EPERM})
+
+
+@pytest.mark.parametrize("name", ["chmod", "chown", "utime", "setxattr"])
+@pytest.mark.skipif(ROOT, reason="as root the command has a user of its own, who owns nothing")
+def test_what_landlock_does_not_know_of(secret: Path, name: str) -> None:
+    assert "ESCAPED" in unwalled(act(name, secret)) or name == "setxattr", "the control"
+    assert_refused(inside(act(name, secret)), FORBIDDEN)
+    assert_refused(inside(act(name, secret), allowed_dirs=[secret.parent]), FORBIDDEN)
+
+
+def test_nobody_is_watched(secret: Path) -> None:
+    code = (
+        "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\nfd = libc.inotify_init1(0)\nprint('TRIED')\n"
+        f"r = libc.inotify_add_watch(fd, {str(secret.parent).encode()!r}, 0xfff)\n"
+        "print('ESCAPED' if r >= 0 else f'REFUSED {ctypes.get_errno()}')"
+    )
+    assert "ESCAPED" in unwalled(python(code)), "the control"
+    if not ROOT:
+        assert_refused(inside(python(code)), FORBIDDEN)
+
+
+@pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL, signal.SIGCONT])
+def test_signals_stay_inside(number: int) -> None:
+    with victim() as process:
+        if not ROOT:
+            assert_escapes(act("signal_process", process.pid, 0))
+            assert "ESCAPED" in unwalled(act("signal_process", process.pid, 0)), "the control"
+        assert_refused(inside(act("signal_process", process.pid, number)), {errno.EPERM})
+        assert process.poll() is None
+        reaper = python(
+            f"import os\nprint('TRIED')\ntry: os.kill(os.getppid(), {number}); print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
+        )
+        assert "ESCAPED" in unwalled(python("import os\nos.kill(os.getppid(), 0); print('ESCAPED')")), "the control"
+        assert_refused(inside(reaper), {errno.EPERM})
+
+
+@pytest.mark.usefixtures("directory")
+def test_kill_everybody_reaches_nobody_else() -> None:
+    with victim() as process, ps.Sandbox() as sandbox, witness() as pipe:
+        other = threading.Thread(
+            target=lambda: sandbox.run(
+                ["bash", "-c", f"echo up >&{pipe.write_end}; sleep 3000"], pass_fds=[pipe.write_end]
+            )
+        )
+        other.start()
+        pipe.hear(b"up")
+        assert inside(act("kill_all", 3)).reason is ps.Reason.EXITED
+        assert process.poll() is None
+        assert launcher().process.poll() is None
+        assert other.is_alive(), "a run beside it"
+        sandbox.cleanup()
+        other.join()
+
+
+@pytest.mark.parametrize("name", ["environ", "cmdline", "mem", "fd", "root", "cwd", "status", "maps"])
+def test_proc_tells_of_nobody_else(name: str) -> None:
+    with victim() as process:
+        assert_escapes(act("proc_read", process.pid, name))
+        assert_refused(inside(act("proc_read", process.pid, name)), INVISIBLE | {errno.EPERM})
+        assert_refused(inside(act("proc_read", os.getpid(), name)), INVISIBLE | {errno.EPERM})
+
+
+@pytest.mark.parametrize("name", ["priority", "affinity", "limit", "ptrace", "peek"])
+def test_other_processes_are_left_alone(name: str) -> None:
+    with victim() as process:
+        assert_refused(inside(act(name, process.pid)), FORBIDDEN | {errno.EACCES})
+
+
+def test_nor_all_of_a_user() -> None:
+    """setpriority(2) with PRIO_USER: every process of the caller's user would become slow."""
+    code = "import os\nprint('TRIED')\ntry: os.setpriority(os.PRIO_USER, 0, 5); print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
+    with victim() as process:
+        assert_refused(inside(python(code)), {errno.EPERM})
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_a_socket_of_the_hosts(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(directory / "socket"))
+        (directory / "socket").chmod(0o777)
+        server.listen()
+        assert_escapes(act("unix_stream", directory / "socket"))
+        for config in ({}, {"allowed_dirs": [directory]}, {"network_access": True}):
+            assert_refused(inside(act("unix_stream", directory / "socket"), **config), {errno.EPERM, errno.EACCES})
+
+
+def test_an_abstract_socket_of_the_hosts() -> None:
+    name = f"\0{new_mark()}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(name)
+        server.listen()
+        code = f"import socket\nprint('TRIED')\ntry: socket.socket(socket.AF_UNIX).connect({name!r}); print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
+        assert "ESCAPED" in unwalled(python(code), network_access=True), "the control"
+        for config in ({}, {"network_access": True}):
+            assert_refused(inside(python(code), **config), {errno.EPERM, errno.EACCES})
+
+
+def test_the_network() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert_refused(inside(act("tcp", "127.0.0.1", port)), {errno.EAFNOSUPPORT})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("sysv", (1,)), ("sysv_queue", (1,)), ("sysv_semaphore", (1,)), ("posix_queue", ("/q",))]
+)
+def test_ipc_of_the_host(name: str, arguments: tuple[object, ...]) -> None:
+    assert_refused(inside(act(name, *arguments)), FORBIDDEN)
+
+
+@pytest.mark.parametrize("ending", ["exit", "kill", "hang"])
+def test_nothing_survives(programs: Programs, ending: str) -> None:
+    mark = new_mark()
+    with witness() as pipe:
+        command = [programs("daemons"), "40", str(pipe.write_end), ending, mark]
+        config: dict[str, Any] = {"timeout": 3.0} if ending == "hang" else {}
+        result = inside(command, pass_fds=[pipe.write_end], allowed_dirs=[programs.directory], **config)
+        assert carriers(mark) == []
+        assert result.timed_out == (ending == "hang")
+        pipe.hear(b"ready")
+        pipe.wait_alone()
+
+
+def test_nothing_survives_a_reaper_that_is_killed(programs: Programs) -> None:
+    """By somebody outside: what it leaves comes to the launcher, which ends it before it says that the run has ended."""
+    mark = new_mark()
+    with witness() as pipe:
+        command = [programs("daemons"), "40", str(pipe.write_end), "hang", mark]
+        results: list[ps.Result] = []
+        thread = threading.Thread(
+            target=lambda: results.append(inside(command, pass_fds=[pipe.write_end], allowed_dirs=[programs.directory]))
+        )
+        thread.start()
+        pipe.hear(b"ready")
+        reapers = [pid for pid in children(launcher().pid) if set(children(pid)) & set(carriers(mark))]
+        assert len(reapers) == 1
+        with watched(carriers(mark)) as ends:
+            os.kill(reapers[0], signal.SIGKILL)
+            thread.join(HANG)
+            assert results[0].reason is ps.Reason.KILLED_OUTSIDE
+            wait_dead(ends)
+        pipe.wait_alone()
+    assert carriers(mark) == []
+
+
+def test_memory_is_sampled(programs: Programs) -> None:
+    result = inside(
+        [programs("daemons"), "4", "1", "eat", new_mark()], memory_limit="100M", allowed_dirs=[programs.directory]
+    )
+    assert (result.reason, result.memory_exceeded) == (ps.Reason.MEMORY, True)
+
+
+def test_cpu_is_rationed() -> None:
+    result = inside(python("import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass"), cpu_limit=30)
+    assert result.cpu_time.total < 0.7 * result.execution_time
+
+
+def test_tasks_are_bounded(programs: Programs) -> None:
+    result = inside([programs("tasks"), "bomb", "300"], max_processes=30, allowed_dirs=[programs.directory])
+    if ROOT:
+        assert "refused" in text(result)
+    else:
+        assert (result.reason, result.processes_exceeded) == (ps.Reason.PROCESSES, True)
+        assert (result.error or "").startswith("limit of 30 processes exceeded (ran ")
+    assert not inside(["true"], max_processes=30).processes_exceeded
