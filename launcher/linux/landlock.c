@@ -67,10 +67,15 @@ static void add_rule(int ruleset, const struct rule *rule, uint64_t known, struc
 /* A domain around the reaper and all of its run: what is in it can signal only what is in it or in a domain nested in it. */
 void restrict_signals(struct record *record)
 {
-	struct ruleset attributes = {.scoped = SCOPE_SIGNAL};
+	struct ruleset attributes = {.fs = FS_REFER, .scoped = SCOPE_SIGNAL};
 	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0);
-	if (ruleset < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+	int root = open("/", O_PATH | O_CLOEXEC);
+	/* Every domain denies it, the inner one's rules could not give it back: LANDLOCK_ACCESS_FS_REFER. */
+	struct landlock_path_beneath_attr everything = {.allowed_access = FS_REFER, .parent_fd = root};
+	if (ruleset < 0 || root < 0 || syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &everything, 0) < 0 ||
+	    syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		die(record, "landlock", "scope");
+	close(root);
 	close(ruleset);
 }
 

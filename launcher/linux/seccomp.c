@@ -58,6 +58,7 @@ enum action {
 	MAPPING,   /* no shared anonymous memory where memory is sampled */
 	FCNTL,     /* no leases; larger pipes and signals of one's choice by option */
 	NO_OP,     /* succeeds, does nothing */
+	TIMES,     /* of an open file, to the present */
 	TARGET_0, TARGET_1,      /* a process id in that argument: no process that is not the run's own */
 	ACTIONS,
 };
@@ -167,7 +168,7 @@ static unsigned char action_of(unsigned options, short number)
 
 /* Landlock has no say in them: who has its caller's user could change the modes of all files of that user's, and watch them. */
 static const short METADATA[] = {
-	SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_utimensat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr,
+	SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr,
 	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_inotify_add_watch,
 #ifdef __x86_64__
 	SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
@@ -190,8 +191,10 @@ static void decide(unsigned options, unsigned char *table)
 	FILL(table, ALLOWED, ALLOW);
 	if (options & FILTER_IPC)
 		FILL(table, IPC, ALLOW);
-	if (!(options & FILTER_METADATA))
+	if (!(options & FILTER_METADATA)) {
 		FILL(table, METADATA, DENY);
+		table[SYS_utimensat] = TIMES;
+	}
 	FILL(table, MISSING, UNKNOWN);
 	FILL(table, NOTHING, NO_OP);
 }
@@ -311,6 +314,19 @@ static void check_target(struct program *program, unsigned argument)
 	PERMIT;
 }
 
+/* What touch(1) does with what it has opened; a time of one's choice, or a file by its name, could be anybody's. */
+static void check_times(struct program *program)
+{
+	enum { HIGH_HALF = 4 };
+	for (unsigned argument = 1; argument <= 2; argument++)
+		for (unsigned half = 0; half <= HIGH_HALF; half += HIGH_HALF) {
+			LOAD(ARGUMENT(argument) + half);
+			JUMP(BPF_JMP | BPF_JEQ, 0, 1, 0);
+			REFUSE(EPERM);
+		}
+	PERMIT;
+}
+
 static void check_open(struct program *program, unsigned flags)
 {
 	LOAD(ARGUMENT(flags));
@@ -387,6 +403,7 @@ static void leaf(struct program *program, unsigned char action)
 	case SOCKOPT: check_sockopt(program); break;
 	case FCNTL: check_fcntl(program); break;
 	case NO_OP: REFUSE(0); break;
+	case TIMES: check_times(program); break;
 	case TARGET_0: check_target(program, 0); break;
 	case TARGET_1: check_target(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;

@@ -143,6 +143,29 @@ def test_what_is_to_be_read_is_not_written(secret: Path, name: str) -> None:
     assert inside(["cat", secret], allowed_dirs=[secret.parent]).stdout == b"secret"
 
 
+def test_what_is_to_be_read_in_what_can_be_written_is_refused(directory: Path) -> None:
+    """Landlock's rules add up: it could not be kept from being written."""
+    (directory / "kept").mkdir()
+    with pytest.raises(ps.UnsupportedError, match="Landlock knows no exceptions"):
+        ps.plan(
+            ["true"],
+            writable_dirs=[directory],
+            read_only_dirs=[directory / "kept"],
+            enforcement=ps.best_effort("tmp_size"),
+        )
+
+
+@pytest.mark.usefixtures("directory")
+def test_files_are_moved_between_directories_of_ones_own() -> None:
+    with ps.Sandbox() as sandbox:
+        assert (
+            sandbox.run(
+                ["sh", "-c", "mkdir a b && echo x > a/f && mv a/f b/f && ln b/f a/g && touch c && cat a/g"]
+            ).stdout
+            == b"x\n"
+        )
+
+
 def test_read_only_and_truncate_at_once(secret: Path) -> None:
     """O_RDONLY | O_TRUNC empties a file whose reading alone was asked for."""
     code = "import os\nprint('TRIED')\ntry: os.open({!r}, os.O_RDONLY | os.O_TRUNC); print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
@@ -154,7 +177,7 @@ def test_read_only_and_truncate_at_once(secret: Path) -> None:
 @pytest.mark.parametrize("name", ["chmod", "chown", "utime", "setxattr"])
 @pytest.mark.skipif(ROOT, reason="as root the command has a user of its own, who owns nothing")
 def test_what_landlock_does_not_know_of(secret: Path, name: str) -> None:
-    assert "ESCAPED" in unwalled(act(name, secret)) or name == "setxattr", "the control"
+    assert "ESCAPED" in unwalled(act(name, secret)) or name in {"setxattr", "chown"}, "the control"
     assert_refused(inside(act(name, secret)), FORBIDDEN)
     assert_refused(inside(act(name, secret), allowed_dirs=[secret.parent]), FORBIDDEN)
 
@@ -306,10 +329,11 @@ def test_cpu_is_rationed() -> None:
     assert result.cpu_time.total < 0.7 * result.execution_time
 
 
-def test_tasks_are_bounded(programs: Programs) -> None:
-    result = inside([programs("tasks"), "bomb", "300"], max_processes=30, allowed_dirs=[programs.directory])
+def test_tasks_are_bounded() -> None:
+    many = ["sh", "-c", "for i in $(seq 60); do sleep 3000 & done; wait"]
+    result = inside(many, max_processes=30, timeout=HANG / 4)
     if ROOT:
-        assert "refused" in text(result)
+        assert b"fork" in result.stderr
     else:
         assert (result.reason, result.processes_exceeded) == (ps.Reason.PROCESSES, True)
         assert (result.error or "").startswith("limit of 30 processes exceeded (ran ")

@@ -124,7 +124,7 @@ def test_what_cannot_be_enforced_is_refused_or_said() -> None:
 
 def test_without_namespaces_landlock_names_what_the_host_shows() -> None:
     zero, null = SystemPath("/dev/zero", "device"), SystemPath("/dev/null", "device")
-    paths = PATHS._replace(system=(*PATHS.system, zero, null), grants=(GRANT, GRANT._replace(path="/srv/rw", access="write")))
+    paths = PATHS._replace(system=(*PATHS.system, zero, null), grants=(GRANT, GRANT._replace(path="/srv/rw", source="/srv/rw", access="write")))
     made = plan(CONTAINED_USER, paths)
     assert (made.namespaces, made.mounts, made.sysctls, made.cwd) == ((), (), (), "/")
     assert made.landlock

@@ -10,7 +10,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.environment import environment
-from proc_sandbox.planner.filesystem import HOME, PRIVATE_DIRECTORY, landlock_rules, view
+from proc_sandbox.planner.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
 from proc_sandbox.planner.ladder import LADDER, SCOPES, choose, refuse
 from proc_sandbox.planner.model import Cgroup, Filter, Identity, Plan, Rlimit, Sampling
 from proc_sandbox.planner.words import encode_prefix
@@ -27,6 +27,10 @@ MAX_SAMPLED_TASKS = 2000
 NO_IDMAP = (
     "its file system cannot be idmapped, so that it would not be the command's to write",
     "name a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume); best-effort lets it write what everybody can",
+)
+NO_EXCEPTION = (
+    "it would be writable, for it lies in a writable directory, and Landlock knows no exceptions",
+    "keep what is only to be read outside of what can be written",
 )
 NOT_OWNED = (
     "the run's own user may not write there",
@@ -71,6 +75,9 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     for name in (*fields, *ALWAYS, *ISOLATIONS):
         rungs[name], said[name] = choose(name, config, host)
     said["network_access"] = network_enforcement(config, host)
+    exception = None if host.namespaces else lies_in_writable(paths)
+    if exception:
+        said["files"] = refuse("files", config, f"{exception}: {NO_EXCEPTION[0]}", NO_EXCEPTION[1])
     for grant in paths.grants:
         if grant.access == "write" and not is_writable(grant, host, paths):
             reason, remedy = NO_IDMAP if host.root else NOT_OWNED
@@ -84,6 +91,13 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
 def is_writable(grant: Grant, host: Host, paths: Paths) -> bool:
     """Return whether a run's user can be the one to whom a writable directory belongs."""
     return grant.idmap if host.root else not host.own_uid or grant.path == paths.private
+
+
+def lies_in_writable(paths: Paths) -> str | None:
+    """Return a path that is only to be read and lies in a directory that is to be written."""
+    writable = [grant.source for grant in paths.grants if grant.access == "write"]
+    readable = (grant for grant in paths.grants if grant.access == "read")
+    return next((grant.path for grant in readable if any(below(grant.source, place) for place in writable)), None)
 
 
 def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
