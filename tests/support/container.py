@@ -65,6 +65,7 @@ def specification(
     command: Sequence[str], root: Path, *, user: int, environment: Mapping[str, str], cwd: str,
     read_only: Sequence[str], writable: Sequence[str], namespaces: bool,
 ) -> dict[str, Any]:  # fmt: skip
+    """Return what runc is to do: runtime-spec, config.md."""
     own = CAPABILITIES if user == 0 else []
     return {
         "ociVersion": "1.0.2",
@@ -83,8 +84,8 @@ def specification(
         "linux": {
             "namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts", "network")],
             "seccomp": filter_of(namespaces=namespaces),
-            "maskedPaths": MASKED,
-            "readonlyPaths": READ_ONLY,
+            "maskedPaths": [] if namespaces else MASKED,
+            "readonlyPaths": [] if namespaces else READ_ONLY,
         },
     }
 
@@ -107,7 +108,7 @@ def run_in_container(
         directory: where the container's root and its configuration are made.
         user: uid and gid of the command.
         read_only, writable: paths of the host that are seen there, beside the system's.
-        namespaces: the filter lets namespaces and mounts through (seccomp=unconfined), without any capability more.
+        namespaces: as with seccomp=unconfined and systempaths=unconfined: no capability more, but nothing is in the way.
         timeout: seconds; only against hanging.
     """
     root = directory / "root"

@@ -29,4 +29,9 @@ def test_the_profile_is_for_the_launcher_alone_and_can_be_pasted() -> None:
 
 def test_in_a_container_its_flags_are_named() -> None:
     assert "docker run" in userns_remedy({}.get, True)
+    assert "apparmor=unconfined" in userns_remedy({}.get, True, profile="docker-default (enforce)")
     assert "docker" not in userns_remedy({}.get, False)
+
+
+def test_what_a_filter_refuses_no_switch_opens() -> None:
+    assert "SystemCallFilter" in userns_remedy({"user/max_user_namespaces": "0"}.get, False, filtered=True)

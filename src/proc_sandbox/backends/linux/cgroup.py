@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from proc_sandbox.backends.linux.container import in_container
 from proc_sandbox.host import CgroupHost, Feature
 
-__all__ = ["admit", "find_cgroups", "in_container", "sweep"]
+__all__ = ["admit", "find_cgroups", "sweep"]
 
 CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
 ROUNDS = 100
@@ -239,11 +240,6 @@ def is_delegated(directory: str) -> bool:
 
 
 WAYS_V2 = (real_root, namespace_root, scope, delegated)
-
-
-def in_container() -> bool:
-    """Return whether a container engine says that we are in one of its containers."""
-    return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
 
 
 def find_v2(launcher: int) -> tuple[CgroupHost | None, str, str]:

@@ -7,12 +7,16 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from proc_sandbox.backends.linux.cgroup import find_cgroups, in_container
+from proc_sandbox.backends.linux.cgroup import find_cgroups
+from proc_sandbox.backends.linux.container import apparmor_profile, in_container, is_filtered
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.launcher.process import launcher_path
 
 __all__ = ["host_from_greeting", "userns_remedy", "with_cgroups"]
 
+FILTERED = (
+    "run it outside of what filters its system calls: another sandbox, or a service with SystemCallFilter= or RestrictNamespaces="
+)
 CONTAINER = "start the container with: docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
 APPARMOR = (
     "printf 'abi <abi/4.0>,\\ninclude <tunables/global>\\nprofile proc-sandbox %s flags=(unconfined) {{\\n  userns,\\n}}\\n' {launcher} "
@@ -35,12 +39,21 @@ REMEDIES = {
 }
 
 
-def userns_remedy(sysctl: Callable[[str], str | None], container: bool) -> str:
+def container_remedy(profile: str) -> str:
+    """Return the flags with which a container lets us make namespaces; profile: the AppArmor profile that it has now."""
+    return CONTAINER + " --security-opt apparmor=unconfined" * bool(profile)
+
+
+def userns_remedy(sysctl: Callable[[str], str | None], container: bool, *, profile: str = "", filtered: bool = False) -> str:
     """Return the command that opens user namespaces to us, as far as it can be told what keeps them closed."""
+    if container:
+        return container_remedy(profile)
+    if filtered:
+        return FILTERED
     for name, closed, command in SWITCHES:
         if sysctl(name) == closed:
             return command.format(launcher=launcher_path())
-    return CONTAINER if container else "allow this user to make user namespaces (user_namespaces(7))"
+    return "allow this user to make user namespaces (user_namespaces(7))"
 
 
 def read_sysctl(name: str) -> str | None:
@@ -76,7 +89,7 @@ NOT_LOOKED_FOR = Feature(False, "no limit asked for it, so it was not looked for
 def host_from_greeting(greeting: dict[str, str]) -> Host:
     """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
-    namespaces = userns_remedy(read_sysctl, in_container())
+    namespaces = userns_remedy(read_sysctl, in_container(), profile=apparmor_profile(), filtered=is_filtered())
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
             continue
