@@ -35,6 +35,7 @@ struct run {
 	unsigned slot;       /* of the shared records */
 	struct cage *cage;
 	int64_t born, deadline, cpu_limit, next_look, interval;
+	int64_t patience; /* when a reaper that was ordered to end its run is not waited for any longer; 0: not ordered */
 	struct watch watch;  /* where no cgroup measures */
 	int64_t cpu_permille, task_limit; /* sampled */
 	enum reach reach;
@@ -129,9 +130,10 @@ static void kill_run(struct run *run)
 	run->killed = true;
 	if (!run->cage)
 		last_look(run);
-	if (run->reach == REACH_DOMAIN)
+	if (run->reach == REACH_DOMAIN) {
 		give_order(run, ORDER_KILL);
-	else
+		run->patience = now() + INT64_C(5000000000);
+	} else
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	if (run->cage)
 		cage_kill(run->cage);
@@ -278,6 +280,10 @@ static void check_cpu_time(struct run *run, int64_t time)
 
 static void look(struct run *run, int64_t time)
 {
+	if (run->patience && time >= run->patience) { /* it hangs in vfork(2), on a file system that does not answer */
+		run->patience = 0;
+		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+	}
 	if (run->killed)
 		return;
 	if (run->deadline && time >= run->deadline) {
@@ -348,6 +354,8 @@ static int wait_milliseconds(void)
 {
 	int64_t soonest = INT64_MAX, time = now();
 	for (struct run *run = server.runs; run; run = run->next) {
+		if (run->patience && run->patience < soonest)
+			soonest = run->patience;
 		if (run->killed)
 			continue;
 		if (run->deadline && run->deadline < soonest)

@@ -166,10 +166,10 @@ static unsigned char action_of(unsigned options, short number)
 	}
 }
 
-/* Landlock has no say in them: who has its caller's user could change the modes of all files of that user's, and watch them. */
+/* Landlock has no say in them: who has its caller's user could change the modes of all files of that user's. */
 static const short METADATA[] = {
 	SYS_fchmod, SYS_fchmodat, SYS_fchown, SYS_fchownat, SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr,
-	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr, SYS_inotify_add_watch,
+	SYS_removexattr, SYS_lremovexattr, SYS_fremovexattr,
 #ifdef __x86_64__
 	SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
 #endif
@@ -191,6 +191,8 @@ static void decide(unsigned options, unsigned char *table)
 	FILL(table, ALLOWED, ALLOW);
 	if (options & FILTER_IPC)
 		FILL(table, IPC, ALLOW);
+	if (!(options & FILTER_PIDS)) /* without a view: it would tell the names of what directories can't be opened to list */
+		table[SYS_inotify_add_watch] = DENY;
 	if (!(options & FILTER_METADATA)) {
 		FILL(table, METADATA, DENY);
 		table[SYS_utimensat] = TIMES;

@@ -189,8 +189,7 @@ def test_nobody_is_watched(secret: Path) -> None:
         "print('ESCAPED' if r >= 0 else f'REFUSED {ctypes.get_errno()}')"
     )
     assert "ESCAPED" in unwalled(python(code)), "the control"
-    if not ROOT:
-        assert_refused(inside(python(code)), FORBIDDEN)
+    assert_refused(inside(python(code)), FORBIDDEN)
 
 
 @pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL, signal.SIGCONT])
