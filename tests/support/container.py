@@ -11,20 +11,80 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from support.processes import new_mark
+from support.processes import library_path, new_mark
 
 CAPABILITIES = [
     f"CAP_{name}"
-    for name in ["CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE"]
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FSETID",
+        "FOWNER",
+        "MKNOD",
+        "NET_RAW",
+        "SETGID",
+        "SETUID",
+        "SETFCAP",
+        "SETPCAP",
+        "NET_BIND_SERVICE",
+        "SYS_CHROOT",
+        "KILL",
+        "AUDIT_WRITE",
+    ]
 ]
 NAMESPACE_FLAGS = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)  # CLONE_NEW*: clone(2)
 EPERM, ENOSYS = 1, 38
-REFUSED = ["unshare", "setns", "mount", "umount2", "pivot_root", "move_mount", "open_tree", "fsopen", "fsmount", "fsconfig", "fspick", "mount_setattr", "bpf", "perf_event_open", "kcmp", "ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "process_madvise", "keyctl", "add_key", "request_key", "userfaultfd", "io_uring_setup", "io_uring_enter", "io_uring_register", "name_to_handle_at", "open_by_handle_at", "quotactl", "reboot", "swapon", "swapoff", "kexec_load"]
-MASKED = ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/scsi", "/sys/firmware"]
+REFUSED = [
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "move_mount",
+    "open_tree",
+    "fsopen",
+    "fsmount",
+    "fsconfig",
+    "fspick",
+    "mount_setattr",
+    "bpf",
+    "perf_event_open",
+    "kcmp",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "process_madvise",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "userfaultfd",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+    "name_to_handle_at",
+    "open_by_handle_at",
+    "quotactl",
+    "reboot",
+    "swapon",
+    "swapoff",
+    "kexec_load",
+]
+MASKED = [
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/scsi",
+    "/sys/firmware",
+]
 READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc")
 
@@ -137,3 +197,38 @@ def run_in_container(
     assert runc
     words = [runc, f"--root={directory / 'state'}", "run", f"--bundle={directory}", new_mark()]
     return subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False, stdin=subprocess.DEVNULL)
+
+
+def interpreter() -> str:
+    """Return an interpreter that everybody can reach and that can use the packages of this one: not one below /root."""
+    system = "/usr/bin/python3"
+    ask = [system, "-c", f"import sys; print(sys.version_info[:2] == {sys.version_info[:2]})"]
+    same = (
+        os.path.exists(system)
+        and subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip() == "True"
+    )
+    return system if same else sys.executable
+
+
+def with_this_package(
+    arguments: Sequence[str], directory: Path, *, user: int, namespaces: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run Python with the package under test, its tests and the test tools in a container."""
+    tree = str(Path(__file__).resolve().parents[2])
+    paths = [library_path(), f"{tree}/tests", sysconfig.get_paths()["purelib"]]
+    needed = [tree, *paths, sys.prefix, sys.base_prefix]
+    return run_in_container(
+        [interpreter(), *arguments],
+        directory,
+        user=user,
+        environment={"PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"},
+        cwd=tree,
+        read_only=[path for path in outermost(needed) if not path.startswith("/usr/")],
+        namespaces=namespaces,
+    )
+
+
+def outermost(paths: Sequence[str]) -> list[str]:
+    """Return the paths that lie in none of the others."""
+    unique = list(dict.fromkeys(paths))
+    return [path for path in unique if not any(path.startswith(other + "/") for other in unique)]

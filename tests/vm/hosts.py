@@ -3,8 +3,8 @@
 
     tests/vm/hosts.py [--only NAME] [--record docs/hosts.json]
 
-Each host is booted with QEMU (make test-vm builds the images first), says by which mechanism it enforces each limit
-(proc-sandbox doctor --json), and runs the tests that concern mechanisms, as root or as the user `tester`.
+Each host is booted with QEMU (make test-vm builds the images first), or is a container by runc on this machine. It says by
+which mechanism it enforces each limit (proc-sandbox doctor --json), and runs the tests that concern mechanisms.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from support.container import with_this_package
+
+BEGIN, END = "<!-- hosts: written by make test-vm -->", "<!-- end of hosts -->"
+"""What encloses the table in the README."""
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
-LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "network_access")
+LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "processes", "network_access")
 PROVES = "limits or endings or verdict or smoke or sandbox or cages or systemd"
 QUICK = "limits_memory or limits_tasks or smoke or systemd"
 
@@ -34,8 +39,19 @@ class Machine(NamedTuple):
     no_manager: bool = False
 
 
+class Container(NamedTuple):
+    """A container on this machine: as its engine makes it by default, or with the flags that let us make namespaces."""
+
+    name: str
+    user: int
+    namespaces: bool = False
+
+
 NO_MANAGER = ("--append", "systemd.mask=user@1000.service")
-HOSTS = (
+CLOSED = ("--append", "sysctl.user.max_user_namespaces=0")
+BARE = "without_namespaces or smoke"
+ATTACKS = "tests/adversarial/test_without_namespaces.py"
+HOSTS: tuple[Machine | Container, ...] = (
     Machine("cgroup v2, root", ("--user", "root"), PROVES),
     Machine("cgroup v2, systemd user", ("--session", "manager"), PROVES),
     Machine("cgroup v2, login by ssh", ("--session", "login")),
@@ -47,8 +63,12 @@ HOSTS = (
     Machine("Linux 7.2, systemd user", ("--kernel", "sid")),
     Machine("hybrid cgroups, root", ("--suite", "bookworm", "--cgroup", "hybrid", "--user", "root")),
     Machine("cgroup v1, root", ("--suite", "bookworm", "--cgroup", "v1", "--user", "root")),
+    Machine("no user namespaces, systemd user", ("--session", "manager", *CLOSED), BARE),
+    Machine("no user namespaces, root", ("--user", "root", *CLOSED), BARE),
+    Container("default container, root", 0),
+    Container("default container, user", 1234),
+    Container("container with seccomp and systempaths unconfined", 1234, namespaces=True),
 )
-"""What a plain virtual machine can be; containers and older kernels are tried elsewhere, or not yet."""
 
 
 def run_in(machine: Machine, *command: str, out: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -59,17 +79,35 @@ def run_in(machine: Machine, *command: str, out: Path | None = None) -> subproce
 
 
 def script(machine: Machine) -> str:
-    tests = f"python3 -m pytest -q -rfE -p no:cacheprovider tests/integration tests/adversarial/test_evasion.py -k '{machine.select}'"
+    where = f"tests/integration tests/adversarial/test_evasion.py {ATTACKS}"
+    tests = f"python3 -m pytest -q -rfE -p no:cacheprovider {where} -k '{machine.select}'"
     return f"python3 -m proc_sandbox doctor --json > /out/doctor.json; {tests} > /out/tests.txt 2>&1; tail -n 25 /out/tests.txt"
 
 
-def try_host(machine: Machine) -> dict[str, Any]:
-    """Return the mechanisms of a host and how its tests went."""
+def try_machine(machine: Machine) -> tuple[dict[str, Any], str]:
+    """Return what doctor and the tests said in a virtual machine."""
     with tempfile.TemporaryDirectory() as directory:
         done = run_in(machine, "sh", "-c", script(machine), out=Path(directory))
         report, tests = Path(directory, "doctor.json"), Path(directory, "tests.txt")
         said = json.loads(report.read_text()) if report.exists() and report.stat().st_size else {}
-        text = tests.read_text() if tests.exists() else done.stderr
+        return said, tests.read_text() if tests.exists() else done.stderr
+
+
+def try_container(container: Container) -> tuple[dict[str, Any], str]:
+    """Return what doctor and the tests said in a container."""
+
+    def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryDirectory() as directory:
+            return with_this_package(arguments, Path(directory), user=container.user, namespaces=container.namespaces)
+
+    where = ["tests/integration/test_smoke.py"] if container.namespaces else [ATTACKS]
+    said = json.loads(python("-m", "proc_sandbox", "doctor", "--json").stdout or "{}")
+    return said, python("-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", *where).stdout
+
+
+def try_host(machine: Machine | Container) -> dict[str, Any]:
+    """Return the mechanisms of a host and how its tests went."""
+    said, text = try_machine(machine) if isinstance(machine, Machine) else try_container(machine)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", text[-500:])}
     failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
     mechanisms = {name: said.get(name, {}).get("mechanism", "none") for name in LIMITS}
@@ -90,7 +128,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Return the hosts x limits table in Markdown, from what the runs recorded."""
     lines = ["| host | " + " | ".join(LIMITS) + " | tests |", "|---" * (len(LIMITS) + 2) + "|"]
     for row in rows:
-        cells = [row["mechanisms"][name].split(",")[0].split(":")[0] for name in LIMITS]
+        cells = [row["mechanisms"].get(name, "not recorded").split(",")[0].split(":")[0] for name in LIMITS]
         counts = row["counts"]
         tests = f"{counts.get('passed', 0)} passed, {counts.get('failed', 0) + counts.get('error', 0)} failed"
         lines.append(f"| {row['host']} | " + " | ".join(cells) + f" | {tests} |")
@@ -103,15 +141,20 @@ def record(path: Path, row: dict[str, Any]) -> None:
     known[row["host"]] = row
     rows = [known[machine.name] for machine in HOSTS if machine.name in known]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    head = "# What held where\n\nRecorded by `make test-vm`; the mechanism that each limit had, and the tests that ran there.\n"
-    head += "Each row is from the tree at the time when that host was last tried, not necessarily the newest."
-    path.with_suffix(".md").write_text(f"{head}\n\n{table(rows)}\n", encoding="utf-8")
+    readme = PROJECT / "README.md"
+    readme.write_text(with_table(readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+
+
+def with_table(text: str, rows: list[dict[str, Any]]) -> str:
+    """Return a page with the table between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="the project's tests on every kind of host")
     parser.add_argument("--only", action="append", help="a host's name, or a part of it; repeatable")
-    parser.add_argument("--record", type=Path, help="JSON file that gets what was found; a table goes beside it as .md")
+    parser.add_argument("--record", type=Path, help="JSON file that gets what was found; the README's table is made from it")
     options = parser.parse_args()
     rows = []
     for machine in HOSTS:
