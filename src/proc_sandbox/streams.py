@@ -65,6 +65,16 @@ def check_open(field: str, value: object, descriptor: int) -> None:
         raise ConfigError(field, value, "the descriptor is not open; pass an open one") from None
 
 
+def open_pipe() -> tuple[int, int]:
+    """Return a pipe that can be opened again by who has it: as root the command has a user of its own, and /dev/stdout names
+    what its standard output is (proc_pid_fd(5)).
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.geteuid() == 0:
+        os.fchmod(reader, 0o666)
+    return reader, writer
+
+
 class Streams:
     """What the command gets as 0, 1 and 2, and our ends of the pipes.
 
@@ -118,7 +128,7 @@ class Streams:
         return self.feed_from(iter(lambda: encode(stream.read(CHUNK)), b""))
 
     def feed_from(self, source: Iterator[bytes]) -> int:
-        reader, self.writer = os.pipe2(os.O_CLOEXEC)
+        reader, self.writer = open_pipe()
         os.set_blocking(self.writer, False)
         self.source = source
         return self.own(reader)
@@ -144,7 +154,7 @@ class Streams:
         return self.read_into(collector.feed)
 
     def read_into(self, keep: Callable[[bytes], object]) -> int:
-        reader, writer = os.pipe2(os.O_CLOEXEC)
+        reader, writer = open_pipe()
         os.set_blocking(reader, False)
         self.readers[reader] = keep
         return self.own(writer)

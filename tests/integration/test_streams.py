@@ -267,3 +267,8 @@ def test_flags_of_a_shared_file_stay_the_callers() -> None:
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+def test_streams_have_their_names_in_dev() -> None:
+    result = inside(["sh", "-c", "cat /dev/stdin > /dev/stdout; echo err > /dev/stderr"], input=b"in")
+    assert (result.stdout, result.stderr) == (b"in", b"err\n")
