@@ -177,15 +177,16 @@ print(pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= before)
 
 
 BOTH = """
-import os, time
+import os, resource, time
 ours, theirs = os.pipe()
 child = os.fork()
-held = bytearray(b"x" * (40 << 20))
+held = b"x" * (40 << 20)
 if child == 0:
     os.write(theirs, b"!")
     time.sleep(600)
 os.read(ours, 1)
 time.sleep(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
@@ -199,6 +200,8 @@ def test_the_peak_is_looked_for_where_the_kernel_keeps_none(tmp_path: Path) -> N
     flags = ["-std=gnu17", f'-DVERSION="{ps.__version__}"', '-DMEMORY_PEAK="none"']
     subprocess.run(["gcc", *flags, *sources, "-o", blind, "-lpthread"], check=True, timeout=HANG)
     words = ps.plan(python(BOTH), memory_limit="200M").words()
-    said = outside([blind, "run", *words]).stderr.decode().split()
+    done = outside([blind, "run", *words])
+    said = done.stderr.decode().split()
+    assert int(done.stdout) << 10 < 75 * MEGABYTE, "the control: no single process is that large"
     assert said[said.index("status") + 1] == "0", said
     assert int(said[said.index("peak") + 1]) > 75 * MEGABYTE, said
