@@ -21,7 +21,7 @@ enum {
 	MAX_RLIMITS = 16,
 	MAX_SYSCTLS = 16,
 	MAX_CONTROLLERS = 8,
-	MAX_SETTINGS = 16,     /* cgroup settings */
+	MAX_SETTINGS = 1024,   /* cgroup settings: each disk has one */
 	MAX_DESCRIPTORS = 200, /* SCM_MAX_FD is 253; one is the run's socket, one may carry the words */
 	MAX_RUNS = 4096,       /* alive at once in one launcher */
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
@@ -195,13 +195,19 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options);
 
 /* linux/cgroup.c */
 struct cage; /* one set of cgroups, used by one run at a time */
-struct cage_usage { int64_t user, system, cpu, peak, oom_kills, refused_forks, throttled; bool met_limit; };
+struct cage_usage {
+	int64_t user, system, cpu, peak, seen, oom_kills, refused_forks, throttled;
+	int64_t disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure;
+	bool met_limit;
+};
 struct cage *take_cage(const struct plan *plan, const char **object);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
 bool cage_met_limit(struct cage *cage);
 int cage_oom_fd(const struct cage *cage);
 int64_t cage_cpu(struct cage *cage);
-void cage_kill(const struct cage *cage);
+bool cage_wants_looks(struct cage *cage);
+void cage_look(struct cage *cage);
+void cage_kill(struct cage *cage);
 void cage_usage(struct cage *cage, struct cage_usage *usage);
 void give_cage(struct cage *cage);
 void remove_cages(void);

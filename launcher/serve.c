@@ -36,6 +36,7 @@ struct run {
 	struct cage *cage;
 	int64_t born, deadline, cpu_limit, next_look, interval;
 	int64_t patience; /* when a reaper that was ordered to end its run is not waited for any longer; 0: not ordered */
+	bool wants_looks;    /* its cgroup keeps no peak of memory */
 	struct watch watch;  /* where no cgroup measures */
 	int64_t cpu_permille, task_limit; /* sampled */
 	enum reach reach;
@@ -142,7 +143,10 @@ static void kill_run(struct run *run)
 static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
 {
 	const struct record *record = &server.records[run->slot];
-	struct cage_usage cage = {-1, -1, -1, -1, 0, 0, -1, false};
+	struct cage_usage cage = {
+		.user = -1, .system = -1, .peak = -1, .seen = -1, .refused_forks = -1, .throttled = -1, .disk_read = -1,
+		.disk_written = -1, .cpu_pressure = -1, .memory_pressure = -1, .io_pressure = -1,
+	};
 	int64_t end = record->done ? record->ended : now();
 	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
 	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
@@ -158,13 +162,20 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	number(message, "wall", end - record->started);
 	number(message, "user", cage.user >= 0 ? cage.user : user);
 	number(message, "system", cage.system >= 0 ? cage.system : system);
+	if (cage.seen > peak)
+		peak = cage.seen;
 	number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
 	number(message, "tasks", run->peak_tasks);
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
 	number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
 	number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	number(message, "refused_forks", run->cage ? cage.refused_forks : -1);
+	number(message, "refused_forks", cage.refused_forks);
 	number(message, "throttled", cage.throttled);
+	number(message, "disk_read", cage.disk_read);
+	number(message, "disk_written", cage.disk_written);
+	number(message, "cpu_pressure", cage.cpu_pressure);
+	number(message, "memory_pressure", cage.memory_pressure);
+	number(message, "io_pressure", cage.io_pressure);
 	number(message, "timed_out", run->timed_out);
 	/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
 	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
@@ -239,6 +250,8 @@ static void end_run(struct run *run)
 
 /* --- deadlines and samples --- */
 
+enum { PEAK_INTERVAL = 10000000 }; /* ns, as where nobody but the sampler measures */
+
 /* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
 static void ration(struct run *run, int64_t time, int64_t used)
 {
@@ -294,6 +307,10 @@ static void look(struct run *run, int64_t time)
 	if (run->next_look > time || run->sampling)
 		return;
 	run->next_look = INT64_MAX;
+	if (run->wants_looks) {
+		cage_look(run->cage);
+		run->next_look = time + PEAK_INTERVAL;
+	}
 	if (run->interval) {
 		run->sampling = true;
 		ask_for_sample(&run->watch);
@@ -449,6 +466,9 @@ static void set_limits(const struct plan *plan, struct run *run)
 	run->reach = reach_of(plan);
 	run->next_look = run->interval ? run->born + run->interval :
 		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
+	run->wants_looks = run->cage && cage_wants_looks(run->cage);
+	if (run->wants_looks && run->next_look > run->born + PEAK_INTERVAL)
+		run->next_look = run->born + PEAK_INTERVAL;
 }
 
 static int watch_run(struct run *run)
@@ -728,7 +748,7 @@ int serve(int control)
 int run_once(const char *words, size_t size)
 {
 	int pair[2], own[] = {0, 1, 2};
-	char text[1024];
+	char text[2048];
 	if (open_server() < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return 125;
 	if (launch(words, size, pair[0], own, 3)) {

@@ -26,8 +26,15 @@ enum { KEEP_IDLE = 16, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
-enum meter { CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, HITS, LIMIT, USAGE, METERS };
-struct gauge { const char *controller, *file, *key; int64_t factor; int flags; };
+enum meter {
+	CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, HITS, LIMIT, USAGE,
+	DISK_READ, DISK_WRITTEN, CPU_PRESSURE, MEMORY_PRESSURE, IO_PRESSURE, METERS
+};
+struct gauge { const char *controller, *file, *key; int64_t factor; int flags; bool sum; };
+
+#ifndef MEMORY_PEAK
+#define MEMORY_PEAK "memory.peak" /* since 5.19; the tests name another, to do without */
+#endif
 
 /* Documentation/admin-guide/cgroup-v1: cpuacct.rst, memory.rst, pids.rst; scheduler/sched-bwc.rst */
 static const struct gauge GAUGES_V1[METERS] = {
@@ -48,12 +55,18 @@ static const struct gauge GAUGES_V2[METERS] = {
 	[CPU_SYSTEM] = {"", "cpu.stat", "system_usec", 1000, O_RDONLY},
 	[CPU] = {"", "cpu.stat", "usage_usec", 1000, O_RDONLY},
 	[THROTTLED] = {"", "cpu.stat", "throttled_usec", 1000, O_RDONLY},
-	[PEAK] = {"", "memory.peak", NULL, 1, O_RDONLY}, /* since 5.19 */
+	[PEAK] = {"", MEMORY_PEAK, NULL, 1, O_RDONLY},
 	[PEAK_SWAP] = {"", "memory.swap.peak", NULL, 1, O_RDONLY},
 	[FORKS] = {"", "pids.events", "max", 1, O_RDONLY},
 	[OOM_KILLS] = {"", "memory.events", "oom_kill", 1, O_RDONLY},
 	[HITS] = {"", "memory.events", "oom", 1, O_RDONLY}, /* of this cgroup's limit; oom_kill counts any limit's victims */
 	[USAGE] = {"", "memory.current", NULL, 1, O_RDONLY},
+	[DISK_READ] = {"", "io.stat", "rbytes", 1, O_RDONLY, .sum = true}, /* a line for each device */
+	[DISK_WRITTEN] = {"", "io.stat", "wbytes", 1, O_RDONLY, .sum = true},
+	/* Documentation/accounting/psi.rst: the first line is "some", at least one task waited; in microseconds */
+	[CPU_PRESSURE] = {"", "cpu.pressure", "total", 1000, O_RDONLY},
+	[MEMORY_PRESSURE] = {"", "memory.pressure", "total", 1000, O_RDONLY},
+	[IO_PRESSURE] = {"", "io.pressure", "total", 1000, O_RDONLY},
 };
 enum { UNOPENED = 0, MISSING = -1 }; /* of an open meter: its descriptor, which is never 0 */
 
@@ -62,6 +75,7 @@ struct place { char controller[64]; char *parent; int directory; };
 struct cage {
 	struct cage *next;
 	bool v2, busy, resetting, spoilt;
+	bool limits_disks;
 	char name[NAME];
 	struct place places[MAX_CONTROLLERS];
 	size_t n_places;
@@ -69,6 +83,7 @@ struct cage {
 	int oom; /* eventfd that v1 signals at an out-of-memory */
 	int meters[METERS];
 	struct cage_usage base; /* counters at the start of the run: v1's are not reset */
+	int64_t seen; /* the most memory that was seen, where the kernel keeps no peak */
 	/* the nest */
 	pthread_t thread;
 	bool has_nest;
@@ -110,31 +125,40 @@ static int open_meter(struct cage *cage, enum meter meter)
 {
 	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
 	if (cage->meters[meter] == UNOPENED) {
-		const struct place *place = place_of(cage, gauge->controller);
+		const struct place *place = gauge->file ? place_of(cage, gauge->controller) : NULL;
 		cage->meters[meter] = place ? openat(place->directory, gauge->file, gauge->flags | O_CLOEXEC) : MISSING;
 	}
 	return cage->meters[meter];
 }
 
-/* The value of a file with one number, or of a key where lines hold "key value"; -1: not there. */
+/* Where lines hold "key value" or words "key=value": the first one's value, or of all lines together; -1: not there. */
+static int64_t find_value(const char *text, const char *key, bool sum)
+{
+	size_t size = strlen(key);
+	int64_t total = sum ? 0 : -1;
+	for (const char *at = text; *at; at += strcspn(at, " \n"), at += *at != '\0') {
+		if (strncmp(at, key, size) || (at[size] != ' ' && at[size] != '='))
+			continue;
+		int64_t value = strtoll(at + size + 1, NULL, 10);
+		if (!sum)
+			return value;
+		total += value;
+	}
+	return total;
+}
+
+/* The value of a file with one number, or of a key; -1: not there, or more than can be read at once. */
 static int64_t read_meter(struct cage *cage, enum meter meter)
 {
 	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
-	char text[4096];
+	char text[16384];
 	int fd = open_meter(cage, meter);
 	ssize_t count = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
-	if (count <= 0)
+	if (count < 0 || (!count && !gauge->sum) || count == sizeof text - 1)
 		return -1;
 	text[count] = '\0';
-	if (!gauge->key)
-		return strtoll(text, NULL, 10) * gauge->factor;
-	size_t size = strlen(gauge->key);
-	for (char *line = text; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (!strncmp(line, gauge->key, size) && line[size] == ' ')
-			return strtoll(line + size, NULL, 10) * gauge->factor;
-	}
-	return -1;
+	int64_t value = gauge->key ? find_value(text, gauge->key, gauge->sum) : strtoll(text, NULL, 10);
+	return value < 0 ? -1 : value * gauge->factor;
 }
 
 static void close_meters(struct cage *cage)
@@ -329,6 +353,39 @@ static bool fits(const struct cage *cage, const struct plan *plan)
 	return true;
 }
 
+static const char *disk_limits(const struct cage *cage)
+{
+	return cage->v2 ? "io.max" : "blkio.throttle.read_bps_device"; /* lines "MAJOR:MINOR LIMITS" */
+}
+
+/*
+ * Whoever waits for a disk is not killed before the disk has answered, and a limit lets one request of many megabytes wait
+ * for minutes. So what is killed has no limit any more; nor has who comes next: another disk may be there by that number.
+ */
+static void lift_disk_limits(struct cage *cage)
+{
+	const char *name = disk_limits(cage);
+	const struct place *place = cage->limits_disks ? place_of(cage, name) : NULL;
+	int fd = place ? openat(place->directory, name, O_RDONLY | O_CLOEXEC) : -1;
+	FILE *limits = fd < 0 ? NULL : fdopen(fd, "r");
+	unsigned major, minor;
+	char line[256], text[64];
+	if (!limits) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	while (fgets(line, sizeof line, limits))
+		if (sscanf(line, "%u:%u", &major, &minor) == 2) {
+			snprintf(text, sizeof text, "%u:%u %s", major, minor, cage->v2 ? "rbps=max wbps=max" : "0");
+			write_text(place->directory, name, text);
+		}
+	fclose(limits);
+	cage->limits_disks = false;
+	free(cage->settings);
+	cage->settings = NULL; /* they are not as written any more */
+}
+
 static int write_settings(struct cage *cage, const struct plan *plan, const char **object)
 {
 	char all[2048] = "";
@@ -349,6 +406,7 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 		}
 		if (write_text(place->directory, plan->settings[i].name, plan->settings[i].value) < 0)
 			return -1;
+		cage->limits_disks |= !strcmp(plan->settings[i].name, disk_limits(cage));
 	}
 	if (size < sizeof all)
 		cage->settings = strdup(all);
@@ -364,6 +422,11 @@ static void read_counters(struct cage *cage, struct cage_usage *usage)
 	usage->throttled = read_meter(cage, THROTTLED);
 	usage->refused_forks = read_meter(cage, FORKS);
 	usage->oom_kills = read_meter(cage, OOM_KILLS);
+	usage->disk_read = read_meter(cage, DISK_READ);
+	usage->disk_written = read_meter(cage, DISK_WRITTEN);
+	usage->cpu_pressure = read_meter(cage, CPU_PRESSURE);
+	usage->memory_pressure = read_meter(cage, MEMORY_PRESSURE);
+	usage->io_pressure = read_meter(cage, IO_PRESSURE);
 }
 
 static void reset_meter(struct cage *cage, enum meter meter)
@@ -378,6 +441,7 @@ static void reset_meter(struct cage *cage, enum meter meter)
 static void reset_peak(struct cage *cage)
 {
 	uint64_t count;
+	cage->seen = -1;
 	if (cage->v2)
 		return;
 	reset_meter(cage, PEAK);
@@ -527,17 +591,34 @@ int64_t cage_cpu(struct cage *cage)
 	return since(read_meter(cage, CPU), cage->base.cpu);
 }
 
-void cage_kill(const struct cage *cage)
+/* Whether somebody has to look for the peak: Linux before 5.19 keeps none in v2. */
+bool cage_wants_looks(struct cage *cage)
+{
+	return cage->v2 && open_meter(cage, PEAK) < 0 && open_meter(cage, USAGE) >= 0;
+}
+
+void cage_look(struct cage *cage)
+{
+	int64_t memory = read_meter(cage, USAGE);
+	if (memory > cage->seen)
+		cage->seen = memory;
+}
+
+void cage_kill(struct cage *cage)
 {
 	if (cage->v2)
 		write_text(cage->places[0].directory, "cgroup.kill", "1"); /* since 5.14; the death of pid 1 does it too */
+	lift_disk_limits(cage);
 }
 
 void cage_usage(struct cage *cage, struct cage_usage *usage)
 {
 	struct cage_usage *base = &cage->base;
 	read_counters(cage, usage);
+	if (cage_wants_looks(cage))
+		cage_look(cage);
 	usage->peak = peak_of(cage);
+	usage->seen = cage->seen;
 	usage->oom_kills = since(usage->oom_kills, base->oom_kills);
 	usage->met_limit = cage_met_limit(cage);
 	usage->user = since(usage->user, base->user);
@@ -546,6 +627,11 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 	split_exactly(usage);
 	usage->throttled = since(usage->throttled, base->throttled);
 	usage->refused_forks = since(usage->refused_forks, base->refused_forks);
+	usage->disk_read = since(usage->disk_read, base->disk_read);
+	usage->disk_written = since(usage->disk_written, base->disk_written);
+	usage->cpu_pressure = since(usage->cpu_pressure, base->cpu_pressure);
+	usage->memory_pressure = since(usage->memory_pressure, base->memory_pressure);
+	usage->io_pressure = since(usage->io_pressure, base->io_pressure);
 }
 
 void give_cage(struct cage *cage)
@@ -557,6 +643,7 @@ void give_cage(struct cage *cage)
 		discard(cage);
 		return;
 	}
+	lift_disk_limits(cage);
 	cage->busy = false;
 	memset(&cage->base, 0, sizeof cage->base);
 	cage->resetting = cage->has_nest && needs_reset(cage);

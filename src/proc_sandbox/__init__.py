@@ -28,7 +28,7 @@ from proc_sandbox.errors import (
     UnsupportedError,
 )
 from proc_sandbox.later import load
-from proc_sandbox.result import CpuTime, Enforced, Output, Reason, Result, Truncated, Unenforced, Usage
+from proc_sandbox.result import CpuTime, Enforced, Output, Pressure, Reason, Result, Truncated, Unenforced, Usage
 from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ __all__ = [
     "MemoryLimitExceeded",
     "Output",
     "Plan",
+    "Pressure",
     "Reason",
     "Result",
     "Sandbox",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         cpu_limit: float | str | None
         cpu_time_limit: float | str | timedelta | None
         max_processes: int | None
+        read_bps: int | str | None
+        write_bps: int | str | None
         max_output: int | str
         max_file_size: int | str | None
         max_open_files: int
@@ -59,6 +61,8 @@ CAPTURE = -5
 
 LEAST_MEMORY = 1 << 20
 """Bytes: with less no program can be started at all."""
+LEAST_BANDWIDTH = 4096
+"""Bytes per second: a page, the least that is read."""
 HIDDEN = ("/proc", "/sys", "/dev")
 
 
@@ -108,6 +112,26 @@ class Config:
 
     Mechanism: cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace (at most 2,000 where other limits
     are sampled).
+    """
+    read_bps: int | None = None
+    """Bytes per second that the whole tree reads from each disk: a number, or "10M". At least 4 KiB. Default: none.
+
+    Every disk that the host has when the run starts has the limit for itself: two of them give twice as much. One that lies
+    on another (LVM, RAID, loop) is limited there too. What the page cache holds already is not read from a disk; network
+    file systems are none. With less than 1 MiB starting a program can take seconds.
+
+    Mechanism: cgroup v2 io.max, cgroup v1 blkio.throttle.read_bps_device.
+    """
+    write_bps: int | None = None
+    """Bytes per second that the whole tree writes to each disk: a number, or "10M". At least 4 KiB. Default: none.
+
+    For each disk, as read_bps. Direct writing is limited at once; what goes through the page cache is when the kernel brings
+    it to the disk, on ext2, ext4, xfs, btrfs and f2fs only. The kernel holds a file that is cached for the cgroup's that
+    wrote to it first, and sees a new writer late: what overwrites files that were there before can pass by the limit, some
+    megabytes each. What the page cache still holds at the end is written after it. Others who sync the same file system
+    meanwhile wait for the run's slow writing.
+
+    Mechanism: cgroup v2 io.max. cgroup v1 limits direct writing alone, so it is not taken.
     """
     max_output: int = 10 << 20
     """Bytes kept of stdout and of stderr, each; the rest is read, thrown away and flagged. Default: 10 MiB.
@@ -306,6 +330,10 @@ def memory(name: str, value: Any) -> int:
     return parse_size(value, field=name, least=LEAST_MEMORY)
 
 
+def bandwidth(name: str, value: Any) -> int:
+    return parse_size(value, field=name, least=LEAST_BANDWIDTH)
+
+
 def seconds(name: str, value: Any) -> float:
     return parse_seconds(value, field=name)
 
@@ -450,6 +478,8 @@ NORMALISERS: dict[str, Normaliser] = {
     "cpu_limit": optional(percent),
     "cpu_time_limit": optional(seconds),
     "max_processes": optional(integer(1, 1 << 22, "tasks")),
+    "read_bps": optional(bandwidth),
+    "write_bps": optional(bandwidth),
     "max_output": size,
     "max_file_size": optional(size),
     "max_open_files": integer(8, 1 << 20, "descriptors"),

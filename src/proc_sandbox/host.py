@@ -107,3 +107,5 @@ class Paths(NamedTuple):
     """Where a Sandbox's own directory lies on the host; "" without one."""
     hint: str = ""
     """What to tell the caller should the command not be found inside."""
+    disks: tuple[str, ...] = ()
+    """The numbers MAJOR:MINOR of every disk of the host, where they are to be limited; they come and go, so for each run."""

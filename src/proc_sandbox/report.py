@@ -39,6 +39,13 @@ class Ended(NamedTuple):
     tasks_exceeded: bool
     """The tree was seen to have more tasks than its limit."""
     cancelled: bool
+    disk_read: int = -1
+    disk_written: int = -1
+    """Bytes, of all disks together."""
+    cpu_pressure: int = -1
+    memory_pressure: int = -1
+    io_pressure: int = -1
+    """ns in which at least one task waited for it."""
 
 
 class Report(NamedTuple):

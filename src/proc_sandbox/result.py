@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, TimeLimitExceeded
 
-__all__ = ["CpuTime", "Enforced", "Output", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
+__all__ = ["CpuTime", "Enforced", "Output", "Pressure", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
 
 
 class Reason(str, Enum):
@@ -37,7 +37,8 @@ class Output(bytes):
 class Enforced(NamedTuple):
     """A limit or isolation that held, and by which mechanism.
 
-    strength: "kernel" where the kernel lets nothing past it, "sampled" where it is looked after from time to time.
+    strength: "kernel" where the kernel lets nothing past it, "sampled" where it is looked after from time to time,
+    "partial" where some of what the limit is on passes by the mechanism, as that says.
     remedy: what would bring a stronger one here; "" where there is none.
     """
 
@@ -65,6 +66,17 @@ class CpuTime(NamedTuple):
         return self.user + self.system
 
 
+class Pressure(NamedTuple):
+    """Seconds in which at least one task of the run waited for it (the kernel's PSI, "some": cgroup v2 *.pressure).
+
+    cpu: for a processor, cpu_limit too. memory: for memory to be reclaimed or read back. io: for disks, their limits too.
+    """
+
+    cpu: float
+    memory: float
+    io: float
+
+
 class Usage(NamedTuple):
     """What the whole tree used: seconds, bytes, tasks; None where it was not measured."""
 
@@ -72,6 +84,8 @@ class Usage(NamedTuple):
     cpu_system: float
     peak_memory: int | None
     peak_processes: int | None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 class Truncated(NamedTuple):
@@ -89,10 +103,13 @@ class Result:
     """The verdict on one run.
 
     exit_code: None when a signal ended the command; signal: its number, or None. execution_time: seconds of wall clock.
-    peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled, or the
-    largest single process. processes_exceeded: the kernel refused a fork because of the limit, or where tasks are sampled the
-    run was ended for it; None where that cannot be told (RLIMIT_NPROC).
+    peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled (with cgroup v2
+    before Linux 5.19 too, every 10 ms), or the largest single process. processes_exceeded: the kernel refused a fork because
+    of the limit, or where tasks are sampled the run was ended for it; None where that cannot be told (RLIMIT_NPROC).
     throttled_time: seconds for which cpu_limit kept the tree waiting, summed over processors; None where no cgroup tells.
+    read_bytes, written_bytes: what went from and to disks during the run, summed; a disk that lies on another counts at both,
+    what stays in the page cache does not. pressure: for how long the run waited, and for what. All three are None where no
+    cgroup v2 tells: without it, without a limit that needs one, without the io controller, without PSI.
     reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
     """
 
@@ -114,6 +131,9 @@ class Result:
     stderr: Output
     error: str | None
     enforcement: Mapping[str, Enforced | Unenforced] = field(hash=False)
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    pressure: Pressure | None = None
 
     @property
     def ok(self) -> bool:
@@ -128,7 +148,8 @@ class Result:
     @property
     def usage(self) -> Usage:
         """What the whole tree used."""
-        return Usage(self.cpu_time.user, self.cpu_time.system, self.peak_memory, self.peak_processes)
+        cpu = self.cpu_time
+        return Usage(cpu.user, cpu.system, self.peak_memory, self.peak_processes, self.read_bytes, self.written_bytes)
 
     @property
     def stdout_truncated(self) -> bool:
@@ -169,6 +190,7 @@ class Result:
         data["returncode"] = self.returncode
         data["reason"] = self.reason.value
         data["cpu_time"] = self.cpu_time._asdict()
+        data["pressure"] = self.pressure._asdict() if self.pressure else None
         data["output_truncated"] = self.output_truncated._asdict()
         for name in ("stdout", "stderr"):
             stream: Output = getattr(self, name)

@@ -8,7 +8,7 @@ import signal
 from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Ended, Report
-from proc_sandbox.result import CpuTime, Enforced, Output, Reason, Result, Truncated
+from proc_sandbox.result import CpuTime, Enforced, Output, Pressure, Reason, Result, Truncated
 from proc_sandbox.units import format_seconds, format_size
 
 __all__ = ["judge", "reason_of"]
@@ -87,6 +87,12 @@ def refused_forks(plan: Plan, ended: Ended) -> bool | None:
     return ended.refused_forks > 0
 
 
+def pressure(ended: Ended) -> Pressure | None:
+    """Return for how long the run waited; None where the kernel does not tell."""
+    waited = (ended.cpu_pressure, ended.memory_pressure, ended.io_pressure)
+    return None if min(waited) < 0 else Pressure(*(nanoseconds / 1e9 for nanoseconds in waited))
+
+
 def judge(plan: Plan, config: Config, report: Report) -> Result:
     """Return what the facts mean."""
     ended = report.ended
@@ -115,4 +121,7 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
         stderr=Output(report.stderr),
         error=sentence(reason, config, ended, number),
         enforcement=dict(plan.enforcement),
+        read_bytes=ended.disk_read if ended.disk_read >= 0 else None,
+        written_bytes=ended.disk_written if ended.disk_written >= 0 else None,
+        pressure=pressure(ended),
     )

@@ -6,14 +6,18 @@ cannot see are refused to the command instead: either way it never gets what the
 
 from __future__ import annotations
 
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
-from support.programs import MEGABYTE, assert_escapes, by_cgroup, inside, outside, python, refusal, text
+from support.programs import HANG, MEGABYTE, ROOT, assert_escapes, by_cgroup, inside, outside, python, refusal, text
 
 import proc_sandbox as ps
+from proc_sandbox.backends import current
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 KINDS = ["anonymous", "children", "shared", "memfd", "sysv"]
 
@@ -170,3 +174,34 @@ print(pair[0].getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= before)
 """
     result = inside(python(code), memory_limit="64M")
     assert text(result) == "refused\nTrue\n" or by_cgroup(result, "memory_limit")
+
+
+BOTH = """
+import os, resource, time
+ours, theirs = os.pipe()
+child = os.fork()
+held = b"x" * (40 << 20)
+if child == 0:
+    os.write(theirs, b"!")
+    time.sleep(600)
+os.read(ours, 1)
+time.sleep(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_the_peak_is_looked_for_where_the_kernel_keeps_none(tmp_path: Path) -> None:
+    """As before Linux 5.19: two processes hold 40 MB each, the larger of them is not the peak of the tree."""
+    host = current().probe().cgroup
+    if not ROOT or not host or host.version != 2 or not host.has("memory"):
+        pytest.skip("needs cgroup v2 with memory, as root")
+    sources = [str(path) for path in (PROJECT / "launcher").rglob("*.c")]
+    blind = tmp_path / "launcher"
+    flags = ["-std=gnu17", f'-DVERSION="{ps.__version__}"', '-DMEMORY_PEAK="none"']
+    subprocess.run(["gcc", *flags, *sources, "-o", blind, "-lpthread"], check=True, timeout=HANG)
+    words = ps.plan(python(BOTH), memory_limit="200M").words()
+    done = outside([blind, "run", *words])
+    said = done.stderr.decode().split()
+    assert int(done.stdout) << 10 < 75 * MEGABYTE, "the control: no single process is that large"
+    assert said[said.index("status") + 1] == "0", said
+    assert int(said[said.index("peak") + 1]) > 75 * MEGABYTE, said

@@ -36,6 +36,8 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "cpu_limit": (["--cpu-limit", "50"], 50.0),
     "cpu_time_limit": (["--cpu-time-limit", "2s"], 2.0),
     "max_processes": (["--max-processes", "10"], 10),
+    "read_bps": (["--read-bps", "10M"], 10 << 20),
+    "write_bps": (["--write-bps", "4096"], 4096),
     "max_output": (["--max-output", "1M"], 1 << 20),
     "max_file_size": (["--max-file-size", "4096"], 4096),
     "max_open_files": (["--max-open-files", "64"], 64),

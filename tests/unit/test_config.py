@@ -121,6 +121,14 @@ def test_best_effort_names_fields() -> None:
         ps.Config(enforcement=ps.best_effort("cpu_limits"))
 
 
+def test_bandwidth_is_bytes_per_second() -> None:
+    config = ps.Config(read_bps="10M", write_bps=4096)
+    assert (config.read_bps, config.write_bps) == (10 << 20, 4096)
+    for value in (4095, "10M/s", 0, True):
+        with pytest.raises(ps.ConfigError, match="write_bps"):
+            ps.Config(write_bps=value)
+
+
 def test_the_defaults_are_in_normal_form() -> None:
     config = ps.Config()
     for name in FIELDS:

@@ -14,11 +14,12 @@ from proc_sandbox.planner.ladder import LADDER
 FEATURES = {
     name: Feature(True)
     for name in ("root", "home", "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "openat2", "seccomp",
-                 "idmap", "mount_setattr", "landlock", "cgroup1", "cgroup2")
+                 "idmap", "mount_setattr", "landlock", "sysfs", "cgroup1", "cgroup2")
 }  # fmt: skip
-V1 = CgroupHost(1, tuple((name, f"/sys/fs/cgroup/{name}") for name in ("memory", "cpuacct", "cpu", "pids")))
-V2 = CgroupHost(2, tuple((name, "/sys/fs/cgroup/a.scope") for name in ("memory", "cpu", "pids")))
-ROOT_V1 = Host("linux", FEATURES, root=True, landlock_abi=7, uid_range=(0x70000000, 64), cgroup=V1)
+V1 = CgroupHost(1, tuple((name, f"/sys/fs/cgroup/{name}") for name in ("memory", "cpuacct", "cpu", "pids", "blkio")))
+V2 = CgroupHost(2, tuple((name, "/sys/fs/cgroup/a.scope") for name in ("memory", "cpu", "pids", "io")))
+NO_V2 = Feature(False, "cgroup2 has no controllers here", "boot otherwise")
+ROOT_V1 = Host("linux", {**FEATURES, "cgroup2": NO_V2}, root=True, landlock_abi=7, uid_range=(0x70000000, 64), cgroup=V1)
 USER_V2 = Host("linux", FEATURES, landlock_abi=7, cgroup=V2)
 USER = Host("linux", {**FEATURES, "cgroup1": Feature(False, "no", "do"), "cgroup2": Feature(False, "no", "do")}, landlock_abi=7)
 REFUSED = {name: Feature(False, "refused", "allow it") for name in ("userns", "mountns", "pidns", "ipcns", "netns", "idmap", "root", "setuid")}
@@ -70,6 +71,50 @@ def test_settings_of_cgroup_v2() -> None:
         "pids.max": "11",
     }
     assert ("cgroup2", "/sys/fs/cgroup/a.scope") in zip(made.words(), made.words()[1:], strict=False)
+
+
+DISKS = PATHS._replace(disks=("8:0", "253:1"))
+
+
+def test_every_disk_is_limited() -> None:
+    made = plan(USER_V2, DISKS, read_bps="1M", write_bps=8192)
+    assert made.cgroup
+    limits = [setting for setting in made.cgroup.settings if setting[0] == "io.max"]
+    assert limits == [("io.max", "8:0 rbps=1048576 wbps=8192"), ("io.max", "253:1 rbps=1048576 wbps=8192")]
+    one = plan(USER_V2, DISKS, write_bps="1M").cgroup
+    assert one
+    assert ("io.max", "8:0 rbps=max wbps=1048576") in one.settings
+    none = plan(USER_V2, DISKS, **LIMITS).cgroup
+    assert none
+    assert not any(name == "io.max" for name, _ in none.settings)
+
+
+def test_cgroup_v1_limits_reading_and_says_what_it_cannot() -> None:
+    made = plan(ROOT_V1, DISKS, read_bps="1M").cgroup
+    assert made
+    assert ("blkio.throttle.read_bps_device", "253:1 1048576") in made.settings
+    assert "blkio" in dict(made.directories)
+    without = plan(ROOT_V1, DISKS, **LIMITS).cgroup
+    assert without
+    assert "blkio" not in dict(without.directories), "joining it costs time"
+    with pytest.raises(ps.UnsupportedError, match="page cache") as caught:
+        plan(ROOT_V1, DISKS, write_bps="1M")
+    assert caught.value.remedy == "boot otherwise"
+    lenient = plan(ROOT_V1, DISKS, write_bps="1M", read_bps="1M", enforcement=ps.best_effort("write_bps"))
+    assert isinstance(lenient.enforcement["write_bps"], ps.Unenforced)
+    assert isinstance(lenient.enforcement["read_bps"], ps.Enforced)
+
+
+def test_what_is_missing_to_limit_disks() -> None:
+    not_delegated = replace(USER_V2, cgroup=CgroupHost(2, V2.directories[:3]))
+    with pytest.raises(ps.UnsupportedError, match="controller io") as caught:
+        plan(not_delegated, DISKS, read_bps="1M")
+    assert "Delegate=" in caught.value.remedy
+    blind = replace(USER_V2, features={**FEATURES, "sysfs": Feature(False, "no /sys", "mount it")})
+    with pytest.raises(ps.UnsupportedError, match="no /sys"):
+        plan(blind, DISKS, write_bps="1M")
+    with pytest.raises(ps.UnsupportedError, match="more disks"):
+        plan(USER_V2, PATHS._replace(disks=tuple(f"8:{n}" for n in range(2000))), read_bps="1M")
 
 
 def test_without_cgroups_the_rest_of_the_ladder() -> None:
@@ -190,8 +235,8 @@ def test_the_plan_is_data() -> None:
 
 def test_everything_asked_for_is_answered_for() -> None:
     assert set(capabilities_of(ROOT_V1)) >= set(LADDER)
-    for host in (ROOT_V1, USER_V2, USER):
-        assert all(isinstance(how, ps.Enforced) for how in capabilities_of(host).values())
+    for host, missing in ((ROOT_V1, {"write_bps"}), (USER_V2, set()), (USER, {"read_bps", "write_bps"})):
+        assert {name for name, how in capabilities_of(host).items() if isinstance(how, ps.Unenforced)} == missing
 
 
 def test_how_strong_each_mechanism_is_and_what_would_be_stronger() -> None:
@@ -203,5 +248,8 @@ def test_how_strong_each_mechanism_is_and_what_would_be_stronger() -> None:
         assert (how.strength, how.remedy) == ("sampled", "loginctl enable-linger u")
     for host in (ROOT_V1, USER_V2):
         for name, how in capabilities_of(host).items():
+            if name == "write_bps":
+                assert isinstance(how, ps.Unenforced) or how.strength == "partial"
+                continue
             assert isinstance(how, ps.Enforced), name
             assert (how.strength, how.remedy) == ("kernel", ""), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proc_sandbox.backends.linux.survey import as_it_stands, programs_on
+from proc_sandbox.backends.linux.survey import as_it_stands, numbers_of_disks, programs_on
 from proc_sandbox.host import SystemPath
 
 
@@ -46,3 +46,12 @@ def test_a_command_that_is_installed_later_is_found(tmp_path: Path) -> None:
     assert list(programs_on(str(tmp_path), "late")) == [str(tmp_path / "late")]
     (tmp_path / "late").unlink()
     assert list(programs_on(str(tmp_path), "late")) == []
+
+
+def test_every_disk_counts_but_those_without_a_number(tmp_path: Path) -> None:
+    """A path of several to an nvme disk has none: nothing is addressed to it."""
+    for name, number in (("sda", "8:0\n"), ("dm-0", "253:0\n"), ("loop0", "7:0\n"), ("nvme0c0n1", "")):
+        (tmp_path / name).mkdir()
+        if number:
+            (tmp_path / name / "dev").write_text(number)
+    assert sorted(numbers_of_disks(str(tmp_path))) == ["253:0", "7:0", "8:0"]

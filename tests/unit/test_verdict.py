@@ -12,7 +12,7 @@ import pytest
 
 import proc_sandbox as ps
 from proc_sandbox.report import Ended
-from proc_sandbox.verdict import reason_of
+from proc_sandbox.verdict import pressure, reason_of
 
 EXITED_0, EXITED_137, KILLED, TERMINATED = 0, 137 << 8, int(signal.SIGKILL), int(signal.SIGTERM)
 BASE = Ended(
@@ -74,6 +74,16 @@ RESULT = ps.Result(
     stderr=ps.Output("ä".encode()), error="wall time limit of 1 s exceeded",
     enforcement={"timeout": ps.Enforced("launcher"), "cpu_limit": ps.Unenforced("why", "what to do")},
 )  # fmt: skip
+
+
+def test_pressure_is_there_or_not() -> None:
+    assert pressure(BASE) is None
+    assert pressure(BASE._replace(cpu_pressure=5, memory_pressure=0)) is None
+    known = BASE._replace(cpu_pressure=1_500_000_000, memory_pressure=0, io_pressure=250_000_000)
+    assert pressure(known) == ps.Pressure(cpu=1.5, memory=0.0, io=0.25)
+    data = replace(RESULT, pressure=pressure(known), read_bytes=7).to_dict()
+    assert data["pressure"] == {"cpu": 1.5, "memory": 0.0, "io": 0.25}
+    assert (data["read_bytes"], data["written_bytes"], RESULT.to_dict()["pressure"]) == (7, None, None)
 
 
 def test_a_result_travels() -> None:

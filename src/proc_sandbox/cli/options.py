@@ -97,6 +97,8 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "cpu_time_limit": (read_number, "SECONDS"),
     "cpu_limit": (read_number, "PERCENT"),
     "memory_limit": (read_number, "SIZE"),
+    "read_bps": (read_number, "SIZE"),
+    "write_bps": (read_number, "SIZE"),
     "max_output": (read_number, "SIZE"),
     "max_file_size": (read_number, "SIZE"),
     "tmp_size": (read_number, "SIZE"),

@@ -15,7 +15,10 @@ __all__ = ["Channel", "decode"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
-NUMBERS = ("status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled")
+NUMBERS = (
+    "status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled",
+    "disk_read", "disk_written", "cpu_pressure", "memory_pressure", "io_pressure",
+)  # fmt: skip
 
 
 def decode(message: bytes) -> Ended | Failed:

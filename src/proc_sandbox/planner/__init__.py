@@ -19,6 +19,8 @@ PROBED: dict[str, Any] = {
     "cpu_limit": 50.0,
     "cpu_time_limit": 1.0,
     "max_processes": 10,
+    "read_bps": 1 << 20,
+    "write_bps": 1 << 20,
     "max_file_size": 1 << 20,
 }
 

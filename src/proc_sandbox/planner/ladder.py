@@ -46,6 +46,30 @@ def cgroup(version: int, controller: str) -> Lacks:
     return lacks
 
 
+DELEGATE_IO = (
+    "run as root; or, as root: mkdir -p /etc/systemd/system/user@.service.d && "
+    "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > /etc/systemd/system/user@.service.d/delegate.conf && "
+    "systemctl daemon-reload, and log in anew"
+)
+"""systemd gives its users no io controller by itself (systemd.resource-control(5))."""
+
+
+def disks(version: int, controller: str) -> Lacks:
+    """Return what a host lacks to limit its disks, as (reason, remedy), or None."""
+
+    def lacks(host: Host) -> tuple[str, str] | None:
+        if host.cgroup and host.cgroup.version == version and not host.cgroup.has(controller):
+            return f"the controller {controller} is not delegated, or the kernel has no CONFIG_BLK_DEV_THROTTLING", DELEGATE_IO
+        return cgroup(version, controller)(host) or feature("sysfs")(host)
+
+    return lacks
+
+
+def never(reason: str, remedy: str) -> Lacks:
+    """Return why a mechanism that is there does not do what its limit promises."""
+    return lambda host: (reason, remedy)
+
+
 def feature(*names: str) -> Lacks:
     """Return what a host lacks of some features, as (reason, remedy), or None."""
 
@@ -137,6 +161,20 @@ LADDER: dict[str, tuple[Rung, ...]] = {
         Rung("rlimit", "RLIMIT_NPROC, counted in the run's own user namespace", namespaces),
         Rung("uid", "RLIMIT_NPROC, counted for the run's own user", own_uid),
         Rung("sampled", "sampled: tasks of the tree, every 10 ms; a run that has more is ended", LOOKED_AFTER, "sampled"),
+    ),
+    "read_bps": (
+        Rung("cgroup2", "cgroup2 io.max: rbps of every disk", disks(2, "io")),
+        Rung("cgroup1", "cgroup1 blkio.throttle.read_bps_device of every disk", disks(1, "blkio")),
+    ),
+    "write_bps": (
+        # What the kernel writes back belongs to the cgroup that the file does; in v1 to the root. cgroup-v2.rst, "Writeback"
+        Rung(
+            "cgroup2",
+            "cgroup2 io.max: wbps of every disk, direct and, on ext2, ext4, xfs, btrfs and f2fs, of files that the run made",
+            disks(2, "io"),
+            "partial",
+        ),
+        Rung("cgroup1", "cgroup1 blkio.throttle.write_bps_device", never("it does not limit what goes through the page cache", "")),
     ),
     "max_output": (Rung("reader", "the reader keeps that much of each stream and flags the rest", nothing),),
     "max_file_size": (Rung("rlimit", "RLIMIT_FSIZE", nothing),),

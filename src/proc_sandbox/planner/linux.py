@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from proc_sandbox.config import Config
-from proc_sandbox.errors import ConfigError
+from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.environment import environment
 from proc_sandbox.planner.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
@@ -40,10 +40,12 @@ MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
-OPTIONAL = ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "max_file_size")
+OPTIONAL = (
+    "timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "read_bps", "write_bps", "max_file_size",
+)  # fmt: skip
 NEEDED = ("user", "pid", "mount")
 WHERE_THERE = ("ipc", "uts", "cgroup")
-MAX_MOUNTS, MAX_RULES = 768, 512
+MAX_MOUNTS, MAX_RULES, MAX_SETTINGS = 768, 512, 1024
 """What the launcher's tables hold."""
 
 
@@ -144,7 +146,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         mounts=view(config, host, paths, sampled=sampled) if contained else (),
         sysctls=sysctls(loopback=loopback) if contained else (),
         rlimits=plan_rlimits(config, choices, own_tasks=contained or host.own_uid),
-        cgroup=plan_cgroup(config, host, choices),
+        cgroup=plan_cgroup(config, host, paths.disks, choices),
         landlock=landlock_rules(host, config, paths, sampled=sampled),
         seccomp=Filter(filter_options(config, host, paths, sampling)) if host.feature("seccomp") else None,
         sampling=sampling,
@@ -177,11 +179,15 @@ def check_size(plan: Plan) -> None:
 
     Raises:
         ConfigError: more directories are granted than fit; nothing was started.
+        UnsupportedError: the host has more disks than fit; nothing was started.
     """
     rules = len(plan.landlock.rules) if plan.landlock else 0
     if len(plan.mounts) > MAX_MOUNTS or rules > MAX_RULES:
         remedy = f"at most {MAX_MOUNTS} mounts and {MAX_RULES} rules can be made; grant a directory that contains them"
         raise ConfigError("allowed_dirs", f"{len(plan.mounts)} mounts, {rules} rules", remedy)
+    if plan.cgroup and len(plan.cgroup.settings) > MAX_SETTINGS:
+        reason = f"the host has more disks than the launcher can limit ({MAX_SETTINGS} settings of cgroups)"
+        raise UnsupportedError("read_bps", reason, "take away loop devices that nobody uses, or name no read_bps and write_bps")
 
 
 def sysctls(*, loopback: bool) -> tuple[tuple[str, str], ...]:
@@ -253,13 +259,15 @@ def plan_rlimits(config: Config, choices: Choices, *, own_tasks: bool) -> tuple[
     return tuple(limits)
 
 
-def plan_cgroup(config: Config, host: Host, choices: Choices) -> Cgroup | None:
+def plan_cgroup(config: Config, host: Host, disks: Sequence[str], choices: Choices) -> Cgroup | None:
     if not host.cgroup or not (choices.uses("cgroup1") or choices.uses("cgroup2")):
         return None
     settings = settings_v2(config, host) if host.cgroup.version == 2 else settings_v1(config, host)
+    settings += disk_settings(config, disks, choices)
     places: dict[str, list[str]] = {}
     for controller, directory in host.cgroup.directories:  # of v1, cpu and cpuacct are usually mounted together
-        places.setdefault(directory, []).append(controller)
+        if controller != "blkio" or choices.rungs.get("read_bps"):  # v1: joining one more costs milliseconds
+            places.setdefault(directory, []).append(controller)
     directories = tuple((",".join(controllers), directory) for directory, controllers in places.items())
     return Cgroup(host.cgroup.version, directories, tuple(settings))
 
@@ -298,6 +306,17 @@ def settings_v2(config: Config, host: Host) -> list[tuple[str, str]]:
     if host.cgroup.has("pids"):
         settings.append(("pids.max", str(config.max_processes + 1) if config.max_processes else "max"))
     return settings
+
+
+def disk_settings(config: Config, disks: Sequence[str], choices: Choices) -> list[tuple[str, str]]:
+    """Return the limits of each disk. None is taken back here: the launcher does that when a run ends."""
+    read = config.read_bps if choices.rungs.get("read_bps") else None
+    write = config.write_bps if choices.rungs.get("write_bps") else None
+    if not read and not write:
+        return []
+    if choices.rungs.get("read_bps") == "cgroup1":
+        return [("blkio.throttle.read_bps_device", f"{disk} {read}") for disk in disks]
+    return [("io.max", f"{disk} rbps={read or 'max'} wbps={write or 'max'}") for disk in disks]
 
 
 def quota(config: Config) -> int:

@@ -14,10 +14,12 @@ from proc_sandbox.host import CgroupHost, Feature
 
 __all__ = ["admit", "find_cgroups", "sweep"]
 
-CONTROLLERS = ("memory", "cpuacct", "cpu", "pids")
+CONTROLLERS = ("memory", "cpuacct", "cpu", "pids", "blkio")
 ROUNDS = 100
 """Tries to move all processes out of a cgroup, while they may start others."""
 CONTROLLERS_V2 = ("memory", "cpu", "pids", "io")
+THROTTLE_V1, THROTTLE_V2 = "blkio.throttle.read_bps_device", "io.max"
+"""Files that a kernel without CONFIG_BLK_DEV_THROTTLING does not have."""
 NAME = re.compile(r"proc-sandbox-(\d+)-\d+(\.probe)?\Z")
 REMEDY = "run as root, or from a systemd user session that delegates: systemd-run --user --scope -p Delegate=yes COMMAND"
 REMEDY_HYBRID = "run as root; or boot with the kernel argument systemd.unified_cgroup_hierarchy=1 and run as a systemd user"
@@ -85,6 +87,8 @@ def find_v1() -> tuple[CgroupHost | None, str]:
         if directory is None:
             continue
         error = can_make(directory)
+        if controller == "blkio" and not os.path.exists(f"{directory}/{THROTTLE_V1}"):
+            continue
         if error is None:
             directories.append((controller, directory))
         else:
@@ -258,6 +262,8 @@ def find_v2(launcher: int) -> tuple[CgroupHost | None, str, str]:
             reasons.append(str(error))
             remedies.append(getattr(error, "remedy", ""))
             continue
+        if THROTTLE_V2 not in files:
+            controllers.discard("io")
         if controllers:
             directories = tuple((name, directory) for name in sorted(controllers))
             name = os.path.basename(directory) if way is scope else ""

@@ -99,6 +99,7 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
     abi = int(greeting.get("landlock-abi", "0"))
     features["landlock"] = Feature(abi > 0, "" if abi else "the kernel has no Landlock", REMEDIES["landlock"])
     features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
+    features["sysfs"] = Feature(os.path.isdir("/sys/block"), "/sys/block is not there", "mount -t sysfs sysfs /sys")
     features["cgroup1"] = features["cgroup2"] = NOT_LOOKED_FOR
     root = bool(features.get("root"))
     range_ = uid_range() if root or features.get("setuid") else None

@@ -368,8 +368,23 @@ def survey(
         system.update(dict.fromkeys(in_plain_sight()))
     executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
+    disks = numbers_of_disks() if config.read_bps or config.write_bps else ()
     own = start if private else ""
-    return Paths(shown, granted, executable, program.path, prefix, time_zone(), own, program.hint)
+    return Paths(shown, granted, executable, program.path, prefix, time_zone(), own, program.hint, disks)
+
+
+def numbers_of_disks(directory: str = "/sys/block") -> tuple[str, ...]:
+    """Return the numbers of every whole disk. All of them: what a command reads and writes lies not only on the file systems
+    of its directories, but also on the system's, on those of descriptors that it is passed, and on what these lie on.
+    """
+    found = []
+    for name in sorted(os.listdir(directory)):
+        try:
+            with open(os.path.join(directory, name, "dev"), encoding="ascii") as file:
+                found.append(file.read().strip())
+        except FileNotFoundError:
+            continue  # it was taken away, or it is one path of several to another that is listed (nvme multipath)
+    return tuple(found)
 
 
 def as_can_be_shown(entry: SystemPath, can_idmap: CanIdmap) -> SystemPath:
