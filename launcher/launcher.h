@@ -191,7 +191,8 @@ void give_cage(struct cage *cage);
 void remove_cages(void);
 
 /* linux/sampler.c */
-struct sample { int64_t memory, cpu, cost; int tasks; }; /* bytes, ns, ns that taking it took */
+enum { LOOK_BUDGET = 100000000 }; /* ns for one run's exact figures: others wait to be looked at */
+struct sample { int64_t memory, bound, cpu, cost; int tasks; }; /* bytes, bytes at the most, ns, ns that taking it took */
 struct seen { pid_t pid; uint64_t born; int64_t cpu; };
 struct ledger { struct seen *seen; int count; int64_t total; };
 struct watch { /* of one run; the sampler's own from ask_for_sample() until sample_is_there() */
@@ -202,9 +203,11 @@ struct watch { /* of one run; the sampler's own from ask_for_sample() until samp
 	struct ledger ledger;
 	struct sample result;
 	bool pending;
+	int64_t doubted; /* since when its exact figure is being looked up; 0: it is not */
 };
 int start_sampler(void);
 void ask_for_sample(struct watch *watch);
+bool stays_in_doubt(const struct watch *watch);
 bool sample_is_there(const struct watch *watch);
 void look_once(pid_t reaper, struct sample *sample);
 

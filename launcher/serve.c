@@ -218,6 +218,11 @@ static void end_run(struct run *run)
 
 /* --- deadlines and samples --- */
 
+enum {
+	SOONEST = 2000000, /* ns between two looks */
+	FASTEST = 10,      /* bytes per ns and processor: what one can fill of huge pages */
+};
+
 /* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
 static void ration(struct run *run, int64_t time, int64_t used)
 {
@@ -236,14 +241,24 @@ static int64_t cpu_used(const struct run *run)
 	return run->cage ? cage_cpu(run->cage) : run->cpu_seen;
 }
 
-/* When could the CPU limit be reached at the soonest? All processors could be at it. */
-static int64_t until_cpu_limit(const struct run *run, int64_t used)
+/* When could a limit be reached at the soonest? All processors could be at it. */
+static int64_t until_limit(int64_t left, int64_t rate)
 {
 	static long processors;
 	if (!processors)
 		processors = sysconf(_SC_NPROCESSORS_ONLN);
-	int64_t wait = (run->cpu_limit - used) / (processors > 0 ? processors : 1);
-	return wait < 2000000 ? 2000000 : wait;
+	int64_t wait = left / (rate * (processors > 0 ? processors : 1));
+	return wait < SOONEST ? SOONEST : wait;
+}
+
+static int64_t until_cpu_limit(const struct run *run, int64_t used)
+{
+	return until_limit(run->cpu_limit - used, 1);
+}
+
+static int64_t until_memory_limit(const struct run *run, int64_t bound)
+{
+	return run->watch.limit ? until_limit(run->watch.limit - bound, FASTEST) : INT64_MAX;
 }
 
 static void check_cpu_time(struct run *run, int64_t time)
@@ -257,6 +272,12 @@ static void check_cpu_time(struct run *run, int64_t time)
 	}
 }
 
+static void exceed_memory(struct run *run)
+{
+	run->memory_exceeded = true;
+	kill_run(run);
+}
+
 static void look(struct run *run, int64_t time)
 {
 	if (run->killed)
@@ -266,10 +287,13 @@ static void look(struct run *run, int64_t time)
 		kill_run(run);
 		return;
 	}
-	if (run->next_look > time || run->sampling)
+	if (run->next_look > time)
 		return;
-	run->next_look = INT64_MAX;
-	if (run->interval) {
+	run->next_look = run->interval ? time + run->interval : INT64_MAX;
+	if (run->sampling) {
+		if (stays_in_doubt(&run->watch))
+			exceed_memory(run);
+	} else if (run->interval) {
 		run->sampling = true;
 		ask_for_sample(&run->watch);
 	} else if (run->cpu_limit) {
@@ -288,15 +312,17 @@ static void on_sample(struct run *run, int64_t time)
 	if (run->killed)
 		return;
 	if (run->watch.limit && found->memory > run->watch.limit) {
-		run->memory_exceeded = true;
-		kill_run(run);
+		exceed_memory(run);
 		return;
 	}
 	if (run->cpu_permille)
 		ration(run, time, used);
 	run->last_look = time;
-	/* A tree that is slow to look at is looked at less often: at the most a quarter of a processor goes into it. */
-	run->next_look = time + (3 * found->cost > run->interval ? 3 * found->cost : run->interval);
+	int64_t wait = until_memory_limit(run, found->bound);
+	if (wait > run->interval)
+		wait = run->interval;
+	/* A tree that is slow to look at is looked at less often: at the most half a processor goes into it. */
+	run->next_look = time + (found->cost > wait ? found->cost : wait);
 	if (run->cpu_limit)
 		check_cpu_time(run, time);
 }
