@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CGROUPS = Path("/sys/fs/cgroup/memory")
+CGROUPS = Path("/sys/fs/cgroup")
 MEGABYTE = 1 << 20
 ALLOCATORS = {
     "nothing": ("idle", 1, 1),
@@ -58,11 +58,14 @@ def compile_allocator(directory: Path) -> Path:
     return program
 
 
-def measure(cgroup: Path, user: pwd.struct_passwd, limit: int, command: list[str], rounds: int) -> tuple[int, list[int], str]:
+def measure(cgroups: list[Path], user: pwd.struct_passwd, limit: int, command: list[str], rounds: int) -> tuple[int, list[int], str]:
     """Return what the cgroup held before, the peak of each round, and how the last run ended."""
 
+    cgroup = cgroups[0]
+
     def enter() -> None:
-        (cgroup / "cgroup.procs").write_text("0")
+        for own in cgroups:
+            (own / "cgroup.procs").write_text("0")
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
@@ -102,10 +105,11 @@ def main() -> None:
     parser.add_argument("--bound", type=int, default=8192, help="MiB for the whole experiment (default: 8192)")
     parser.add_argument("--only", default="", help="allocators whose name contains this")
     options = parser.parse_args()
-    cgroup = CGROUPS / f"proc-sandbox-bench-{os.getpid()}"
-    cgroup.mkdir()
+    cgroups = [CGROUPS / name / f"proc-sandbox-bench-{os.getpid()}" for name in ("memory", "cpu")]
+    for cgroup in cgroups:
+        cgroup.mkdir()
     try:
-        (cgroup / "memory.limit_in_bytes").write_text(str(options.bound * MEGABYTE))
+        (cgroups[0] / "memory.limit_in_bytes").write_text(str(options.bound * MEGABYTE))
         with tempfile.TemporaryDirectory() as directory:
             program = compile_allocator(Path(directory))
             print(f"limit {options.limit} MiB, {os.cpu_count()} processors, Linux {os.uname().release}, {options.rounds} rounds")
@@ -114,14 +118,15 @@ def main() -> None:
                 if options.only in name:
                     command = [str(program), way, *map(str, counts)]
                     user = pwd.getpwnam(options.user)
-                    _, peaks, answer = measure(cgroup, user, options.limit * MEGABYTE, command, options.rounds)
+                    _, peaks, answer = measure(cgroups, user, options.limit * MEGABYTE, command, options.rounds)
                     peaks.sort()
                     print(
                         f"{name:<42} {peaks[len(peaks) // 2] / MEGABYTE:>7.0f} {peaks[-1] / MEGABYTE:>7.0f}  {answer}",
                         flush=True,
                     )
     finally:
-        cgroup.rmdir()
+        for cgroup in cgroups:
+            cgroup.rmdir()
 
 
 if __name__ == "__main__":

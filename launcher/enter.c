@@ -132,6 +132,7 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 		die(record, "chdir", plan->cwd);
 	umask(plan->umask);
 	arrange_descriptors(plan, own, record);
+	set_slice(0);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
 	execve(plan->path, plan->argv, plan->envp);

@@ -155,6 +155,7 @@ int apply_mounts(const struct plan *plan, bool shared, const int *trees, const c
 /* linux/privileges.c */
 void set_identity(const struct plan *plan, struct record *record);
 void drop_privileges(struct record *record);
+void set_slice(uint64_t nanoseconds);
 void set_rlimits(const struct plan *plan, struct record *record);
 
 /* linux/landlock.c */
@@ -191,7 +192,10 @@ void give_cage(struct cage *cage);
 void remove_cages(void);
 
 /* linux/sampler.c */
-enum { LOOK_BUDGET = 100000000 }; /* ns for one run's exact figures: others wait to be looked at */
+enum {
+	LOOK_BUDGET = 100000000, /* ns for one run's exact figures: others wait to be looked at */
+	PATIENCE = 5000000,      /* ns after which a tree is stopped until the look at it is over */
+};
 struct sample { int64_t memory, bound, cpu, cost; int tasks; }; /* bytes, bytes at the most, ns, ns that taking it took */
 struct seen { pid_t pid; uint64_t born; int64_t cpu; };
 struct ledger { struct seen *seen; int count; int64_t total; };
@@ -203,11 +207,11 @@ struct watch { /* of one run; the sampler's own from ask_for_sample() until samp
 	struct ledger ledger;
 	struct sample result;
 	bool pending;
-	int64_t doubted; /* since when its exact figure is being looked up; 0: it is not */
+	int64_t began, bound; /* of the look that goes on: since when, 0 if not yet; bytes at the most, so far */
 };
 int start_sampler(void);
 void ask_for_sample(struct watch *watch);
-bool stays_in_doubt(const struct watch *watch);
+int64_t look_takes(const struct watch *watch, int64_t *bound);
 bool sample_is_there(const struct watch *watch);
 void look_once(pid_t reaper, struct sample *sample);
 

@@ -115,7 +115,7 @@ static void kill_run(struct run *run)
 	if (run->killed)
 		return;
 	run->killed = true;
-	if (!run->cage)
+	if (!run->cage && !run->memory_exceeded) /* that was just looked at, and grows until it is dead */
 		last_look(run);
 	/* Pid 1 first: one that still saw the command die would report that as the command's own end. */
 	syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
@@ -223,6 +223,13 @@ enum {
 	FASTEST = 10,      /* bytes per ns and processor: what one can fill of huge pages */
 };
 
+static void hold(struct run *run, bool stop)
+{
+	if (stop || run->stopped)
+		give_order(run, stop ? ORDER_STOP : ORDER_GO);
+	run->stopped = stop;
+}
+
 /* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
 static void ration(struct run *run, int64_t time, int64_t used)
 {
@@ -230,10 +237,7 @@ static void ration(struct run *run, int64_t time, int64_t used)
 	run->allowance += (time - run->last_look) / 1000 * run->cpu_permille - used;
 	if (run->allowance > full)
 		run->allowance = full;
-	bool stop = run->allowance < 0;
-	if (stop || run->stopped)
-		give_order(run, stop ? ORDER_STOP : ORDER_GO);
-	run->stopped = stop;
+	hold(run, run->allowance < 0);
 }
 
 static int64_t cpu_used(const struct run *run)
@@ -278,6 +282,19 @@ static void exceed_memory(struct run *run)
 	kill_run(run);
 }
 
+/*
+ * The sampler is one thread beside a tree that may have thousands, all runnable, and would see it grow by gigabytes while it
+ * waits for its turns. So a tree that takes long to look at is stopped meanwhile.
+ */
+static void await_sample(struct run *run)
+{
+	int64_t bound, time = run->watch.limit ? look_takes(&run->watch, &bound) : 0;
+	if (time > LOOK_BUDGET && bound > run->watch.limit)
+		exceed_memory(run);
+	else if (time > PATIENCE)
+		hold(run, true);
+}
+
 static void look(struct run *run, int64_t time)
 {
 	if (run->killed)
@@ -289,10 +306,9 @@ static void look(struct run *run, int64_t time)
 	}
 	if (run->next_look > time)
 		return;
-	run->next_look = run->interval ? time + run->interval : INT64_MAX;
+	run->next_look = run->interval ? time + PATIENCE : INT64_MAX;
 	if (run->sampling) {
-		if (stays_in_doubt(&run->watch))
-			exceed_memory(run);
+		await_sample(run);
 	} else if (run->interval) {
 		run->sampling = true;
 		ask_for_sample(&run->watch);
@@ -317,6 +333,8 @@ static void on_sample(struct run *run, int64_t time)
 	}
 	if (run->cpu_permille)
 		ration(run, time, used);
+	else
+		hold(run, false);
 	run->last_look = time;
 	int64_t wait = until_memory_limit(run, found->bound);
 	if (wait > run->interval)

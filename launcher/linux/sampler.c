@@ -34,7 +34,7 @@ enum {
 	PEAK_EVERY = 8,   /* samples between two exact looks at a tree that is within its limit */
 };
 
-struct process { pid_t pid; int parent; uint64_t born; int64_t cpu, anonymous, size; };
+struct process { pid_t pid; int parent, tasks; uint64_t born; int64_t cpu, anonymous, size; };
 struct tree { int count, tasks; struct process at[MAX_TREE]; };
 
 static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
@@ -167,15 +167,19 @@ static void add_up(struct ledger *ledger, const struct tree *tree)
 }
 
 /* Returns the CPU time that the tree still shows, of the living and of those that were waited for. */
-static int64_t walk(struct tree *tree, pid_t reaper)
+static int64_t walk(struct tree *tree, struct watch *watch)
 {
-	int64_t waited, shown;
+	int64_t waited, shown, bound = 0;
 	tree->count = tree->tasks = 0;
-	cpu_of(reaper, &shown, NULL);
-	add_threads(tree, -1, reaper);
+	cpu_of(watch->reaper, &shown, NULL);
+	add_threads(tree, -1, watch->reaper);
 	for (int i = 0; i < tree->count; i++) {
 		struct process *process = &tree->at[i];
-		tree->tasks += add_threads(tree, i, process->pid);
+		measure_size(process);
+		bound += process->anonymous;
+		__atomic_store_n(&watch->bound, bound, __ATOMIC_RELEASE); /* who waits for us sees so far */
+		process->tasks = add_threads(tree, i, process->pid);
+		tree->tasks += process->tasks;
 		process->cpu = cpu_of(process->pid, &waited, &process->born);
 		shown += process->cpu + waited;
 	}
@@ -230,23 +234,27 @@ static int64_t in_tmpfs(const struct tree *tree)
 	return 0;
 }
 
-/* The kernel keeps a share of each count per processor, and gathers it when it has grown: lib/percpu_counter.c. */
-static int64_t imprecision(void)
+/*
+ * The kernel keeps a part of each count with the processors, or before 6.2 with the threads, and gathers it when it has grown
+ * to a batch: lib/percpu_counter.c, mm/memory.c. The figure comes of two counts.
+ */
+static int64_t imprecision(int tasks)
 {
-	static int64_t bytes;
-	if (!bytes) {
-		int64_t processors = sysconf(_SC_NPROCESSORS_CONF);
-		bytes = 2 * processors * (processors > 16 ? 2 * processors : 32) * sysconf(_SC_PAGESIZE);
+	static long processors, page;
+	if (!page) {
+		processors = sysconf(_SC_NPROCESSORS_CONF);
+		page = sysconf(_SC_PAGESIZE);
 	}
-	return bytes;
+	int64_t batch = processors > 16 ? 2 * processors : 32;
+	return 2 * (batch * processors + INT64_C(64) * tasks) * page;
 }
 
 static int64_t exact(struct tree *tree, const struct watch *watch, int64_t fixed)
 {
-	int64_t total = fixed, began = now();
+	int64_t total = fixed;
 	for (int i = 0; i < tree->count && total <= watch->limit; i++)
 		if (!shares_memory(tree, i)) /* who makes itself slow to look at is taken at the bound */
-			total += now() - began < LOOK_BUDGET ? proportional(&tree->at[i]) : tree->at[i].anonymous;
+			total += now() - watch->began < LOOK_BUDGET ? proportional(&tree->at[i]) : tree->at[i].anonymous;
 	return total;
 }
 
@@ -254,20 +262,16 @@ static void measure_memory(struct tree *tree, struct watch *watch, struct sample
 {
 	int64_t fixed = in_tmpfs(tree), least = 0, most = 0;
 	for (int i = 0; i < tree->count; i++) {
-		measure_size(&tree->at[i]);
-		most += tree->at[i].anonymous;
-		if (least < tree->at[i].anonymous)
-			least = tree->at[i].anonymous;
+		int64_t anonymous = tree->at[i].anonymous, sure = anonymous - imprecision(tree->at[i].tasks);
+		most += anonymous;
+		least = least < sure ? sure : least;
 		fixed += page_tables(&tree->at[i]);
 	}
 	sample->bound = fixed + most;
-	sample->memory = fixed + least - imprecision();
+	sample->memory = fixed + least;
 	bool peaks = sample->bound > watch->peak && watch->ticks % PEAK_EVERY == 0;
-	if (sample->memory <= watch->limit && (sample->bound > watch->limit || peaks)) {
-		__atomic_store_n(&watch->doubted, now(), __ATOMIC_RELEASE);
+	if (sample->memory <= watch->limit && (sample->bound > watch->limit || peaks))
 		sample->bound = sample->memory = exact(tree, watch, fixed);
-		__atomic_store_n(&watch->doubted, 0, __ATOMIC_RELEASE);
-	}
 	if (sample->memory > watch->peak)
 		watch->peak = sample->memory;
 }
@@ -286,8 +290,10 @@ static void take_sample(struct watch *watch, struct tree *tree)
 {
 	struct sample *sample = &watch->result;
 	int64_t began = now();
+	__atomic_store_n(&watch->bound, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&watch->began, began, __ATOMIC_RELEASE);
 	memset(sample, 0, sizeof *sample);
-	int64_t shown = walk(tree, watch->reaper);
+	int64_t shown = walk(tree, watch);
 	add_up(&watch->ledger, tree);
 	sample->cpu = watch->ledger.total > shown ? watch->ledger.total : shown;
 	sample->tasks = tree->tasks;
@@ -345,6 +351,7 @@ int start_sampler(void)
 void ask_for_sample(struct watch *watch)
 {
 	watch->pending = true;
+	watch->began = 0;
 	watch->next = NULL;
 	pthread_mutex_lock(&queue.lock);
 	if (!queue.first)
@@ -356,13 +363,14 @@ void ask_for_sample(struct watch *watch)
 }
 
 /*
- * To look closely takes a lock that a process can hold for as long as the kernel has pages to give it (mmap(2), MAP_POPULATE).
- * Who is in doubt for longer than the budget is taken at the bound.
+ * How long, in ns, the look has taken that goes on, and what it has found so far at the most. To look closely takes a lock that
+ * a process can hold for as long as the kernel has pages to give it: mmap(2), MAP_POPULATE.
  */
-bool stays_in_doubt(const struct watch *watch)
+int64_t look_takes(const struct watch *watch, int64_t *bound)
 {
-	int64_t since = __atomic_load_n(&watch->doubted, __ATOMIC_ACQUIRE);
-	return since && now() - since > LOOK_BUDGET && watch->result.bound > watch->limit;
+	int64_t began = __atomic_load_n(&watch->began, __ATOMIC_ACQUIRE);
+	*bound = __atomic_load_n(&watch->bound, __ATOMIC_ACQUIRE);
+	return began ? now() - began : 0;
 }
 
 bool sample_is_there(const struct watch *watch)
