@@ -88,6 +88,7 @@ struct plan {
 	uint64_t sampled_memory, sampled_cpu_percent;  /* 0: not limited; cpu in 1/1000 of a core */
 	mode_t umask;
 	int nice;
+	const char *oom_score_adj; /* NULL: the launcher's */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
 	char **argv, **envp; /* NULL-terminated, in storage that the caller of parse_words gave */

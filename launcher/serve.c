@@ -291,7 +291,7 @@ static void await_sample(struct run *run)
 	int64_t bound, time = run->watch.limit ? look_takes(&run->watch, &bound) : 0;
 	if (time > LOOK_BUDGET && bound > run->watch.limit)
 		exceed_memory(run);
-	else if (time > PATIENCE)
+	else if (time > PATIENCE && !run->stopped) /* once: each order costs pid 1 its turn, and the kill needs one */
 		hold(run, true);
 }
 

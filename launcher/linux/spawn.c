@@ -88,6 +88,14 @@ static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outs
 	return write_text(AT_FDCWD, path, map);
 }
 
+/* Who is to be killed first when the host runs out of memory. Inside /proc is read-only: there it can't be taken back. */
+static int write_oom_score(const struct plan *plan, pid_t pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+	return plan->oom_score_adj ? write_text(AT_FDCWD, path, plan->oom_score_adj) : 0;
+}
+
 static void release(struct record *record, int value)
 {
 	__atomic_store_n(&record->go, value, __ATOMIC_RELEASE);
@@ -133,6 +141,9 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 	}
 	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0) {
 		record_failure(record, "identity", "uid_map", errno);
+		release(record, -1);
+	} else if (write_oom_score(plan, pid) < 0) {
+		record_failure(record, "oom_score_adj", plan->oom_score_adj, errno);
 		release(record, -1);
 	} else {
 		release(record, 1);

@@ -29,6 +29,8 @@ NO_IDMAP = (
     "its file system cannot be idmapped, so that it would not be the command's to write",
     "name a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume); best-effort lets it write what everybody can",
 )
+FIRST_TO_GO = 1000
+"""The highest oom_score_adj: when the host runs out of memory the kernel kills the run and not the host's own."""
 MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
@@ -128,6 +130,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
         umask=config.umask,
         nice=config.nice,
+        oom_score_adj=FIRST_TO_GO,
         descriptors=(0, 1, 2, *config.pass_fds),
         enforcement=choices.enforcement,
     )
