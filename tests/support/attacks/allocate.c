@@ -9,7 +9,8 @@
  *   zero       the page of zeros, read only: no memory but page tables
  *   file       files in /tmp
  *   idle       nothing at all: what the processes alone cost
- * All start at once, when all are there. Each thread ends at its share of MEGABYTES, if these are given, and stays.
+ * All start at once, when all are there. Each thread ends at its share of MEGABYTES, if these are given; when all have, prints
+ * ESCAPED.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
@@ -89,10 +91,20 @@ static void *greedy(void *argument)
 	(void)argument;
 	snprintf(path, sizeof path, "/tmp/%d", getpid());
 	int fd = is("file") ? open(path, O_CREAT | O_WRONLY | O_APPEND, 0600) : -1;
-	for (size_t taken = 0; !is("idle") && taken < most && take(fd) == 0; taken += CHUNK)
-		;
-	sleep(is("idle") ? 1 : 1000);
-	exit(0);
+	for (size_t taken = 0; !is("idle") && taken < most; taken += CHUNK)
+		if (take(fd) < 0)
+			pause();
+	return NULL;
+}
+
+static void work(long threads)
+{
+	pthread_t thread[64];
+	for (long i = 1; i < threads; i++)
+		pthread_create(&thread[i], NULL, greedy, NULL);
+	greedy(NULL);
+	for (long i = 1; i < threads; i++)
+		pthread_join(thread[i], NULL);
 }
 
 int main(int argc, char **argv)
@@ -103,6 +115,8 @@ int main(int argc, char **argv)
 		return 2;
 	way = argv[1];
 	long processes = atol(argv[2]), threads = atol(argv[3]), children = 0;
+	if (threads > 64)
+		return 2;
 	if (argc > 4)
 		most = (size_t)atol(argv[4]) * (1 << 20) / (size_t)(processes * threads);
 	pid_t pid = 1;
@@ -112,13 +126,16 @@ int main(int argc, char **argv)
 		close(gate[1]);
 		if (read(gate[0], &byte, 1) < 0)
 			return 2;
-	} else {
-		printf("TRIED\nmade %ld\n", children + 1);
-		fflush(stdout);
-		close(gate[1]);
+		work(threads);
+		_exit(0);
 	}
-	pthread_t thread;
-	for (long i = 1; i < threads; i++)
-		pthread_create(&thread, NULL, greedy, NULL);
-	greedy(NULL);
+	printf("TRIED\nmade %ld\n", children + 1);
+	fflush(stdout);
+	close(gate[1]);
+	work(threads);
+	while (wait(NULL) > 0)
+		;
+	sleep(is("idle"));
+	puts("ESCAPED");
+	return 0;
 }
