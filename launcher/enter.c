@@ -149,6 +149,7 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	if (reach_of(plan) != REACH_NAMESPACE)
 		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
 	arrange_descriptors(plan, own, record);
+	set_slice(0);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
 	execve(plan->path, plan->argv, plan->envp);

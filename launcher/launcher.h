@@ -88,6 +88,7 @@ struct plan {
 	uint64_t sampled_memory, sampled_cpu_percent, sampled_tasks; /* 0: not limited; cpu in 1/1000 of a core */
 	mode_t umask;
 	int nice;
+	const char *oom_score_adj; /* NULL: the launcher's */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
 	char **argv, **envp; /* NULL-terminated, in storage that the caller of parse_words gave */
@@ -168,6 +169,7 @@ void sweep_strays(bool (*known)(pid_t));
 void drop_bounding_set(const struct plan *plan, struct record *record);
 void set_identity(const struct plan *plan, uint32_t host_uid, struct record *record);
 void drop_privileges(struct record *record);
+void set_slice(uint64_t nanoseconds);
 void set_rlimits(const struct plan *plan, struct record *record);
 
 /* linux/landlock.c */
@@ -213,7 +215,11 @@ void give_cage(struct cage *cage);
 void remove_cages(void);
 
 /* linux/sampler.c */
-struct sample { int64_t memory, cpu, cost; int tasks; }; /* bytes, ns, ns that taking it took */
+enum {
+	LOOK_BUDGET = 100000000, /* ns for one run's exact figures: others wait to be looked at */
+	PATIENCE = 5000000,      /* ns after which a tree is stopped until the look at it is over */
+};
+struct sample { int64_t memory, bound, cpu, cost; int tasks; }; /* bytes, bytes at the most, ns, ns that taking it took */
 struct seen { pid_t pid; uint64_t born; int64_t cpu; };
 struct ledger { struct seen *seen; int count; int64_t total; };
 struct watch { /* of one run; the sampler's own from ask_for_sample() until sample_is_there() */
@@ -225,9 +231,11 @@ struct watch { /* of one run; the sampler's own from ask_for_sample() until samp
 	struct ledger ledger;
 	struct sample result;
 	bool pending;
+	int64_t began, bound; /* of the look that goes on: since when, 0 if not yet; bytes at the most, so far */
 };
 int start_sampler(void);
 void ask_for_sample(struct watch *watch);
+int64_t look_takes(const struct watch *watch, int64_t *bound);
 bool sample_is_there(const struct watch *watch);
 void look_once(pid_t reaper, struct sample *sample);
 

@@ -65,6 +65,7 @@ static void leave_caller(void)
 	if (chdir("/") < 0)
 		_exit(125);
 	raise_descriptors();
+	set_slice(100000);
 }
 
 /* argv -> words: argument vectors are contiguous in memory, but nothing promises it. */

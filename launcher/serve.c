@@ -35,7 +35,7 @@ struct run {
 	unsigned slot;       /* of the shared records */
 	struct cage *cage;
 	int64_t born, deadline, cpu_limit, next_look, interval;
-	int64_t patience; /* when a reaper that was ordered to end its run is not waited for any longer; 0: not ordered */
+	int64_t last_chance; /* when a reaper that was ordered to end its run is not waited for any longer; 0: not ordered */
 	bool wants_looks;    /* its cgroup keeps no peak of memory */
 	struct watch watch;  /* where no cgroup measures */
 	int64_t cpu_permille, task_limit; /* sampled */
@@ -129,11 +129,11 @@ static void kill_run(struct run *run)
 	if (run->killed)
 		return;
 	run->killed = true;
-	if (!run->cage)
+	if (!run->cage && !run->memory_exceeded) /* that was just looked at, and grows until it is dead */
 		last_look(run);
 	if (run->reach == REACH_DOMAIN) {
 		give_order(run, ORDER_KILL);
-		run->patience = now() + INT64_C(5000000000);
+		run->last_chance = now() + INT64_C(5000000000);
 	} else
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	if (run->cage)
@@ -250,7 +250,18 @@ static void end_run(struct run *run)
 
 /* --- deadlines and samples --- */
 
-enum { PEAK_INTERVAL = 10000000 }; /* ns, as where nobody but the sampler measures */
+enum {
+	PEAK_INTERVAL = 10000000, /* ns between two looks where a cgroup keeps no peak */
+	SOONEST = 2000000, /* ns between two looks */
+	FASTEST = 10,      /* bytes per ns and processor: what one can fill of huge pages */
+};
+
+static void hold(struct run *run, bool stop)
+{
+	if (stop || run->stopped)
+		give_order(run, stop ? ORDER_STOP : ORDER_GO);
+	run->stopped = stop;
+}
 
 /* A bucket that fills at the rate of the limit and holds a tenth of a second of it: cpu.max does the same. */
 static void ration(struct run *run, int64_t time, int64_t used)
@@ -259,10 +270,7 @@ static void ration(struct run *run, int64_t time, int64_t used)
 	run->allowance += (time - run->last_look) / 1000 * run->cpu_permille - used;
 	if (run->allowance > full)
 		run->allowance = full;
-	bool stop = run->allowance < 0;
-	if (stop || run->stopped)
-		give_order(run, stop ? ORDER_STOP : ORDER_GO);
-	run->stopped = stop;
+	hold(run, run->allowance < 0);
 }
 
 static int64_t cpu_used(const struct run *run)
@@ -270,14 +278,24 @@ static int64_t cpu_used(const struct run *run)
 	return run->cage ? cage_cpu(run->cage) : run->cpu_seen;
 }
 
-/* When could the CPU limit be reached at the soonest? All processors could be at it. */
-static int64_t until_cpu_limit(const struct run *run, int64_t used)
+/* When could a limit be reached at the soonest? All processors could be at it. */
+static int64_t until_limit(int64_t left, int64_t rate)
 {
 	static long processors;
 	if (!processors)
 		processors = sysconf(_SC_NPROCESSORS_ONLN);
-	int64_t wait = (run->cpu_limit - used) / (processors > 0 ? processors : 1);
-	return wait < 2000000 ? 2000000 : wait;
+	int64_t wait = left / (rate * (processors > 0 ? processors : 1));
+	return wait < SOONEST ? SOONEST : wait;
+}
+
+static int64_t until_cpu_limit(const struct run *run, int64_t used)
+{
+	return until_limit(run->cpu_limit - used, 1);
+}
+
+static int64_t until_memory_limit(const struct run *run, int64_t bound)
+{
+	return run->watch.limit ? until_limit(run->watch.limit - bound, FASTEST) : INT64_MAX;
 }
 
 static void check_cpu_time(struct run *run, int64_t time)
@@ -291,10 +309,29 @@ static void check_cpu_time(struct run *run, int64_t time)
 	}
 }
 
+static void exceed_memory(struct run *run)
+{
+	run->memory_exceeded = true;
+	kill_run(run);
+}
+
+/*
+ * The sampler is one thread beside a tree that may have thousands, all runnable, and would see it grow by gigabytes while it
+ * waits for its turns. So a tree that takes long to look at is stopped meanwhile.
+ */
+static void await_sample(struct run *run)
+{
+	int64_t bound, time = run->watch.limit ? look_takes(&run->watch, &bound) : 0;
+	if (time > LOOK_BUDGET && bound > run->watch.limit)
+		exceed_memory(run);
+	else if (time > PATIENCE && !run->stopped) /* once: each order costs pid 1 its turn, and the kill needs one */
+		hold(run, true);
+}
+
 static void look(struct run *run, int64_t time)
 {
-	if (run->patience && time >= run->patience) { /* it hangs in vfork(2), on a file system that does not answer */
-		run->patience = 0;
+	if (run->last_chance && time >= run->last_chance) { /* it hangs in vfork(2), on a file system that does not answer */
+		run->last_chance = 0;
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	}
 	if (run->killed)
@@ -304,14 +341,16 @@ static void look(struct run *run, int64_t time)
 		kill_run(run);
 		return;
 	}
-	if (run->next_look > time || run->sampling)
+	if (run->next_look > time)
 		return;
-	run->next_look = INT64_MAX;
+	run->next_look = run->interval ? time + PATIENCE : INT64_MAX;
 	if (run->wants_looks) {
 		cage_look(run->cage);
 		run->next_look = time + PEAK_INTERVAL;
 	}
-	if (run->interval) {
+	if (run->sampling) {
+		await_sample(run);
+	} else if (run->interval) {
 		run->sampling = true;
 		ask_for_sample(&run->watch);
 	} else if (run->cpu_limit) {
@@ -330,8 +369,7 @@ static void on_sample(struct run *run, int64_t time)
 	if (run->killed)
 		return;
 	if (run->watch.limit && found->memory > run->watch.limit) {
-		run->memory_exceeded = true;
-		kill_run(run);
+		exceed_memory(run);
 		return;
 	}
 	if (run->task_limit && found->tasks > run->task_limit) {
@@ -341,9 +379,14 @@ static void on_sample(struct run *run, int64_t time)
 	}
 	if (run->cpu_permille)
 		ration(run, time, used);
+	else
+		hold(run, false);
 	run->last_look = time;
-	/* A tree that is slow to look at is looked at less often: at the most a quarter of a processor goes into it. */
-	run->next_look = time + (3 * found->cost > run->interval ? 3 * found->cost : run->interval);
+	int64_t wait = until_memory_limit(run, found->bound);
+	if (wait > run->interval)
+		wait = run->interval;
+	/* A tree that is slow to look at is looked at less often: at the most half a processor goes into it. */
+	run->next_look = time + (found->cost > wait ? found->cost : wait);
 	if (run->cpu_limit)
 		check_cpu_time(run, time);
 }
@@ -371,8 +414,8 @@ static int wait_milliseconds(void)
 {
 	int64_t soonest = INT64_MAX, time = now();
 	for (struct run *run = server.runs; run; run = run->next) {
-		if (run->patience && run->patience < soonest)
-			soonest = run->patience;
+		if (run->last_chance && run->last_chance < soonest)
+			soonest = run->last_chance;
 		if (run->killed)
 			continue;
 		if (run->deadline && run->deadline < soonest)

@@ -340,6 +340,8 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 		return small(reader, 0777, &n) < 0 ? -1 : (plan->umask = n, 0);
 	if (WORD("nice"))
 		return small(reader, 19, &n) < 0 ? -1 : (plan->nice = (int)n, 0);
+	if (WORD("oom-score-adj"))
+		return (plan->oom_score_adj = next(reader)) ? 0 : -1;
 	if (WORD("exec")) {
 		if (!(plan->path = next(reader)))
 			return -1;

@@ -4,8 +4,10 @@
  *
  * Memory is what nobody else would free: anonymous pages by their proportional share and swap (proc_pid_smaps(5)), page
  * tables, and the run's tmpfs. Shared anonymous memory is refused by the filter, for its pages stay when no page table shows
- * them any more. Mapped files are the page cache's, which the kernel takes back. The exact figure is
- * looked up where a cheap upper bound, the sum of the resident sizes, is beyond the limit or the peak so far.
+ * them any more. Mapped files are the page cache's, which the kernel takes back. Each process tells cheaply, and without a
+ * lock that it could hold, how many anonymous pages it has. All of them together are the most that the tree can use, the
+ * largest process alone is the least: what is shared is shared within the tree. The exact figure is looked up where the
+ * limit, or the peak so far, lies between the two.
  *
  * A walk takes the longer the more a tree holds, and other runs' deadlines must not wait for it: so it is done in a thread.
  */
@@ -29,11 +31,10 @@
 
 enum {
 	MAX_TREE = 4096, /* the planner lets no sampled run have as many tasks */
-	BUDGET = 100000000, /* ns for one run's exact figures: others wait to be looked at */
 	PEAK_EVERY = 8,   /* samples between two exact looks at a tree that is within its limit */
 };
 
-struct process { pid_t pid; int parent; uint64_t born; int64_t cpu, resident, size; };
+struct process { pid_t pid; int parent, tasks; uint64_t born; int64_t cpu, anonymous, size; };
 struct tree { int count, tasks; struct process at[MAX_TREE]; };
 
 static ssize_t read_proc(pid_t pid, const char *file, char *text, size_t size)
@@ -110,11 +111,11 @@ static int64_t cpu_of(pid_t pid, int64_t *waited, uint64_t *born)
 static bool read_size(pid_t pid, const char *file, struct process *process)
 {
 	char text[128];
-	long total = 0, pages = 0;
+	long total = 0, pages = 0, mapped = 0; /* mapped: of files and tmpfs; proc_pid_statm(5) */
 	if (read_proc(pid, file, text, sizeof text) > 0)
-		sscanf(text, "%ld %ld", &total, &pages);
+		sscanf(text, "%ld %ld %ld", &total, &pages, &mapped);
 	process->size = total * sysconf(_SC_PAGESIZE);
-	process->resident = pages * sysconf(_SC_PAGESIZE);
+	process->anonymous = (pages - mapped) * sysconf(_SC_PAGESIZE);
 	return total > 0;
 }
 
@@ -166,15 +167,19 @@ static void add_up(struct ledger *ledger, const struct tree *tree)
 }
 
 /* Returns the CPU time that the tree still shows, of the living and of those that were waited for. */
-static int64_t walk(struct tree *tree, pid_t reaper)
+static int64_t walk(struct tree *tree, struct watch *watch)
 {
-	int64_t waited, shown;
+	int64_t waited, shown, bound = 0;
 	tree->count = tree->tasks = 0;
-	cpu_of(reaper, &shown, NULL);
-	add_threads(tree, -1, reaper);
+	cpu_of(watch->reaper, &shown, NULL);
+	add_threads(tree, -1, watch->reaper);
 	for (int i = 0; i < tree->count; i++) {
 		struct process *process = &tree->at[i];
-		tree->tasks += add_threads(tree, i, process->pid);
+		measure_size(process);
+		bound += process->anonymous;
+		__atomic_store_n(&watch->bound, bound, __ATOMIC_RELEASE); /* who waits for us sees so far */
+		process->tasks = add_threads(tree, i, process->pid);
+		tree->tasks += process->tasks;
 		process->cpu = cpu_of(process->pid, &waited, &process->born);
 		shown += process->cpu + waited;
 	}
@@ -201,7 +206,7 @@ static int64_t proportional(struct process *process)
 	char text[2048];
 	if (read_proc(process->pid, "smaps_rollup", text, sizeof text) <= 0) {
 		measure_size(process); /* it has ended, and has nothing; else the larger figure is the safe one */
-		return process->resident;
+		return process->anonymous;
 	}
 	return value_of(text, "\nPss_Anon:") + value_of(text, "\nSwapPss:");
 }
@@ -229,20 +234,44 @@ static int64_t in_tmpfs(const struct tree *tree)
 	return 0;
 }
 
+/*
+ * The kernel keeps a part of each count with the processors, or before 6.2 with the threads, and gathers it when it has grown
+ * to a batch: lib/percpu_counter.c, mm/memory.c. The figure comes of two counts.
+ */
+static int64_t imprecision(int tasks)
+{
+	static long processors, page;
+	if (!page) {
+		processors = sysconf(_SC_NPROCESSORS_CONF);
+		page = sysconf(_SC_PAGESIZE);
+	}
+	int64_t batch = processors > 16 ? 2 * processors : 32;
+	return 2 * (batch * processors + INT64_C(64) * tasks) * page;
+}
+
+static int64_t exact(struct tree *tree, const struct watch *watch, int64_t fixed)
+{
+	int64_t total = fixed;
+	for (int i = 0; i < tree->count && total <= watch->limit; i++)
+		if (!shares_memory(tree, i)) /* who makes itself slow to look at is taken at the bound */
+			total += now() - watch->began < LOOK_BUDGET ? proportional(&tree->at[i]) : tree->at[i].anonymous;
+	return total;
+}
+
 static void measure_memory(struct tree *tree, struct watch *watch, struct sample *sample)
 {
-	int64_t fixed = watch->private_tmp ? in_tmpfs(tree) : 0, bound = 0, began = now();
+	int64_t fixed = watch->private_tmp ? in_tmpfs(tree) : 0, least = 0, most = 0;
 	for (int i = 0; i < tree->count; i++) {
-		measure_size(&tree->at[i]);
-		bound += tree->at[i].resident;
+		int64_t anonymous = tree->at[i].anonymous, sure = anonymous - imprecision(tree->at[i].tasks);
+		most += anonymous;
+		least = least < sure ? sure : least;
 		fixed += page_tables(&tree->at[i]);
 	}
-	bool peaks = bound + fixed > watch->peak && watch->ticks % PEAK_EVERY == 0;
-	sample->memory = fixed;
-	if (bound + fixed > watch->limit || peaks)
-		for (int i = 0; i < tree->count && sample->memory <= watch->limit; i++)
-			if (!shares_memory(tree, i)) /* who makes itself slow to look at is taken at the bound */
-				sample->memory += now() - began < BUDGET ? proportional(&tree->at[i]) : tree->at[i].resident;
+	sample->bound = fixed + most;
+	sample->memory = fixed + least;
+	bool peaks = sample->bound > watch->peak && watch->ticks % PEAK_EVERY == 0;
+	if (sample->memory <= watch->limit && (sample->bound > watch->limit || peaks))
+		sample->bound = sample->memory = exact(tree, watch, fixed);
 	if (sample->memory > watch->peak)
 		watch->peak = sample->memory;
 }
@@ -261,8 +290,10 @@ static void take_sample(struct watch *watch, struct tree *tree)
 {
 	struct sample *sample = &watch->result;
 	int64_t began = now();
+	__atomic_store_n(&watch->bound, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&watch->began, began, __ATOMIC_RELEASE);
 	memset(sample, 0, sizeof *sample);
-	int64_t shown = walk(tree, watch->reaper);
+	int64_t shown = walk(tree, watch);
 	add_up(&watch->ledger, tree);
 	sample->cpu = watch->ledger.total > shown ? watch->ledger.total : shown;
 	sample->tasks = tree->tasks;
@@ -320,6 +351,7 @@ int start_sampler(void)
 void ask_for_sample(struct watch *watch)
 {
 	watch->pending = true;
+	watch->began = 0;
 	watch->next = NULL;
 	pthread_mutex_lock(&queue.lock);
 	if (!queue.first)
@@ -328,6 +360,17 @@ void ask_for_sample(struct watch *watch)
 	queue.last = &watch->next;
 	pthread_cond_signal(&queue.filled);
 	pthread_mutex_unlock(&queue.lock);
+}
+
+/*
+ * How long, in ns, the look has taken that goes on, and what it has found so far at the most. To look closely takes a lock that
+ * a process can hold for as long as the kernel has pages to give it: mmap(2), MAP_POPULATE.
+ */
+int64_t look_takes(const struct watch *watch, int64_t *bound)
+{
+	int64_t began = __atomic_load_n(&watch->began, __ATOMIC_ACQUIRE);
+	*bound = __atomic_load_n(&watch->bound, __ATOMIC_ACQUIRE);
+	return began ? now() - began : 0;
 }
 
 bool sample_is_there(const struct watch *watch)

@@ -106,6 +106,33 @@ static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outs
 	return write_text(AT_FDCWD, path, map);
 }
 
+static bool has_text(const char *path, const char *text)
+{
+	char found[64];
+	int file = open(path, O_RDONLY | O_CLOEXEC), error = errno;
+	ssize_t size = file < 0 ? -1 : read(file, found, sizeof found);
+	if (file >= 0)
+		close(file);
+	errno = error;
+	return size > 0 && found[size - 1] == '\n' && (size_t)size - 1 == strlen(text) && !memcmp(found, text, strlen(text));
+}
+
+/*
+ * Who is to be killed first when the host runs out of memory. Inside /proc is read-only: there it can't be taken back, but for
+ * a sandbox in the sandbox it is what it should be already.
+ */
+static int write_oom_score(const struct plan *plan, pid_t pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
+	if (!plan->oom_score_adj || write_text(AT_FDCWD, path, plan->oom_score_adj) == 0)
+		return 0;
+	int error = errno;
+	bool inherited = has_text(path, plan->oom_score_adj);
+	errno = error;
+	return inherited ? 0 : -1;
+}
+
 static void release(struct record *record, int value)
 {
 	__atomic_store_n(&record->go, value, __ATOMIC_RELEASE);
@@ -160,6 +187,9 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 	}
 	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0) {
 		record_failure(record, "identity", "uid_map", errno);
+		release(record, -1);
+	} else if (write_oom_score(plan, pid) < 0) {
+		record_failure(record, "oom_score_adj", plan->oom_score_adj, errno);
 		release(record, -1);
 	} else {
 		release(record, 1);

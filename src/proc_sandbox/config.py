@@ -95,7 +95,8 @@ class Config:
     memory_limit: int | None = None
     """Memory of the whole tree with swap, tmpfs and shared memory: bytes, or "256M". At least 1 MiB. Default: none.
 
-    Mechanism: cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled (every 10 ms, and killed).
+    Mechanism: cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled (every 2 to 10 ms, and killed;
+    what allocates in many processes at once can overshoot by gigabytes, see mechanisms.md).
     """
     cpu_limit: float | None = None
     """CPU of the whole tree in percent of one core: 250 is two and a half. 1 to 100,000. Default: none.

@@ -12,11 +12,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import proc_sandbox as ps
+from proc_sandbox.planner.model import Sampling
 
 HANG = 120.0
 """Seconds after which a test counts as hung; nothing is ever expected to take as long."""
@@ -64,6 +66,16 @@ def inside(args: Sequence[str | os.PathLike[str]], **config: Any) -> ps.Result:
     result = ps.run(args, **config)
     assert not (guarded and result.timed_out), f"hung: {result}"
     return result
+
+
+def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Mapping[str, Any] | None = None, **config: Any) -> str:
+    """Run under a memory limit that is sampled, whatever better this host has; return all that it and the launcher said."""
+    from proc_sandbox.launcher.process import launcher_path
+
+    watch = Sampling(10_000_000, memory=memory)
+    plan = replace(ps.plan(args, **config), prefix=b"", **{"cgroup": None, "sampling": watch, **(changes or {})})
+    completed = outside([launcher_path(), "run", *plan.words()])
+    return (completed.stdout + completed.stderr).decode()
 
 
 def text(result: ps.Result | subprocess.CompletedProcess[bytes]) -> str:

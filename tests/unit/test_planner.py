@@ -158,7 +158,7 @@ def test_what_cannot_be_enforced_is_refused_or_said() -> None:
     with pytest.raises(ps.UnsupportedError) as caught:
         plan(nothing, memory_limit="64M")
     assert (caught.value.field, caught.value.remedy) == ("memory_limit", "do")
-    assert "sampled: memory of the tree and its tmpfs, every 10 ms: refused" in caught.value.reason
+    assert "sampled: memory of the tree and its tmpfs, every 2 to 10 ms: refused" in caught.value.reason
     no_seccomp = replace(USER, features={**USER.features, "seccomp": Feature(False, "old kernel", "a newer one")})
     with pytest.raises(ps.UnsupportedError, match="old kernel"):
         plan(no_seccomp)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
 """Exit statuses of `doctor`."""
+ON_DEMAND = ("read_bps", "write_bps")
+"""What few hosts have: its absence is told, but counts only for who asks for it."""
 
 
 def open_report(path: str | None, config: ps.Config) -> contextlib.AbstractContextManager[TextIO | None]:
@@ -120,7 +122,7 @@ def doctor_command(parsed: argparse.Namespace) -> int:
     except ps.SandboxError as error:
         print(f"proc-sandbox: {error}", file=sys.stderr)
         return UNUSABLE
-    missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
+    missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced) and name not in ON_DEMAND]
     failure = trial()
     asked = any(name in parsed for name in options.NAMES)
     refused = policy_failure(parsed) if asked else None

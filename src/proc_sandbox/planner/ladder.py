@@ -143,7 +143,7 @@ LADDER: dict[str, tuple[Rung, ...]] = {
     "memory_limit": (
         Rung("cgroup2", "cgroup2 memory.max, memory.swap.max, memory.oom.group", cgroup(2, "memory")),
         Rung("cgroup1", "cgroup1 memory.limit_in_bytes, memory.memsw.limit_in_bytes", cgroup(1, "memory")),
-        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 10 ms", LOOKED_AFTER, "sampled"),
+        Rung("sampled", "sampled: memory of the tree and its tmpfs, every 2 to 10 ms", LOOKED_AFTER, "sampled"),
     ),
     "cpu_limit": (
         Rung("cgroup2", "cgroup2 cpu.max", cgroup(2, "cpu")),

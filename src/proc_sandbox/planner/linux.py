@@ -36,6 +36,8 @@ NOT_OWNED = (
     "the run's own user may not write there",
     "use a Sandbox, whose directory is the run's own; best-effort lets it write what everybody can",
 )
+FIRST_TO_GO = 1000
+"""The highest oom_score_adj: when the host runs out of memory the kernel kills the run and not the host's own."""
 MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
 ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
@@ -154,6 +156,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
         umask=config.umask,
         nice=config.nice,
+        oom_score_adj=FIRST_TO_GO,
         descriptors=(0, 1, 2, *config.pass_fds),
         enforcement=choices.enforcement,
     )
