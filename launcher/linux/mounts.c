@@ -21,6 +21,27 @@ static uint64_t attributes(const struct mount_op *op)
 	       (op->nodev ? MOUNT_ATTR_NODEV : 0);
 }
 
+/* Of every mount of a detached tree; propagation ends. Where that can't be done a copy that has them takes its place. */
+static int set_attributes(int *tree, uint64_t attributes)
+{
+	int result = sys_mount_setattr(*tree, AT_RECURSIVE, attributes, MS_PRIVATE, 0);
+	if (result == 0 || errno != ENOSYS)
+		return result;
+	int copy = remount_tree(*tree, attributes);
+	if (copy < 0)
+		return -1;
+	close(*tree);
+	*tree = copy;
+	return 0;
+}
+
+/* Of a directory's mount that is attached. */
+static int make_read_only(int place)
+{
+	int result = sys_mount_setattr(place, 0, MOUNT_ATTR_RDONLY, 0, 0);
+	return result == 0 || errno != ENOSYS ? result : remount_directory(place, MOUNT_ATTR_RDONLY);
+}
+
 static int open_tree_of(const struct mount_op *op, uint32_t host_uid, const char **step)
 {
 	*step = "open";
@@ -34,7 +55,7 @@ static int open_tree_of(const struct mount_op *op, uint32_t host_uid, const char
 	errno = error;
 	if (tree < 0)
 		return -1;
-	if (sys_mount_setattr(tree, AT_RECURSIVE, attributes(op), MS_PRIVATE, 0) < 0)
+	if (set_attributes(&tree, attributes(op)) < 0)
 		goto failed;
 	if (op->idmap) {
 		*step = "idmap";
@@ -190,7 +211,7 @@ static int write_sysctls(const struct plan *plan, int proc, const char **object,
 	return 0;
 }
 
-static int attach(int mount, const char *target)
+int attach(int mount, const char *target)
 {
 	int place = open_strictly(target, O_PATH);
 	if (place < 0)
@@ -218,9 +239,9 @@ static int new_mount(const struct plan *plan, const struct mount_op *op, const c
 	if (op->kind == MOUNT_PROC && write_sysctls(plan, mount, object, step) < 0)
 		goto out;
 	*object = op->target;
-	if (op->read_only && sys_mount_setattr(mount, 0, MOUNT_ATTR_RDONLY, 0, 0) < 0)
-		goto out;
 	result = attach(mount, op->target);
+	if (result == 0 && op->read_only)
+		result = make_read_only(mount);
 out:;
 	int error = errno;
 	close(mount);
@@ -233,7 +254,7 @@ static int seal(const char *target)
 	int place = open_strictly(target, O_PATH);
 	if (place < 0)
 		return -1;
-	int result = sys_mount_setattr(place, 0, MOUNT_ATTR_RDONLY, 0, 0), error = errno;
+	int result = make_read_only(place), error = errno;
 	close(place);
 	errno = error;
 	return result;
@@ -271,7 +292,7 @@ int apply_mounts(const struct plan *plan, bool shared, const int *trees, const c
 }
 
 /* A tmpfs becomes the root; what was the root is detached and with it the host is out of sight: pivot_root(2). */
-static int new_root(void)
+int new_root(void)
 {
 	/* Any directory serves: the sources are open already. /proc is there, or the namespace could not be kept. */
 	if (mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

@@ -6,15 +6,13 @@ would make are left out.
 
 from __future__ import annotations
 
-import functools
-import shutil
 import subprocess
 
 import pytest
+from support import faults
 from support.programs import HANG, ROOT
 
 import proc_sandbox as ps
-from proc_sandbox.launcher.process import launcher_path
 
 STEPS = [
     "clone3", "setns", "open_tree", "mount_setattr", "move_mount", "fsopen", "fsconfig", "fsmount", "pivot_root",
@@ -26,23 +24,9 @@ ONLY_ROOT = ["setgroups", "mknodat"]
 PRCTL = ["bounding set", "no_new_privs", "dumpable", "pdeathsig"]
 
 
-@functools.cache
-def strace() -> str:
-    """Return strace's path; skip where it is missing or may not trace."""
-    found = shutil.which("strace")
-    if not found:
-        pytest.skip("strace is not installed")
-    if subprocess.run([found, "-qq", "-o", "/dev/null", "true"], capture_output=True, timeout=HANG, check=False).returncode:
-        pytest.skip("this host lets nobody trace")
-    return found
-
-
 def run_with(*injection: str) -> subprocess.CompletedProcess[bytes]:
     """Run the launcher by hand on a plan that uses every mechanism but cgroups."""
-    plan = ps.plan(["echo", "RAN"], max_file_size="1M", timeout=HANG)
-    command = [launcher_path(), "run", *plan.words()]
-    trace = [strace(), "-f", "-qq", "-o", "/dev/null", *injection]
-    return subprocess.run([*trace, *command], capture_output=True, timeout=HANG, check=False)
+    return faults.run_with(ps.plan(["echo", "RAN"], max_file_size="1M", timeout=HANG), *injection)
 
 
 def test_without_a_fault_it_runs() -> None:

@@ -43,12 +43,14 @@ HOSTS = (
     Machine("cgroup v2, cron without a manager", ("--session", "bare", *NO_MANAGER)),
     Machine("cgroup v2, manager without cpu", ("--delegate", "memory,pids")),
     Machine("no Landlock, systemd user", ("--append", "lsm=yama,apparmor")),
+    Machine("Linux 5.10, root", ("--kernel", "bullseye", "--user", "root"), PROVES),
+    Machine("Linux 5.10, systemd user", ("--kernel", "bullseye"), PROVES),
     Machine("Linux 6.1, systemd user", ("--kernel", "bookworm")),
     Machine("Linux 7.2, systemd user", ("--kernel", "sid")),
     Machine("hybrid cgroups, root", ("--suite", "bookworm", "--cgroup", "hybrid", "--user", "root")),
     Machine("cgroup v1, root", ("--suite", "bookworm", "--cgroup", "v1", "--user", "root")),
 )
-"""What a plain virtual machine can be; containers and older kernels are tried elsewhere, or not yet."""
+"""What a plain virtual machine can be; containers are tried elsewhere, or not yet."""
 
 
 def run_in(machine: Machine, *command: str, out: Path | None = None) -> subprocess.CompletedProcess[str]:

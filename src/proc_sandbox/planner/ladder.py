@@ -80,8 +80,8 @@ LADDER: dict[str, tuple[Rung, ...]] = {
     "max_open_files": (Rung("rlimit", "RLIMIT_NOFILE", nothing),),
     "tmp_size": (Rung("tmpfs", "size of a private tmpfs", feature("mountns")),),
     "files": (
-        Rung("view+landlock", "mount namespace, pivot_root and Landlock", feature("mountns", "pidns", "mount_setattr", "landlock")),
-        Rung("view", "mount namespace, pivot_root", feature("mountns", "pidns", "mount_setattr")),
+        Rung("view+landlock", "mount namespace, pivot_root and Landlock", feature("mountns", "pidns", "close_range", "landlock")),
+        Rung("view", "mount namespace, pivot_root", feature("mountns", "pidns", "close_range")),
     ),
     "privileges": (
         Rung("userns", "user namespace, no capabilities, no_new_privs", feature("userns")),

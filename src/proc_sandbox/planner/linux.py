@@ -104,7 +104,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
     alone = loopback or not config.network_access and host.landlock_abi < ABSTRACT_SCOPE
-    for name in ("mountns", "pidns", "mount_setattr"):
+    for name in ("mountns", "pidns", "close_range"):
         missing = host.feature(name)
         if not missing:  # the ladder has said so where strict; without a view there is nothing to be lenient about
             refuse("files", config.replace(enforcement="strict"), missing.reason, missing.remedy)
