@@ -199,13 +199,30 @@ static int make_mount(const char *type, const struct mount_op *op)
 	return mount;
 }
 
+/*
+ * In a /proc of the run's own Linux 5.10 (no longer 6.1) leaves the settings of its network without an owner, as its user
+ * namespace has no user 0, and what has none can't be written to. In the /proc that will be covered they are root's.
+ */
+static int write_sysctl(int proc, const char *name, const char *value)
+{
+	if (write_text(proc, name, value) == 0)
+		return 0;
+	int covered = errno == EACCES ? open_strictly("/proc", O_PATH | O_DIRECTORY) : -1;
+	if (covered < 0)
+		return -1;
+	int result = write_text(covered, name, value), error = errno;
+	close(covered);
+	errno = error;
+	return result;
+}
+
 /* While /proc is still writable, by the namespace's own root: what the kernel keeps for each namespace. */
 static int write_sysctls(const struct plan *plan, int proc, const char **object, const char **step)
 {
 	for (size_t i = 0; i < plan->n_sysctls; i++) {
 		*step = "sysctl";
 		*object = plan->sysctls[i].name;
-		if (write_text(proc, plan->sysctls[i].name, plan->sysctls[i].value) < 0)
+		if (write_sysctl(proc, plan->sysctls[i].name, plan->sysctls[i].value) < 0)
 			return -1;
 	}
 	return 0;
