@@ -56,6 +56,14 @@ def pytest_runtest_call() -> Iterator[None]:
         raise
 
 
+@pytest.fixture
+def idmap() -> None:
+    """Skip there what goes on in a process of its own, or is about files that only their owner may use."""
+    host = current().probe(cgroups=False)
+    if host.root and not host.feature("idmap"):
+        pytest.skip(f"no file of the caller's can be shown as the command's own: {host.feature('idmap').reason}")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Processes, threads, mounts, cgroups, descriptors and temporary files are at the end what they were before."""
