@@ -6,6 +6,9 @@
  *
  * Others may rename directories of the tree meanwhile. A mount's path is therefore only where it is looked for; what is
  * found is what the table meant if it has the same id, else the run is refused.
+ *
+ * What remains: a mount that is out of the tree while the table is read, and in it again when the copy is made, is not seen. It
+ * takes somebody who may rename directories on the way to it, at that moment, and mount_setattr(2) leaves no such moment.
  */
 #define _GNU_SOURCE
 #include "../launcher.h"
