@@ -64,6 +64,7 @@ def test_reserved_is_not_used(programs: Programs) -> None:
     assert result.ok, result
 
 
+@pytest.mark.usefixtures("idmap")
 def test_page_cache_is_no_memory_of_the_command(tmp_path: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as file:
