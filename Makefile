@@ -26,7 +26,7 @@ lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as
 	PROC_SANDBOX_WERROR=1 $(BIN)/python hatch_build.py
 
 test-vm: launcher         ## boot every kind of host in QEMU and run the tests there (Debian, root to build)
-	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel sid --pip pytest hypothesis jeepney
+	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel bullseye --kernel sid --pip pytest hypothesis jeepney
 	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney
 	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.processes import children, until_false
 
+import proc_sandbox as ps
 from proc_sandbox.backends import current
 from proc_sandbox.backends.linux.cgroup import sweep
 from proc_sandbox.launcher.process import shutdown
@@ -42,6 +43,25 @@ def descriptors() -> dict[str, str]:
         with contextlib.suppress(OSError):
             found[number] = os.readlink(f"/proc/self/fd/{number}")
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip what needs a directory to be idmapped where the kernel cannot do that (before 5.12, as root)."""
+    try:
+        return (yield)
+    except ps.UnsupportedError as error:
+        if "idmapped" in error.reason and not current().probe(cgroups=False).feature("idmap"):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.fixture
+def idmap() -> None:
+    """Skip there what goes on in a process of its own, or is about files that only their owner may use."""
+    host = current().probe(cgroups=False)
+    if host.root and not host.feature("idmap"):
+        pytest.skip(f"no file of the caller's can be shown as the command's own: {host.feature('idmap').reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

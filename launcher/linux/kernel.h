@@ -40,4 +40,12 @@ static inline int open_strictly(const char *path, uint64_t flags)
 	return (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how);
 }
 
+/* mounts.c */
+int attach(int mount, const char *target);
+int new_root(void);
+
+/* remount.c, where mount_setattr(2) is missing */
+int remount_tree(int tree, uint64_t attributes); /* -> a detached copy of which every mount has them */
+int remount_directory(int place, uint64_t attributes);
+
 #endif

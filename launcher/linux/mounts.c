@@ -21,6 +21,27 @@ static uint64_t attributes(const struct mount_op *op)
 	       (op->nodev ? MOUNT_ATTR_NODEV : 0);
 }
 
+/* Of every mount of a detached tree; propagation ends. Where that can't be done a copy that has them takes its place. */
+static int set_attributes(int *tree, uint64_t attributes)
+{
+	int result = sys_mount_setattr(*tree, AT_RECURSIVE, attributes, MS_PRIVATE, 0);
+	if (result == 0 || errno != ENOSYS)
+		return result;
+	int copy = remount_tree(*tree, attributes);
+	if (copy < 0)
+		return -1;
+	close(*tree);
+	*tree = copy;
+	return 0;
+}
+
+/* Of a directory's mount that is attached. */
+static int make_read_only(int place)
+{
+	int result = sys_mount_setattr(place, 0, MOUNT_ATTR_RDONLY, 0, 0);
+	return result == 0 || errno != ENOSYS ? result : remount_directory(place, MOUNT_ATTR_RDONLY);
+}
+
 static int open_tree_of(const struct mount_op *op, uint32_t host_uid, const char **step)
 {
 	*step = "open";
@@ -34,7 +55,7 @@ static int open_tree_of(const struct mount_op *op, uint32_t host_uid, const char
 	errno = error;
 	if (tree < 0)
 		return -1;
-	if (sys_mount_setattr(tree, AT_RECURSIVE, attributes(op), MS_PRIVATE, 0) < 0)
+	if (set_attributes(&tree, attributes(op)) < 0)
 		goto failed;
 	if (op->idmap) {
 		*step = "idmap";
@@ -178,19 +199,36 @@ static int make_mount(const char *type, const struct mount_op *op)
 	return mount;
 }
 
+/*
+ * In a /proc of the run's own Linux 5.10 (no longer 6.1) leaves the settings of its network without an owner, as its user
+ * namespace has no user 0, and what has none can't be written to. In the /proc that will be covered they are root's.
+ */
+static int write_sysctl(int proc, const char *name, const char *value)
+{
+	if (write_text(proc, name, value) == 0)
+		return 0;
+	int covered = errno == EACCES ? open_strictly("/proc", O_PATH | O_DIRECTORY) : -1;
+	if (covered < 0)
+		return -1;
+	int result = write_text(covered, name, value), error = errno;
+	close(covered);
+	errno = error;
+	return result;
+}
+
 /* While /proc is still writable, by the namespace's own root: what the kernel keeps for each namespace. */
 static int write_sysctls(const struct plan *plan, int proc, const char **object, const char **step)
 {
 	for (size_t i = 0; i < plan->n_sysctls; i++) {
 		*step = "sysctl";
 		*object = plan->sysctls[i].name;
-		if (write_text(proc, plan->sysctls[i].name, plan->sysctls[i].value) < 0)
+		if (write_sysctl(proc, plan->sysctls[i].name, plan->sysctls[i].value) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-static int attach(int mount, const char *target)
+int attach(int mount, const char *target)
 {
 	int place = open_strictly(target, O_PATH);
 	if (place < 0)
@@ -218,9 +256,9 @@ static int new_mount(const struct plan *plan, const struct mount_op *op, const c
 	if (op->kind == MOUNT_PROC && write_sysctls(plan, mount, object, step) < 0)
 		goto out;
 	*object = op->target;
-	if (op->read_only && sys_mount_setattr(mount, 0, MOUNT_ATTR_RDONLY, 0, 0) < 0)
-		goto out;
 	result = attach(mount, op->target);
+	if (result == 0 && op->read_only)
+		result = make_read_only(mount);
 out:;
 	int error = errno;
 	close(mount);
@@ -233,7 +271,7 @@ static int seal(const char *target)
 	int place = open_strictly(target, O_PATH);
 	if (place < 0)
 		return -1;
-	int result = sys_mount_setattr(place, 0, MOUNT_ATTR_RDONLY, 0, 0), error = errno;
+	int result = make_read_only(place), error = errno;
 	close(place);
 	errno = error;
 	return result;
@@ -271,7 +309,7 @@ int apply_mounts(const struct plan *plan, bool shared, const int *trees, const c
 }
 
 /* A tmpfs becomes the root; what was the root is detached and with it the host is out of sight: pivot_root(2). */
-static int new_root(void)
+int new_root(void)
 {
 	/* Any directory serves: the sources are open already. /proc is there, or the namespace could not be kept. */
 	if (mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

@@ -57,7 +57,7 @@ class Host:
     @property
     def namespaces(self) -> Feature:
         """Whether a run can have namespaces and a view of its own; where it can't it sees the host's files through Landlock."""
-        needed = (self.feature(name) for name in ("userns", "mountns", "pidns", "mount_setattr"))
+        needed = (self.feature(name) for name in ("userns", "mountns", "pidns"))
         return next((feature for feature in needed if not feature), Feature(True))
 
     @property

@@ -443,6 +443,7 @@ def test_a_directory_that_becomes_a_link_in_between(secret: Path, tmp_path: Path
     assert not Path("/", f"made{secret.name}").exists()
 
 
+@pytest.mark.usefixtures("idmap")
 def test_a_racer_inside_gains_nothing(secret: Path, work: Path) -> None:
     """The command itself swaps a directory and a link while the next run of the same directory starts."""
     code = (
@@ -469,6 +470,7 @@ def test_a_racer_inside_gains_nothing(secret: Path, work: Path) -> None:
     assert results
 
 
+@pytest.mark.usefixtures("idmap")
 def test_cleaning_up_does_not_leave_the_box(secret: Path, work: Path) -> None:
     """CVE-2024-28185 and kin: what the command left lying about is not followed when it is taken away."""
     script = f"""

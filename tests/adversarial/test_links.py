@@ -119,6 +119,7 @@ def test_what_leads_to_an_open_file_is_no_planted_link(work: Path) -> None:
     assert done.stdout == b"{", done
 
 
+@pytest.mark.usefixtures("idmap")
 def test_a_prefix_that_everybody_can_write_to_is_none(tmp_path: Path) -> None:
     (tmp_path / "lib" / "python3.11").mkdir(parents=True)
     (tmp_path / "bin").mkdir()
@@ -200,6 +201,7 @@ def test_what_is_mounted_in_it_is_not_emptied(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
 
 
+@pytest.mark.usefixtures("idmap")
 def test_what_a_killed_caller_has_left_is_swept_by_the_next(tmp_path: Path) -> None:
     code = "import os, proc_sandbox as ps\nbox = ps.Sandbox(); box.run(['touch', 'x'], check=True); print(box.directory, flush=True)\n"
     environment = {"TMPDIR": str(tmp_path)}

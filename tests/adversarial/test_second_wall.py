@@ -53,7 +53,7 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.usefixtures("no_landlock")
+@pytest.mark.usefixtures("no_landlock", "idmap")
 @pytest.mark.parametrize("name", ["write", "append", "truncate"])
 def test_landlock_alone_keeps_what_is_to_be_read(directory: Path, name: str) -> None:
     (directory / "file").write_text("x")
@@ -64,7 +64,7 @@ def test_landlock_alone_keeps_what_is_to_be_read(directory: Path, name: str) -> 
     assert refusal(by_hand(plan, landlock=None)) == errno.EROFS, "and the mount alone holds as well"
 
 
-@pytest.mark.usefixtures("no_landlock")
+@pytest.mark.usefixtures("no_landlock", "idmap")
 @pytest.mark.parametrize(("name", "places"), [("create", ["new"]), ("unnamed", ["."]), ("mkdir", ["new"]), ("symlink", ["x", "new"])])
 def test_landlock_alone_lets_nothing_be_made(directory: Path, name: str, places: list[str]) -> None:
     plan = ps.plan(act(name, *(directory / place for place in places)), allowed_dirs=[directory])
@@ -87,7 +87,7 @@ def test_landlock_alone_keeps_from_the_hosts_network() -> None:
         assert refusal(by_hand(plan, seccomp=None, landlock=None)) == errno.ENETUNREACH, "the empty network alone"
 
 
-@pytest.mark.usefixtures("no_landlock")
+@pytest.mark.usefixtures("no_landlock", "idmap")
 @pytest.mark.skipif(not ROOT, reason="needs to make a device")
 def test_landlock_alone_keeps_from_devices(tmp_path: Path) -> None:
     try:

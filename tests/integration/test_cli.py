@@ -129,6 +129,7 @@ def test_limits_reach_the_command() -> None:
     assert done.stdout.split() == [b"hello", b"0077", b"99", b"box"]
 
 
+@pytest.mark.usefixtures("idmap")
 def test_plan_runs_nothing(tmp_path: Path) -> None:
     command = ["-C", str(tmp_path), "-m", "64M", "--", "touch", "made"]
     text = cli("plan", *command).stdout.decode()

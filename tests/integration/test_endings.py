@@ -324,6 +324,7 @@ print(ps.run(["sh", "-c", "sleep 0.5; echo fine"]).stdout)
     assert output_of(code) == "b'fine\\n'\n"
 
 
+@pytest.mark.usefixtures("idmap")
 def test_cleanup_ends_what_still_runs(programs: Programs) -> None:
     with daemons(programs, "hang") as (command, pipe, mark):
         box = ps.Sandbox(allowed_dirs=[programs.directory], pass_fds=[pipe.write_end])

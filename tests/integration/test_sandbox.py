@@ -61,6 +61,7 @@ def test_a_working_directory_of_the_callers_takes_its_place(tmp_path: Path) -> N
     assert set(os.listdir(tempfile.gettempdir())) == before
 
 
+@pytest.mark.usefixtures("idmap")
 def test_cleanup_from_a_signal_handler_does_not_wait_for_itself() -> None:
     """SIGTERM ends the box while this very thread runs something in it."""
     code = (
@@ -74,6 +75,7 @@ def test_cleanup_from_a_signal_handler_does_not_wait_for_itself() -> None:
     assert output_of(code) == "cancelled False\n"
 
 
+@pytest.mark.usefixtures("idmap")
 def test_a_forked_child_leaves_its_parents_box_alone() -> None:
     code = (
         "import os, threading, proc_sandbox as ps\n"
@@ -89,6 +91,7 @@ def test_a_forked_child_leaves_its_parents_box_alone() -> None:
     assert output_of(code) == "0 True\n['exited']\n"
 
 
+@pytest.mark.usefixtures("idmap")
 def test_a_box_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
     code = "import proc_sandbox as ps\nbox = ps.Sandbox(); box.run(['touch', 'x'], check=True); print(box.directory)\n"
     place = output_of(code, env={"TMPDIR": str(tmp_path)}).strip()

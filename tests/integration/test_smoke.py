@@ -32,6 +32,7 @@ def test_killing_itself_is_no_limit() -> None:
     assert (result.signal, result.memory_exceeded, result.timed_out) == (9, False, False)
 
 
+@pytest.mark.usefixtures("idmap")
 def test_host_file_is_out_of_reach(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("x")

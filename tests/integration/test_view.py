@@ -59,6 +59,7 @@ def test_the_owner_may_be_anybody(tmp_path: Path) -> None:
     assert (cache / "made").stat().st_uid == 4322
 
 
+@pytest.mark.usefixtures("idmap")
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_the_callers_alone_is_readable_when_named(tmp_path: Path, mode: int) -> None:
     directory = tmp_path / "closed"
@@ -83,6 +84,7 @@ def test_parents_of_what_is_named_need_not_be_open(tmp_path: Path) -> None:
     assert text(result).split() == ["seen", "deep"], result
 
 
+@pytest.mark.usefixtures("idmap")
 def test_granted_to_read_is_not_granted_to_write(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("as it was")

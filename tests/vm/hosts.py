@@ -59,6 +59,8 @@ HOSTS: tuple[Machine | Container, ...] = (
     Machine("cgroup v2, cron without a manager", ("--session", "bare", *NO_MANAGER)),
     Machine("cgroup v2, manager without cpu", ("--delegate", "memory,pids")),
     Machine("no Landlock, systemd user", ("--append", "lsm=yama,apparmor")),
+    Machine("Linux 5.10, root", ("--kernel", "bullseye", "--user", "root"), PROVES),
+    Machine("Linux 5.10, systemd user", ("--kernel", "bullseye"), PROVES),
     Machine("Linux 6.1, systemd user", ("--kernel", "bookworm")),
     Machine("Linux 7.2, systemd user", ("--kernel", "sid")),
     Machine("hybrid cgroups, root", ("--suite", "bookworm", "--cgroup", "hybrid", "--user", "root")),

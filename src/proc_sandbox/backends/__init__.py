@@ -25,7 +25,7 @@ def current() -> Backend:
     """
     if sys.platform == "linux":
         return LinuxBackend()
-    raise UnsupportedError("platform", f"{sys.platform} has no backend yet", "use Linux 5.14 or newer")
+    raise UnsupportedError("platform", f"{sys.platform} has no backend yet", "use Linux 5.10 or newer")
 
 
 if hasattr(os, "register_at_fork"):

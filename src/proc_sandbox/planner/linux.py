@@ -136,6 +136,9 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     alone = loopback or not config.network_access and host.landlock_abi < SCOPES
     contained, sampled = bool(host.namespaces), bool(sampling and sampling.memory)
     place = config.working_dir or ("" if contained else paths.private)
+    descriptors = host.feature("close_range")
+    if not descriptors:  # the host's would leak into the run: there is nothing to be lenient about
+        refuse("files", config.replace(enforcement="strict"), descriptors.reason, descriptors.remedy)
     plan = Plan(
         command=("-",),
         executable=paths.executable,

@@ -30,10 +30,10 @@ SWITCHES = (
 )
 """Below /proc/sys: the value with which a switch keeps user namespaces from us, and the command that turns it."""
 REMEDIES = {
-    "mount_setattr": "Linux 5.12 or newer",
+    "close_range": "Linux 5.10 or newer",
     "seccomp": "a kernel with CONFIG_SECCOMP_FILTER",
     "landlock": "a kernel with CONFIG_SECURITY_LANDLOCK, and landlock in the lsm= kernel argument",
-    "idmap": "a kernel from 5.12 and a file system that can be idmapped (ext4, xfs, btrfs, tmpfs from 6.3)",
+    "idmap": "Linux 5.12 or newer and a file system that can be idmapped (ext4, xfs, btrfs, tmpfs from 6.3)",
     "openat2": "Linux 5.6 or newer",
     "clone3": CONTAINER,
 }
