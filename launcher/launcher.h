@@ -227,7 +227,8 @@ struct watch { /* of one run; the sampler's own from ask_for_sample() until samp
 	pid_t reaper;
 	int64_t limit, peak; /* memory in bytes; limit 0: not looked at */
 	bool private_tmp;
-	unsigned ticks;
+	uint32_t uid;        /* whose eyes are needed to see what its processes share; 0: the launcher's do */
+	unsigned ticks, doubts;
 	struct ledger ledger;
 	struct sample result;
 	bool pending;

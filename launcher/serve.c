@@ -495,13 +495,14 @@ static int watch_samples(void)
 	return watched ? 0 : -1;
 }
 
-static void set_limits(const struct plan *plan, struct run *run)
+static void set_limits(const struct plan *plan, const struct resources *resources, struct run *run)
 {
 	run->born = run->last_look = now();
 	run->deadline = plan->timeout ? run->born + (int64_t)plan->timeout : 0;
 	run->cpu_limit = (int64_t)plan->cpu_time;
 	run->interval = (int64_t)plan->sample_interval;
 	run->watch.reaper = run->reaper;
+	run->watch.uid = plan->namespaces & CLONE_NEWUSER || !plan->host_uid_count ? 0 : resources->host_uid;
 	run->watch.private_tmp = plan->namespaces & CLONE_NEWNS;
 	run->watch.limit = (int64_t)plan->sampled_memory;
 	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
@@ -558,7 +559,7 @@ static bool start(const struct plan *plan, int socket, const int *descriptors)
 		tell_failure(socket, record->step, record->object, record->error);
 		goto failed;
 	}
-	set_limits(plan, run);
+	set_limits(plan, &resources, run);
 	run->next = server.runs;
 	server.runs = run;
 	if (watch_run(run) < 0) { /* without its events it could not be watched: it ends, and is reported as cancelled */

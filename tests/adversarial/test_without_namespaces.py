@@ -323,6 +323,25 @@ def test_memory_is_sampled(programs: Programs) -> None:
     assert (result.reason, result.memory_exceeded) == (ps.Reason.MEMORY, True)
 
 
+def test_memory_that_is_shared_counts_once() -> None:
+    """Ten children that have 60 MB from their parent and write to none of it."""
+    code = (
+        "import os, signal, time\nblock = bytearray(60 << 20)\n"
+        "children = []\n"
+        "for _ in range(10):\n    pid = os.fork()\n    if pid == 0: time.sleep(3000)\n    children.append(pid)\n"
+        "time.sleep(0.5)\nfor pid in children: os.kill(pid, signal.SIGKILL)\nprint('lived')"
+    )
+    result = inside(python(code), memory_limit="200M")
+    assert (result.reason, result.stdout) == (ps.Reason.EXITED, b"lived\n"), result
+
+
+def test_memory_that_is_lent_counts_once() -> None:
+    """subprocess uses vfork(2): until it has become another program the child shows its parent's memory as its own."""
+    code = "import subprocess\nblock = bytearray(120 << 20)\nfor _ in range(60): subprocess.run(['true'], check=True)\nprint('lived')"
+    result = inside(python(code), memory_limit="200M")
+    assert (result.reason, result.stdout) == (ps.Reason.EXITED, b"lived\n"), result
+
+
 def test_cpu_is_rationed() -> None:
     result = inside(python("import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass"), cpu_limit=30)
     assert result.cpu_time.total < 0.7 * result.execution_time
