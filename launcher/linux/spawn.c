@@ -87,7 +87,10 @@ int become_launcher(bool empty_network)
 		return -1;
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	return identity.home < 0 || identity.root_directory < 0 ? -1 : 0;
+	if (identity.home >= 0 && identity.root_directory >= 0)
+		return 0;
+	identity.root = false; /* no /proc: no views, and no identities to be mapped either */
+	return -1;
 }
 
 int return_home(void)

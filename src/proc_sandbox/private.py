@@ -11,6 +11,8 @@ import stat
 import tempfile
 import weakref
 
+from proc_sandbox.errors import UnsupportedError
+
 __all__ = ["PrivateDirectory"]
 
 PREFIX = "proc-sandbox-private-"
@@ -29,6 +31,8 @@ class PrivateDirectory:
     """
 
     def __init__(self) -> None:
+        if not os.path.exists("/proc/self/fdinfo"):  # by which mounts are told apart when it is removed
+            raise UnsupportedError("working_dir", "a Sandbox's own directory needs /proc", "mount it, or name a working_dir")
         sweep(tempfile.gettempdir())
         self.path, self.lock = make_locked(tempfile.gettempdir())
         self.owner = os.getpid()

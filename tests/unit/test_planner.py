@@ -14,7 +14,7 @@ from proc_sandbox.planner.ladder import LADDER
 FEATURES = {
     name: Feature(True)
     for name in ("root", "home", "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "openat2", "seccomp",
-                 "idmap", "close_range", "landlock", "sysfs", "cgroup1", "cgroup2")
+                 "idmap", "close_range", "landlock", "proc", "sysfs", "cgroup1", "cgroup2")
 }  # fmt: skip
 V1 = CgroupHost(1, tuple((name, f"/sys/fs/cgroup/{name}") for name in ("memory", "cpuacct", "cpu", "pids", "blkio")))
 V2 = CgroupHost(2, tuple((name, "/sys/fs/cgroup/a.scope") for name in ("memory", "cpu", "pids", "io")))

@@ -129,7 +129,7 @@ def both(*parts: Lacks) -> Lacks:
     return lacks
 
 
-LOOKED_AFTER = either(namespaces, landlock(SCOPES))
+LOOKED_AFTER = both(feature("proc"), either(namespaces, landlock(SCOPES)))
 """Where the whole tree can be stopped and ended at once, so that a look from time to time is worth something."""
 HOST_FILES = both(feature("landlock"), either(landlock(TRUNCATION), own_uid))
 

@@ -159,7 +159,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
         umask=config.umask,
         nice=config.nice,
-        oom_score_adj=FIRST_TO_GO,
+        oom_score_adj=FIRST_TO_GO if host.feature("proc") else None,
         descriptors=(0, 1, 2, *config.pass_fds),
         enforcement=choices.enforcement,
     )

@@ -104,8 +104,8 @@ class Plan:
     """CPU time, ns; 0: none."""
     umask: int
     nice: int
-    oom_score_adj: int
-    """Who is killed first when the host itself runs out of memory: proc_pid_oom_score_adj(5)."""
+    oom_score_adj: int | None
+    """Who is killed first when the host itself runs out of memory: proc_pid_oom_score_adj(5). None: as the caller's."""
     descriptors: tuple[int, ...]
     prefix: bytes = field(default=b"", repr=False, compare=False)
     """The words of all but the command, encoded once for all runs of a Config."""
@@ -157,7 +157,8 @@ class Plan:
             lines += [f"  cgroup v{self.cgroup.version} {name} = {value}" for name, value in self.cgroup.settings]
         if self.sampling:
             lines.append(f"  sampled every {self.sampling.interval / 1e6:g} ms: {self.sampling}")
-        lines.append(f"  when the host has no memory left: oom_score_adj {self.oom_score_adj}")
+        if self.oom_score_adj is not None:
+            lines.append(f"  when the host has no memory left: oom_score_adj {self.oom_score_adj}")
         lines.append("environment")
         lines += [f"  {name}={value}" for name, value in self.environment]
         lines.append("enforcement")

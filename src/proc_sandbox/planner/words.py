@@ -53,7 +53,9 @@ def prefix_words(plan: Plan) -> Iterator[str]:
         yield from ("timeout", str(plan.timeout))
     if plan.cpu_time:
         yield from ("cpu-time", str(plan.cpu_time))
-    yield from ("umask", str(plan.umask), "nice", str(plan.nice), "oom-score-adj", str(plan.oom_score_adj))
+    yield from ("umask", str(plan.umask), "nice", str(plan.nice))
+    if plan.oom_score_adj is not None:
+        yield from ("oom-score-adj", str(plan.oom_score_adj))
     for descriptor in plan.descriptors:
         yield from ("fd", str(descriptor))
     for name, value in plan.environment:

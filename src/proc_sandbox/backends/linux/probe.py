@@ -74,6 +74,8 @@ def uid_range() -> tuple[int, int] | None:
     pid = os.getpid() & 0x3FFFFF
     first = FIRST_UID + pid * UIDS_EACH
     last = 0
+    if not os.path.exists("/proc/self/uid_map"):
+        return first, UIDS_EACH  # no /proc: whether they are mapped is found out by the first run
     with open("/proc/self/uid_map", encoding="utf-8") as file:
         for line in file:
             inside, _, count = map(int, line.split())
@@ -89,7 +91,9 @@ NOT_LOOKED_FOR = Feature(False, "no limit asked for it, so it was not looked for
 def host_from_greeting(greeting: dict[str, str]) -> Host:
     """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
+    proc = Feature(os.path.exists("/proc/self/stat"), "/proc is not mounted", "mount -t proc proc /proc")
     namespaces = userns_remedy(read_sysctl, in_container(), profile=apparmor_profile(), filtered=is_filtered())
+    namespaces = namespaces if proc else proc.remedy
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
             continue
@@ -98,6 +102,7 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
         features[name] = Feature(code == 0, reason, REMEDIES.get(name, namespaces if name.endswith("ns") else ""))
     abi = int(greeting.get("landlock-abi", "0"))
     features["landlock"] = Feature(abi > 0, "" if abi else "the kernel has no Landlock", REMEDIES["landlock"])
+    features["proc"] = proc
     features["proc_keys"] = Feature(os.path.exists("/proc/keys"), "the kernel keeps no keys")
     features["sysfs"] = Feature(os.path.isdir("/sys/block"), "/sys/block is not there", "mount -t sysfs sysfs /sys")
     features["cgroup1"] = features["cgroup2"] = NOT_LOOKED_FOR
@@ -108,6 +113,8 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
 
 def with_cgroups(host: Host, launcher: int) -> Host:
     """Return the Host with the cgroups that the launcher of that process id can use."""
+    if not host.feature("proc"):
+        return replace(host, features={**host.features, **dict.fromkeys(("cgroup1", "cgroup2"), host.feature("proc"))})
     cgroup, features = find_cgroups(launcher)
     if cgroup and cgroup.version == 2 and not host.feature("clone3"):  # a process is born into a cgroup by it alone
         cgroup, features = None, {**features, "cgroup2": host.feature("clone3")}
