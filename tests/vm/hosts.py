@@ -36,7 +36,7 @@ class Machine(NamedTuple):
     name: str
     options: tuple[str, ...]
     select: str = QUICK
-    no_manager: bool = False
+    wrapper: str = ""
 
 
 class Container(NamedTuple):
@@ -67,6 +67,7 @@ HOSTS: tuple[Machine | Container, ...] = (
     Machine("cgroup v1, root", ("--suite", "bookworm", "--cgroup", "v1", "--user", "root")),
     Machine("no user namespaces, systemd user", ("--session", "manager", *CLOSED), BARE),
     Machine("no user namespaces, root", ("--user", "root", *CLOSED), BARE),
+    Machine("privileged container, cgroup v2", ("--user", "root"), QUICK, "tests/vm/guest/privileged-container"),
     Container("default container, root", 0),
     Container("default container, user", 1234),
     Container("container with seccomp and systempaths unconfined", 1234, namespaces=True),
@@ -89,7 +90,8 @@ def script(machine: Machine) -> str:
 def try_machine(machine: Machine) -> tuple[dict[str, Any], str]:
     """Return what doctor and the tests said in a virtual machine."""
     with tempfile.TemporaryDirectory() as directory:
-        done = run_in(machine, "sh", "-c", script(machine), out=Path(directory))
+        wrapper = [machine.wrapper] if machine.wrapper else []
+        done = run_in(machine, *wrapper, "sh", "-c", script(machine), out=Path(directory))
         report, tests = Path(directory, "doctor.json"), Path(directory, "tests.txt")
         said = json.loads(report.read_text()) if report.exists() and report.stat().st_size else {}
         return said, tests.read_text() if tests.exists() else done.stderr
@@ -113,7 +115,8 @@ def try_host(machine: Machine | Container) -> dict[str, Any]:
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", text[-500:])}
     failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
     mechanisms = {name: said.get(name, {}).get("mechanism", "none") for name in LIMITS}
-    return {"host": machine.name, "mechanisms": mechanisms, "counts": counts, "failures": failures, "trial": said.get("trial")}
+    return {"host": machine.name, "mechanisms": mechanisms, "counts": counts, "failures": failures, "trial": said.get("trial"),
+            "said": text[-500:]}  # fmt: skip
 
 
 def show(found: dict[str, Any]) -> None:
@@ -124,6 +127,8 @@ def show(found: dict[str, Any]) -> None:
         print(f"    {name:<16}{mechanism}")
     for failure in found["failures"]:
         print(f"    FAILED {failure}", flush=True)
+    if not counts:
+        print(found["said"], flush=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -140,7 +145,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def record(path: Path, row: dict[str, Any]) -> None:
     """Put a host's row into the record, in the place of an older one, and write the table beside it."""
     known = {old["host"]: old for old in json.loads(path.read_text())} if path.exists() else {}
-    known[row["host"]] = row
+    known[row["host"]] = {key: value for key, value in row.items() if key != "said"}
     rows = [known[machine.name] for machine in HOSTS if machine.name in known]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     readme = PROJECT / "README.md"
@@ -167,7 +172,7 @@ def main() -> int:
             machine = machine._replace(select=options.select)
         rows.append(try_host(machine))
         show(rows[-1])
-        if options.record:
+        if options.record and rows[-1]["counts"]:  # else it was not tried
             record(options.record, rows[-1])
     return any(row["failures"] or not row["counts"].get("passed") for row in rows)
 

@@ -178,9 +178,11 @@ def namespace_root(hierarchy: Hierarchy, launcher: int) -> str:
         NoCgroup: we are not root there, or it is not ours.
     """
     del launcher
-    if os.geteuid() != 0 or own_directory(hierarchy) != hierarchy.mount_point:
+    leaf = "init.scope"  # where systemd would put them, and where a caller before us has
+    places = (hierarchy.mount_point, os.path.join(hierarchy.mount_point, leaf))
+    if os.geteuid() != 0 or own_directory(hierarchy) not in places:
         raise NoCgroup("not in the root of a cgroup namespace")
-    vacate(hierarchy.mount_point, "init.scope")
+    vacate(hierarchy.mount_point, leaf)
     return hierarchy.mount_point
 
 
