@@ -163,7 +163,7 @@ int apply_mounts(const struct plan *plan, bool shared, const int *trees, const c
 /* linux/sweep.c */
 void kill_everything(enum reach reach);
 void await_everything(enum reach reach);
-void sweep_strays(bool (*known)(pid_t));
+bool sweep_strays(bool (*known)(pid_t), bool wait);
 
 /* linux/privileges.c */
 void drop_bounding_set(const struct plan *plan, struct record *record);

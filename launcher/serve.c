@@ -42,7 +42,9 @@ struct run {
 	enum reach reach;
 	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
-	bool sampling, stopped, killed;
+	bool sampling, stopped, killed, ending; /* ending: its reaper is dead and has left processes to us */
+	int reaper_status;
+	struct rusage usage;
 	bool timed_out, cpu_exceeded, memory_exceeded, tasks_exceeded, cancelled;
 	int peak_tasks;
 };
@@ -229,23 +231,39 @@ static bool is_reaper(pid_t pid)
 	return false;
 }
 
-static void end_run(struct run *run)
+static void finish(struct run *run)
 {
-	struct rusage usage;
-	int status = 0;
 	struct message message = {.size = 0};
 	const struct record *record = &server.records[run->slot];
-	while (wait4(run->reaper, &status, __WALL, &usage) < 0 && errno == EINTR)
-		;
-	if (run->reach != REACH_NAMESPACE)
-		sweep_strays(is_reaper);
 	if (record->error)
 		tell_failure(run->socket, record->step, record->object, record->error);
 	else {
-		facts(&message, run, status, &usage);
+		facts(&message, run, run->reaper_status, &run->usage);
 		tell(run->socket, &message);
 	}
 	forget(run);
+}
+
+enum { SWEEP_INTERVAL = 2000000 }; /* ns; what is killed hands its children on to us */
+
+/* The run may be gone afterwards, or end later: until nothing of it is left nobody is told. */
+static void end_run(struct run *run, bool wait)
+{
+	while (wait4(run->reaper, &run->reaper_status, __WALL, &run->usage) < 0 && errno == EINTR)
+		;
+	run->reaper = 0;
+	run->killed = true;
+	run->last_chance = 0;
+	bool more = run->reach != REACH_NAMESPACE && sweep_strays(is_reaper, wait);
+	while (more && wait)
+		more = sweep_strays(is_reaper, wait);
+	if (!more) {
+		finish(run);
+		return;
+	}
+	unwatch(run->pidfd);
+	run->ending = true;
+	run->next_look = now() + SWEEP_INTERVAL;
 }
 
 /* --- deadlines and samples --- */
@@ -328,8 +346,21 @@ static void await_sample(struct run *run)
 		hold(run, true);
 }
 
+static void look_for_strays(struct run *run, int64_t time)
+{
+	if (run->next_look > time)
+		return;
+	run->next_look = time + SWEEP_INTERVAL;
+	if (!sweep_strays(is_reaper, false))
+		finish(run);
+}
+
 static void look(struct run *run, int64_t time)
 {
+	if (run->ending) {
+		look_for_strays(run, time);
+		return;
+	}
 	if (run->last_chance && time >= run->last_chance) { /* it hangs in vfork(2), on a file system that does not answer */
 		run->last_chance = 0;
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
@@ -416,6 +447,8 @@ static int wait_milliseconds(void)
 	for (struct run *run = server.runs; run; run = run->next) {
 		if (run->last_chance && run->last_chance < soonest)
 			soonest = run->last_chance;
+		if (run->ending && run->next_look < soonest)
+			soonest = run->next_look;
 		if (run->killed)
 			continue;
 		if (run->deadline && run->deadline < soonest)
@@ -434,8 +467,10 @@ static int wait_milliseconds(void)
 static void look_at_all(void)
 {
 	int64_t time = now();
-	for (struct run *run = server.runs; run; run = run->next)
+	for (struct run *run = server.runs, *next; run; run = next) {
+		next = run->next; /* it may be over */
 		look(run, time);
+	}
 }
 
 /* --- starting --- */
@@ -565,7 +600,7 @@ static bool start(const struct plan *plan, int socket, const int *descriptors)
 	if (watch_run(run) < 0) { /* without its events it could not be watched: it ends, and is reported as cancelled */
 		run->cancelled = true;
 		kill_run(run);
-		end_run(run);
+		end_run(run, true);
 	}
 	return true;
 failed:
@@ -739,8 +774,15 @@ static void end_all(void)
 {
 	for (struct run *run = server.runs; run; run = run->next)
 		kill_run(run);
-	while (server.runs)
-		end_run(server.runs);
+	while (server.runs) {
+		if (server.runs->ending) {
+			while (sweep_strays(is_reaper, true))
+				;
+			finish(server.runs);
+		} else {
+			end_run(server.runs, true);
+		}
+	}
 	remove_cages();
 }
 
@@ -748,7 +790,7 @@ static void on_run(const struct source *source)
 {
 	switch (source->kind) {
 	case SOCKET_: on_socket(source->run); break;
-	case REAPER: end_run(source->run); break;
+	case REAPER: end_run(source->run, false); break;
 	case OOM: on_oom(source->run); break;
 	case SAMPLES: on_samples(); break;
 	default: break;

@@ -1,6 +1,7 @@
 /* The second wall around files, and the first around abstract sockets and signals: landlock(7). */
 #define _GNU_SOURCE
 #include "../launcher.h"
+#include "kernel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,10 +45,50 @@ static uint64_t handled(int abi)
 	return all;
 }
 
+/* As open_strictly() where openat2(2) is refused, as it is in a sandbox of our own: directory by directory, none a link. */
+static int open_by_steps(const char *path)
+{
+	char name[256];
+	int place = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	while (place >= 0 && *(path += strspn(path, "/"))) {
+		struct stat status;
+		size_t size = strcspn(path, "/");
+		int next = -1;
+		if (size < sizeof name) {
+			memcpy(name, path, size);
+			name[size] = '\0';
+			next = openat(place, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		} else {
+			errno = ENAMETOOLONG;
+		}
+		if (next >= 0 && (fstat(next, &status) < 0 || S_ISLNK(status.st_mode))) {
+			close(next);
+			next = -1;
+			errno = ELOOP;
+		}
+		int error = errno;
+		close(place);
+		errno = error;
+		place = next;
+		path += size;
+	}
+	return place;
+}
+
+/* The host's paths are followed by no link that a run may have put in their place; /proc/self is one, to ourselves. */
+static int open_place(const char *path)
+{
+	static const char own[] = "/proc/self/";
+	if (!strncmp(path, own, sizeof own - 1))
+		return open(path, O_PATH | O_CLOEXEC);
+	int place = open_strictly(path, O_PATH);
+	return place < 0 && errno == ENOSYS ? open_by_steps(path) : place;
+}
+
 static void add_rule(int ruleset, const struct rule *rule, uint64_t known, struct record *record)
 {
 	struct stat status;
-	int path = open(rule->path, O_PATH | O_CLOEXEC);
+	int path = open_place(rule->path);
 	if (path < 0 && errno == EACCES)
 		return; /* whom the modes keep out needs no rule, and gets none */
 	if (path < 0 || fstat(path, &status) < 0)

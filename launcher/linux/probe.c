@@ -4,6 +4,8 @@
 #include "kernel.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -68,12 +70,49 @@ static int try_namespaces(bool together, uint64_t flags, int (*trial)(void))
 	return together ? 0 : try(CLONE_NEWUSER | flags, trial);
 }
 
+/* Who gives a run a user of its own must still be able to end it, and to give a directory to that user and remove it. */
 static int become_another(void)
 {
+	static const int needed[] = {CAP_KILL, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER};
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+		if (!(data[CAP_TO_INDEX(needed[i])].effective & CAP_TO_MASK(needed[i]))) {
+			errno = EPERM;
+			return -1;
+		}
 	enum { NOBODY = 65534 };
 	if (syscall(SYS_setgroups, 0, NULL) < 0 || syscall(SYS_setresgid, NOBODY, NOBODY, NOBODY) < 0)
 		return -1;
 	return (int)syscall(SYS_setresuid, NOBODY, NOBODY, NOBODY);
+}
+
+/* What the sampler reads of its children: a sandbox around us may hide it, or proc(5) with hidepid. */
+static int look_at_child(void)
+{
+	static const char *const files[] = {"stat", "statm", "task/%d/children"};
+	char path[64], file[32];
+	int opened = 0;
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
+	if (pid == 0)
+		for (;;)
+			pause();
+	for (size_t i = 0; pid > 0 && opened >= 0 && i < sizeof files / sizeof *files; i++) {
+		snprintf(file, sizeof file, files[i], pid);
+		snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+		opened = open(path, O_RDONLY | O_CLOEXEC);
+		if (opened >= 0)
+			close(opened);
+	}
+	int error = errno;
+	if (pid > 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	errno = error;
+	return pid > 0 && opened >= 0 ? 0 : -1;
 }
 
 /* A kernel or filter that knows it finds fault with the size. */
@@ -110,6 +149,7 @@ size_t probe(char *words, size_t size)
 		{"cgroupns", try_namespaces(all, CLONE_NEWCGROUP, NULL)},
 		{"setuid", try(0, become_another)},
 		{"clone3", try_clone3()},
+		{"children", try(0, look_at_child)},
 		{"openat2", try(0, open_by_rules)},
 		{"close_range", try_close_range()},
 		{"seccomp", try(0, install_filter)},

@@ -59,6 +59,8 @@ enum action {
 	FCNTL,     /* no leases; larger pipes and signals of one's choice by option */
 	NO_OP,     /* succeeds, does nothing */
 	TIMES,     /* of an open file, to the present */
+	TERMINAL,  /* an ioctl that terminals, pipes and sockets know */
+	UNSUPPORTED, /* EOPNOTSUPP, as from a file system that has no such thing: ls(1) and cp(1) say nothing of it */
 	TARGET_0, TARGET_1,      /* a process id in that argument: no process that is not the run's own */
 	ACTIONS,
 };
@@ -100,7 +102,7 @@ static const short ALLOWED[] = {
 	SYS_clock_gettime, SYS_clock_getres, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday, SYS_getitimer,
 	SYS_setitimer, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
 	/* sockets that are there already; socket and socketpair decide which can be made */
-	SYS_bind, SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname, SYS_getpeername, SYS_sendto, SYS_recvfrom,
+	SYS_listen, SYS_accept, SYS_accept4, SYS_getsockname, SYS_getpeername, SYS_sendto, SYS_recvfrom,
 	SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg, SYS_getsockopt, SYS_shutdown,
 	/* the system */
 	SYS_uname, SYS_sysinfo, SYS_getrandom, SYS_landlock_create_ruleset, SYS_landlock_add_rule,
@@ -136,8 +138,9 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_clone: return CLONE;
 	case SYS_socket: return SOCKET;
 	case SYS_socketpair: return SOCKETPAIR;
-	case SYS_ioctl: return IOCTL;
+	case SYS_ioctl: return options & FILTER_PIDS ? IOCTL : TERMINAL;
 	case SYS_personality: return PERSONALITY;
+	case SYS_bind: return options & (FILTER_PIDS | FILTER_INET) ? ALLOW : DENY;
 	case SYS_connect: return options & (FILTER_CONNECT | FILTER_INET) ? ALLOW : DENY;
 	case SYS_prlimit64: case SYS_sched_setaffinity: case SYS_sched_setparam: case SYS_sched_setscheduler:
 	case SYS_sched_setattr: return TARGET_0;
@@ -153,13 +156,13 @@ static unsigned char action_of(unsigned options, short number)
 	case SYS_fchmodat: return GUARDED(MODE_2);
 	case SYS_mkdirat: return GUARDED(MODE_2);
 	case SYS_mknodat: return GUARDED(MODE_2);
-	case SYS_openat: return GUARDED(OPEN_MODE_3);
+	case SYS_openat: return options & FILTER_PIDS ? GUARDED(OPEN_MODE_3) : OPEN_MODE_3;
 #ifdef __x86_64__
 	case SYS_chmod: return GUARDED(MODE_1);
 	case SYS_mkdir: return GUARDED(MODE_1);
 	case SYS_mknod: return GUARDED(MODE_1);
 	case SYS_creat: return GUARDED(MODE_1);
-	case SYS_open: return GUARDED(OPEN_MODE_2);
+	case SYS_open: return options & FILTER_PIDS ? GUARDED(OPEN_MODE_2) : OPEN_MODE_2;
 #endif
 #undef GUARDED
 	default: return DENY;
@@ -174,6 +177,16 @@ static const short METADATA[] = {
 	SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
 #endif
 };
+
+/* Without a view they would tell the names of what lies in directories that can't be opened; and instances are counted per user. */
+static const short WATCHES[] = {
+	SYS_inotify_init1, SYS_inotify_add_watch,
+#ifdef __x86_64__
+	SYS_inotify_init,
+#endif
+};
+/* What tells of a file that can't be opened more than stat(2) does. */
+static const short BY_NAME[] = {SYS_getxattr, SYS_lgetxattr, SYS_listxattr, SYS_llistxattr};
 
 static void fill(unsigned char *table, const short *numbers, size_t count, unsigned char action)
 {
@@ -191,8 +204,10 @@ static void decide(unsigned options, unsigned char *table)
 	FILL(table, ALLOWED, ALLOW);
 	if (options & FILTER_IPC)
 		FILL(table, IPC, ALLOW);
-	if (!(options & FILTER_PIDS)) /* without a view: it would tell the names of what directories can't be opened to list */
-		table[SYS_inotify_add_watch] = DENY;
+	if (!(options & FILTER_PIDS)) {
+		FILL(table, WATCHES, DENY);
+		FILL(table, BY_NAME, UNSUPPORTED);
+	}
 	if (!(options & FILTER_METADATA)) {
 		FILL(table, METADATA, DENY);
 		table[SYS_utimensat] = TIMES;
@@ -329,9 +344,23 @@ static void check_times(struct program *program)
 	PERMIT;
 }
 
+/*
+ * Without a view Landlock decides by what a file is opened for, and the access mode 3 is for nothing: whoever may read and write
+ * the file gets a descriptor by which it can't do that, but can do all else (open(2), "O_ACCMODE").
+ */
 static void check_open(struct program *program, unsigned flags)
 {
 	LOAD(ARGUMENT(flags));
+	if (!(program->options & FILTER_PIDS)) {
+		STATEMENT(BPF_ALU | BPF_AND, O_ACCMODE);
+		JUMP(BPF_JMP | BPF_JEQ, O_ACCMODE, 0, 1);
+		REFUSE(EACCES);
+		if (program->options & FILTER_SETID) {
+			PERMIT;
+			return;
+		}
+		LOAD(ARGUMENT(flags));
+	}
 	JUMP(BPF_JMP | BPF_JSET, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1, 0);
 	PERMIT;
 	refuse_bits(program, flags + 1, S_ISUID | S_ISGID);
@@ -380,6 +409,21 @@ static void check_ioctl(struct program *program)
 	PERMIT;
 }
 
+/* Those of file systems change what is only to be read, clone and compare, and make directories: Landlock knows none of them. */
+static void check_terminal(struct program *program)
+{
+	const unsigned others[] = {0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D}; /* TCGETS2, TCSETS2, TCSETSW2, TCSETSF2 */
+	LOAD(ARGUMENT(1));
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+		JUMP(BPF_JMP | BPF_JEQ, others[i], 0, 1);
+		PERMIT;
+	}
+	STATEMENT(BPF_ALU | BPF_AND, 0xffffff00);
+	JUMP(BPF_JMP | BPF_JEQ, 0x5400, 1, 0); /* asm-generic/ioctls.h */
+	REFUSE(ENOTTY);
+	check_ioctl(program);
+}
+
 static void check_personality(struct program *program)
 {
 	LOAD(ARGUMENT(0));
@@ -406,6 +450,8 @@ static void leaf(struct program *program, unsigned char action)
 	case FCNTL: check_fcntl(program); break;
 	case NO_OP: REFUSE(0); break;
 	case TIMES: check_times(program); break;
+	case TERMINAL: check_terminal(program); break;
+	case UNSUPPORTED: REFUSE(EOPNOTSUPP); break;
 	case TARGET_0: check_target(program, 0); break;
 	case TARGET_1: check_target(program, 1); break;
 	case OPEN_MODE_2: check_open(program, 1); break;

@@ -11,44 +11,45 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/*
- * Returns how many. Strays are waited for one by one: reapers are children too, and their ends are for others to see.
- * A list that is longer than the buffer is read in part: the rest comes when these are gone. proc_pid_children(5)
- */
-static int kill_listed(const char *path, bool (*known)(pid_t))
+typedef bool (*handler)(pid_t child, void *context);
+
+/* Returns for how many children the handler has said yes. proc_pid_children(5): numbers, each with a space behind it. */
+static int for_each_child(const char *path, handler handle, void *context)
 {
 	char text[1 << 13];
-	int status, count = 0, file = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
+	int count = 0, file = open(path, O_RDONLY | O_CLOEXEC);
+	size_t kept = 0;
+	ssize_t size;
+	while (file >= 0 && (size = read(file, text + kept, sizeof text - 1 - kept)) > 0) {
+		size_t end = kept + (size_t)size;
+		char *at = text, *space;
+		text[end] = '\0';
+		for (; (space = strchr(at, ' ')); at = space + 1)
+			count += handle((pid_t)strtol(at, NULL, 10), context);
+		kept = (size_t)(text + end - at);
+		memmove(text, at, kept);
+	}
 	if (file >= 0)
 		close(file);
-	if (size <= 0)
-		return 0;
-	text[size] = '\0';
-	for (char *at = text, *end; at < text + size; at = end) {
-		long pid = strtol(at, &end, 10);
-		if (end == at || (size == sizeof text - 1 && !*end))
-			break; /* the last number may have been cut */
-		if (*end == ' ')
-			end++;
-		if (known && known((pid_t)pid))
-			continue;
-		kill((pid_t)pid, SIGKILL); /* a child that nobody has waited for: the number is still its */
-		while (known && waitpid((pid_t)pid, &status, __WALL) < 0 && errno == EINTR)
-			;
-		count++;
-	}
 	return count;
+}
+
+static bool kill_child(pid_t child, void *context)
+{
+	(void)context;
+	kill(child, SIGKILL); /* nobody has waited for it: the number is still its */
+	return true;
 }
 
 /* In a domain one call is enough: no fork of a process that has a signal pending comes to its end. */
 void kill_everything(enum reach reach)
 {
 	if (reach == REACH_CHILDREN)
-		kill_listed("/proc/thread-self/children", NULL);
+		for_each_child("/proc/thread-self/children", kill_child, NULL);
 	else
 		kill(-1, SIGKILL);
 }
@@ -61,20 +62,38 @@ void await_everything(enum reach reach)
 			kill_everything(reach);
 }
 
-/* What was left to the launcher by reapers that were killed: whatever child of its is no known reaper. */
-void sweep_strays(bool (*known)(pid_t))
+struct sweep { bool (*known)(pid_t); int flags; };
+
+/* Strays are waited for one by one: reapers are children too, and their ends are for others to see. */
+static bool end_stray(pid_t child, void *context)
 {
-	for (int found = 1; found;) {
-		char path[300];
-		DIR *threads = opendir("/proc/self/task");
-		found = 0;
-		for (struct dirent *entry; threads && (entry = readdir(threads));) {
-			if (entry->d_name[0] == '.')
-				continue;
-			snprintf(path, sizeof path, "/proc/self/task/%s/children", entry->d_name);
-			found += kill_listed(path, known);
-		}
-		if (threads)
-			closedir(threads);
+	const struct sweep *sweep = context;
+	int status, result;
+	if (sweep->known(child))
+		return false;
+	kill(child, SIGKILL);
+	while ((result = waitpid(child, &status, __WALL | sweep->flags)) < 0 && errno == EINTR)
+		;
+	return result <= 0;
+}
+
+/*
+ * What was left to the launcher by reapers that were killed: whatever child of its is no known reaper. Returns whether there
+ * may be more: what has died hands on its children, and dying takes its time, which only who has nothing else to do may wait.
+ */
+bool sweep_strays(bool (*known)(pid_t), bool wait)
+{
+	struct sweep sweep = {known, wait ? 0 : WNOHANG};
+	char path[300];
+	int found = 0;
+	DIR *threads = opendir("/proc/self/task");
+	for (struct dirent *entry; threads && (entry = readdir(threads));) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof path, "/proc/self/task/%s/children", entry->d_name);
+		found += for_each_child(path, end_stray, &sweep);
 	}
+	if (threads)
+		closedir(threads);
+	return found > 0;
 }

@@ -5,6 +5,7 @@ On a host that has them the same plans are made by not telling the planner of th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 from support.fixtures import CompiledPrograms, Programs
-from support.processes import carriers, children, new_mark, victim, wait_dead, watched, witness
+from support.processes import carriers, children, library_path, new_mark, victim, wait_dead, watched, witness
 from support.programs import (
     FORBIDDEN,
     HANG,
@@ -356,3 +357,90 @@ def test_tasks_are_bounded() -> None:
         assert (result.reason, result.processes_exceeded) == (ps.Reason.PROCESSES, True)
         assert (result.error or "").startswith("limit of 30 processes exceeded (ran ")
     assert not inside(["true"], max_processes=30).processes_exceeded
+
+
+def tried(line: str, setup: str = "") -> list[str]:
+    """A command that tries one line of Python and tells."""
+    return python(
+        f"import ctypes, fcntl, os, socket\n{setup}\nprint('TRIED', flush=True)\ntry:\n    {line}\n    print('ESCAPED')\nexcept OSError as e: print('REFUSED', e.errno)"
+    )
+
+
+def test_a_descriptor_for_nothing(secret: Path) -> None:
+    """Access mode 3: Landlock asks for no right, and the descriptor serves for times, flags and comparisons."""
+    command = tried(f"os.utime(os.open({str(secret)!r}, 3))")
+    assert "ESCAPED" in unwalled(command), "the control"
+    assert_refused(inside(command), {errno.EACCES})
+    assert_refused(inside(command, allowed_dirs=[secret.parent]), {errno.EACCES})
+
+
+def test_flags_of_what_is_only_to_be_read(secret: Path) -> None:
+    """FS_IOC_SETFLAGS: Landlock knows no ioctl of file systems."""
+    command = tried(
+        "fcntl.ioctl(fd, 0x40086602, (0x40).to_bytes(8, 'little'))", f"fd = os.open({str(secret)!r}, os.O_RDONLY)"
+    )
+    assert_refused(inside(command, allowed_dirs=[secret.parent]), {errno.ENOTTY})
+    terminal = inside(python("import sys; print(sys.stdin.isatty())"), stdin=b"")
+    assert terminal.stdout == b"False\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["os.getxattr(path, 'user.x')", "os.listxattr(path)", "os.getxattr(path, 'user.x', follow_symlinks=False)"]
+)
+def test_attributes_by_name(secret: Path, line: str) -> None:
+    assert_refused(inside(tried(line, f"path = {str(secret)!r}")), {errno.EOPNOTSUPP})
+
+
+@pytest.mark.parametrize(
+    "name", ["net/unix", "net/tcp", "mountinfo", "task/self/net/unix", "root/etc/passwd", "cwd/etc/passwd"]
+)
+def test_its_own_proc_tells_of_nothing_else(name: str) -> None:
+    assert_refused(inside(tried(f"open('/proc/self/{name}').read()")), INVISIBLE)
+
+
+@pytest.mark.parametrize("line", ["socket.socket(socket.AF_UNIX)", "socket.socketpair()[0].bind('\\0squatted')"])
+def test_names_of_the_hosts_sockets_are_not_taken(line: str) -> None:
+    assert "ESCAPED" in unwalled(tried(line)), "the control"
+    assert_refused(inside(tried(line)), {errno.EACCES, errno.EPERM})
+
+
+def test_the_users_watches_are_not_used_up() -> None:
+    assert_refused(inside(tried("ctypes.CDLL(None).inotify_init1(0) >= 0 or os.stat('/nowhere')")), {errno.ENOENT})
+
+
+@pytest.mark.filterwarnings("ignore::proc_sandbox.UnenforcedWarning")  # as root another user may not write there
+def test_a_link_in_the_way_of_a_rule(directory: Path) -> None:
+    """A run before, or beside, has put it there since the plan was made."""
+    (directory / "work" / "out").mkdir(parents=True)
+    (directory / "victim").mkdir(mode=0o777)
+    plan = ps.plan(
+        ["touch", directory / "victim" / "new"], writable_dirs=[directory / "work" / "out"], enforcement="best-effort"
+    )
+    (directory / "work" / "out").rmdir()
+    (directory / "work" / "out").symlink_to(directory / "victim")
+    command = [launcher_path(), "run", *plan.words()]
+    done = subprocess.run(command, capture_output=True, timeout=HANG, check=False)
+    assert b"failed landlock" in done.stderr
+    assert not list((directory / "victim").iterdir())
+
+
+def test_a_sandbox_that_cannot_see_its_own_children() -> None:
+    """Nested in such a plan /proc is closed: a sampled limit would see nothing, so there is none."""
+    code = "import proc_sandbox as ps\nprint(type(ps.capabilities().memory_limit).__name__, ps.run(['true']).ok)"
+    command = python(code)
+    package = library_path()
+    result = inside([command[0], "-S", *command[3:]], allowed_dirs=[package], env={"PYTHONPATH": package})
+    assert text(result) == "Unenforced True\n", result
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can give a directory away")
+@pytest.mark.usefixtures("directory")
+def test_no_two_sandboxes_have_one_user() -> None:
+    with contextlib.ExitStack() as stack:
+        boxes = [stack.enter_context(ps.Sandbox()) for _ in range(33)]
+        users = [text(box.run(["id", "-u"])) for box in boxes[:-1]]
+        assert len(set(users)) == 32
+        with pytest.raises(ps.UnsupportedError, match="clean one of them up first"):
+            boxes[-1].run(["true"])
+        boxes[0].cleanup()
+        assert boxes[-1].run(["true"]).ok

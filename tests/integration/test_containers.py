@@ -50,6 +50,16 @@ def test_a_container_that_lets_us_make_namespaces(tmp_path: Path, user: int) -> 
     assert (told["trial"], told["processes"]["mechanism"]) == ("ok", "pid namespace")
 
 
+@needs_runc
+@pytest.mark.parametrize("capability", ["CAP_KILL", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_SETUID"])
+def test_root_that_could_not_end_what_it_started(tmp_path: Path, capability: str) -> None:
+    """It gives its runs no user of their own: their ends would not be its to order."""
+    done = with_this_package(["-m", "proc_sandbox", "doctor", "--json"], tmp_path, user=0, without=capability)
+    told = json.loads(done.stdout)
+    assert told["trial"] == "ok"
+    assert told["privileges"]["mechanism"].startswith("the caller's user")
+
+
 def test_a_sandbox_in_a_sandbox() -> None:
     code = """
 import proc_sandbox as ps

@@ -123,10 +123,11 @@ def mounts(read_only: Sequence[str], writable: Sequence[str]) -> Iterator[dict[s
 
 def specification(
     command: Sequence[str], root: Path, *, user: int, environment: Mapping[str, str], cwd: str,
-    read_only: Sequence[str], writable: Sequence[str], namespaces: bool,
+    read_only: Sequence[str], writable: Sequence[str], namespaces: bool, without: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Return what runc is to do: runtime-spec, config.md."""
-    own = CAPABILITIES if user == 0 else []
+    bounding = [name for name in CAPABILITIES if name != without]
+    own = bounding if user == 0 else []
     return {
         "ociVersion": "1.0.2",
         "root": {"path": str(root), "readonly": True},
@@ -137,7 +138,7 @@ def specification(
             "args": list(command),
             "env": [f"{name}={value}" for name, value in environment.items()],
             "cwd": cwd,
-            "capabilities": {"bounding": CAPABILITIES, "effective": own, "permitted": own},
+            "capabilities": {"bounding": bounding, "effective": own, "permitted": own},
             "noNewPrivileges": user != 0,
         },
         "mounts": list(mounts(read_only, writable)),
@@ -160,6 +161,7 @@ def run_in_container(
     read_only: Sequence[str] = (),
     writable: Sequence[str] = (),
     namespaces: bool = False,
+    without: str = "",
     timeout: float = 600,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a container of its own.
@@ -169,6 +171,7 @@ def run_in_container(
         user: uid and gid of the command.
         read_only, writable: paths of the host that are seen there, beside the system's.
         namespaces: as with seccomp=unconfined and systempaths=unconfined: no capability more, but nothing is in the way.
+        without: a capability that is taken from root (--cap-drop).
         timeout: seconds; only against hanging.
     """
     root = directory / "root"
@@ -181,7 +184,7 @@ def run_in_container(
             system.append(path)
     spec = specification(
         command, root, user=user, environment={"PATH": "/usr/local/bin:/usr/bin:/bin", **(environment or {})}, cwd=cwd,
-        read_only=[*system, *read_only], writable=writable, namespaces=namespaces,
+        read_only=[*system, *read_only], writable=writable, namespaces=namespaces, without=without,
     )  # fmt: skip
     for place in spec["mounts"]:  # what is bound needs a place in a root that runc may write to
         target = root / place["destination"][1:]
@@ -211,7 +214,7 @@ def interpreter() -> str:
 
 
 def with_this_package(
-    arguments: Sequence[str], directory: Path, *, user: int, namespaces: bool = False
+    arguments: Sequence[str], directory: Path, *, user: int, namespaces: bool = False, without: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run Python with the package under test, its tests and the test tools in a container."""
     tree = str(Path(__file__).resolve().parents[2])
@@ -225,6 +228,7 @@ def with_this_package(
         cwd=tree,
         read_only=[path for path in outermost(needed) if not path.startswith("/usr/")],
         namespaces=namespaces,
+        without=without,
     )
 
 

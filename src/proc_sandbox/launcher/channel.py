@@ -94,9 +94,10 @@ class Channel:
             LauncherDiedError: always.
         """
         self.dead = True
-        end = select.poll()
-        end.register(self.launcher.end, select.POLLIN)
-        if end.poll(PATIENCE * 1000):
+        end, descriptor = select.poll(), self.launcher.end
+        if descriptor >= 0:
+            end.register(descriptor, select.POLLIN)
+        if descriptor < 0 or end.poll(PATIENCE * 1000):  # another run's thread may have been here before
             discard(self.launcher)
             raise LauncherDiedError("the launcher has died; the run is dead with it")
         raise LauncherDiedError("the launcher has let go of the run without a word; the run is dead")

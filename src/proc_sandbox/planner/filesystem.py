@@ -191,7 +191,12 @@ def rules_of_host(paths: Paths, *, sampled: bool) -> Iterator[tuple[str, str]]:
             yield entry.path, "read"
     for grant in paths.grants:
         if grant.access == "read":
-            yield grant.path, "read"
+            yield grant.source, "read"
+
+
+def place_of(grant: Grant, host: Host) -> str:
+    """Return the name of a granted path: in a view its own; on the host where it lies, for a run could have put a link in its way."""
+    return grant.path if host.namespaces else grant.source
 
 
 def add_grants(result: View, host: Host, paths: Paths, tops: tuple[str, ...]) -> list[Mount]:
@@ -227,7 +232,8 @@ def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = 
         rules = [("/", "read"), ("/dev", "device"), ("/tmp", "private"), ("/dev/shm", "private")]
     else:
         rules = list(rules_of_host(paths, sampled=sampled))
-    rules += [(grant.path, "write") for grant in paths.grants if grant.access == "write"]
+    rules += [(place_of(grant, host), "write") for grant in paths.grants if grant.access == "write"]
+    rules = list(dict.fromkeys(rules))
     return Landlock(
         abi=min(host.landlock_abi, 9),
         rules=tuple(rules),

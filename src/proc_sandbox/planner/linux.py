@@ -110,7 +110,7 @@ def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
     missing = host.namespaces and host.feature("netns")
     filtered = "seccomp lets only AF_UNIX through"
     if not missing and config.network_access is False and host.feature("seccomp"):
-        return Enforced(filtered, remedy=missing.remedy)
+        return Enforced("seccomp lets no socket be made but pairs", remedy=missing.remedy)
     if not missing:
         return refuse("network_access", config, missing.reason, missing.remedy)
     if config.network_access == "loopback":
@@ -145,7 +145,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cwd=place or (PRIVATE_DIRECTORY if contained else "/"),
         environment=environment(config, paths, HOME) if contained else environment(config, paths, place or "/", place),
         namespaces=namespaces(host, alone=alone) if contained else (),
-        network="loopback" if loopback else "host" if config.network_access else "none",
+        network="loopback" if loopback and contained else "host" if config.network_access is True else "none",
         identity=Identity(host_range=host_range(host, paths)),
         hostname=config.hostname,
         mounts=view(config, host, paths, sampled=sampled) if contained else (),
@@ -214,18 +214,18 @@ def filter_options(config: Config, host: Host, paths: Paths, sampling: Sampling 
     and only Landlock's scope (ABI 6) keeps from them. Memory that nobody maps is not seen by sampling, so there
     memfd_create and System V IPC are missing, and pipes and socket buffers keep their size. Where CPU time is rationed by
     stopping the tree, no timer may continue it. Set-ID bits on the host's own files would outlive the run. Without namespaces
-    the host's sockets and IPC are in reach, process ids name the host's processes, and who has the caller's user could
+    the host's sockets, their names and IPC are in reach, process ids name the host's processes, and who has the caller's user could
     change the modes of all of that user's files.
     """
     contained = bool(host.namespaces)
     options = ["pids"] if contained else []
     if contained or host.own_uid:
         options.append("metadata")
-    if config.network_access is not False:
+    if config.network_access is True or config.network_access == "loopback" and contained:
         options.append("inet")
-    if config.network_access is True and host.landlock_abi < (SCOPES if contained else SOCKETS_BY_NAME):
+    if not contained or config.network_access is True and host.landlock_abi < SCOPES:
         pass
-    elif contained and not paths.grants or host.landlock_abi >= SOCKETS_BY_NAME:
+    elif not paths.grants or host.landlock_abi >= SOCKETS_BY_NAME:
         options += ["unix", "connect"]
     elif config.network_access is False:
         options.append("unix")

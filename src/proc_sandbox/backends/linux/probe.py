@@ -92,8 +92,10 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
     """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
     proc = Feature(os.path.exists("/proc/self/stat"), "/proc is not mounted", "mount -t proc proc /proc")
+    if proc and greeting.get("children", "0") != "0":
+        proc = Feature(False, "/proc hides our own children: another sandbox around us, or hidepid (proc(5))", FILTERED)
     namespaces = userns_remedy(read_sysctl, in_container(), profile=apparmor_profile(), filtered=is_filtered())
-    namespaces = namespaces if proc else proc.remedy
+    namespaces = namespaces if os.path.exists("/proc/self/stat") else proc.remedy
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
             continue
@@ -113,9 +115,11 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
 
 def with_cgroups(host: Host, launcher: int) -> Host:
     """Return the Host with the cgroups that the launcher of that process id can use."""
-    if not host.feature("proc"):
-        return replace(host, features={**host.features, **dict.fromkeys(("cgroup1", "cgroup2"), host.feature("proc"))})
-    cgroup, features = find_cgroups(launcher)
+    try:
+        cgroup, features = find_cgroups(launcher)
+    except OSError as error:  # no /proc, or a sandbox around us that hides what it tells of
+        hidden = Feature(False, f"{error.filename}: {error.strerror}", host.feature("proc").remedy or FILTERED)
+        return replace(host, features={**host.features, "cgroup1": hidden, "cgroup2": hidden})
     if cgroup and cgroup.version == 2 and not host.feature("clone3"):  # a process is born into a cgroup by it alone
         cgroup, features = None, {**features, "cgroup2": host.feature("clone3")}
     return replace(host, features={**host.features, **features}, cgroup=cgroup)

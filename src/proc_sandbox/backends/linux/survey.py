@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import itertools
 import os
 import stat
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from proc_sandbox.config import Config, never_granted
-from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
+from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
@@ -27,9 +26,11 @@ ETC_TLS = (
     "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted", "/etc/ca-certificates/extracted", "/etc/crypto-policies",
 )  # fmt: skip
 DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
-# Of /proc what tells of the machine, and of the command itself: /proc/self is opened by the command's own process.
-PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/loadavg", "/proc/version",
-        "/proc/filesystems", "/proc/sys")  # fmt: skip
+# Of /proc what tells of the machine, and of the command itself: /proc/self is opened by the command's own process. Not all of
+# it: /proc/self/net and its like tell of the host's sockets, mountinfo of its mounts.
+OWN_PROC = ("auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "limits", "maps", "smaps", "smaps_rollup", "stat", "statm", "status")
+PROC = (*(f"/proc/self/{name}" for name in OWN_PROC), "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/loadavg",
+        "/proc/version", "/proc/filesystems", "/proc/sys")  # fmt: skip
 ETC_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/etc/services", "/etc/protocols")
 
 
@@ -37,7 +38,7 @@ ETC_NETWORK = ("/etc/resolv.conf", "/etc/gai.conf", "/etc/services", "/etc/proto
 def system_paths(network: bool) -> tuple[SystemPath, ...]:
     """Return the system's own directories as this host has them; they do not change while a process lives."""
     found: list[SystemPath] = []
-    java = [entry.path for entry in os.scandir("/etc") if entry.name.startswith("java-") and entry.is_dir()]
+    java = [path for name in listing("/etc") if name.startswith("java-") and os.path.isdir(path := f"/etc/{name}")]
     for path in (*SYSTEM, *ETC, *ETC_TLS, *java, *(ETC_NETWORK if network else ())):
         found += as_it_stands(path)
     return tuple(dict.fromkeys(found))
@@ -318,15 +319,26 @@ def private_grant(private: str, place: str, can_idmap: CanIdmap) -> Grant:
     return Grant(place, real, "write", True, owner.st_uid, owner.st_gid, can_idmap(real, owner.st_dev))
 
 
-given_away = itertools.count()
+given_away: dict[int, str] = {}
+"""The uids of Sandboxes, with their directories."""
 
 
 def give_away(private: str, uids: tuple[int, int]) -> None:
-    """Make a Sandbox's directory its runs' own, where no mount can show it so: each has one of the uids in the upper half."""
+    """Make a Sandbox's directory its runs' own, where no mount can show it so: each has one of the uids in the upper half.
+
+    Raises:
+        UnsupportedError: all of them belong to other Sandboxes that are still open.
+    """
     first, count = uids
-    if not first <= os.stat(private).st_uid < first + count:
-        uid = first + count // 2 + next(given_away) % (count - count // 2)
-        os.chown(private, uid, uid)
+    if first <= os.stat(private).st_uid < first + count:
+        return
+    for uid in range(first + count // 2, first + count):
+        if not os.path.exists(given_away.setdefault(uid, private)):
+            given_away[uid] = private
+        if given_away[uid] == private:  # one step for the interpreter: no two threads get the same
+            os.chown(private, uid, uid)
+            return
+    raise UnsupportedError("working_dir", f"{count - count // 2} Sandboxes have a user of their own each", "clean one of them up first")
 
 
 @functools.lru_cache(maxsize=1)
