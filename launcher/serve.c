@@ -254,7 +254,8 @@ static void end_run(struct run *run, bool wait)
 	run->reaper = 0;
 	run->killed = true;
 	run->last_chance = 0;
-	bool more = run->reach != REACH_NAMESPACE && sweep_strays(is_reaper, wait);
+	/* A reaper that ended by itself has left nothing, and what others have left is no reason to wait for. */
+	bool more = run->reach != REACH_NAMESPACE && WIFSIGNALED(run->reaper_status) && sweep_strays(is_reaper, wait);
 	while (more && wait)
 		more = sweep_strays(is_reaper, wait);
 	if (!more) {

@@ -17,8 +17,11 @@
 
 typedef bool (*handler)(pid_t child, void *context);
 
-/* Returns for how many children the handler has said yes. proc_pid_children(5): numbers, each with a space behind it. */
-static int for_each_child(const char *path, handler handle, void *context)
+/*
+ * Returns for how many children the handler has said yes; what is not reached by the time counts as one. proc_pid_children(5):
+ * numbers, each with a space behind it.
+ */
+static int for_each_child(const char *path, handler handle, void *context, int64_t until)
 {
 	char text[1 << 13];
 	int count = 0, file = open(path, O_RDONLY | O_CLOEXEC);
@@ -28,8 +31,13 @@ static int for_each_child(const char *path, handler handle, void *context)
 		size_t end = kept + (size_t)size;
 		char *at = text, *space;
 		text[end] = '\0';
-		for (; (space = strchr(at, ' ')); at = space + 1)
+		for (; (space = strchr(at, ' ')); at = space + 1) {
+			if (now() > until) {
+				close(file);
+				return count + 1;
+			}
 			count += handle((pid_t)strtol(at, NULL, 10), context);
+		}
 		kept = (size_t)(text + end - at);
 		memmove(text, at, kept);
 	}
@@ -49,7 +57,7 @@ static bool kill_child(pid_t child, void *context)
 void kill_everything(enum reach reach)
 {
 	if (reach == REACH_CHILDREN)
-		for_each_child("/proc/thread-self/children", kill_child, NULL);
+		for_each_child("/proc/thread-self/children", kill_child, NULL, INT64_MAX);
 	else
 		kill(-1, SIGKILL);
 }
@@ -83,7 +91,9 @@ static bool end_stray(pid_t child, void *context)
  */
 bool sweep_strays(bool (*known)(pid_t), bool wait)
 {
+	enum { AT_ONCE = 3000000 }; /* ns: other runs have their deadlines meanwhile */
 	struct sweep sweep = {known, wait ? 0 : WNOHANG};
+	int64_t until = wait ? INT64_MAX : now() + AT_ONCE;
 	char path[300];
 	int found = 0;
 	DIR *threads = opendir("/proc/self/task");
@@ -91,7 +101,7 @@ bool sweep_strays(bool (*known)(pid_t), bool wait)
 		if (entry->d_name[0] == '.')
 			continue;
 		snprintf(path, sizeof path, "/proc/self/task/%s/children", entry->d_name);
-		found += for_each_child(path, end_stray, &sweep);
+		found += for_each_child(path, end_stray, &sweep, until);
 	}
 	if (threads)
 		closedir(threads);
