@@ -269,8 +269,10 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 		execute(plan, &own, record);
 	if (command < 0)
 		die(record, "fork", "");
-	if (record->error)
-		_exit(125); /* the command's process has ended before it was one */
+	if (record->error) { /* the command's process has ended before it was one */
+		wait4(command, NULL, __WALL, NULL);
+		_exit(125);
+	}
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
 	syscall(SYS_close_range, 0U, ~0U, 0U);  /* or the reaper would keep the ends of the command's pipes open */

@@ -54,7 +54,7 @@ struct mount_op {
 
 struct setting { const char *name, *value; };
 struct rlimit_op { int resource; uint64_t value; };
-struct rule { const char *path; char access; /* 'r'ead, 'w'rite, 'd'evice, 'p'rivate: written by nobody else */ };
+struct rule { const char *path; char access; /* 'r'ead, 's'ystem: read if it can be reached, 'w'rite, 'd'evice, 'p'rivate: written by nobody else */ };
 
 enum network { NETWORK_NONE, NETWORK_LOOPBACK, NETWORK_HOST };
 
@@ -216,7 +216,7 @@ void remove_cages(void);
 
 /* linux/sampler.c */
 enum {
-	LOOK_BUDGET = 100000000, /* ns for one run's exact figures: others wait to be looked at */
+	LOOK_BUDGET = 1000000000, /* ns for one run's exact figures, while it is stopped: others wait to be looked at */
 	PATIENCE = 5000000,      /* ns after which a tree is stopped until the look at it is over */
 };
 struct sample { int64_t memory, bound, cpu, cost; int tasks; }; /* bytes, bytes at the most, ns, ns that taking it took */

@@ -213,7 +213,7 @@ static int landlock(struct reader *reader, struct plan *plan)
 	const char *path = access ? next(reader) : NULL;
 	if (!path)
 		return -1;
-	if (plan->n_rules == MAX_RULES || !*access || !strchr("rwdp", *access)) {
+	if (plan->n_rules == MAX_RULES || !*access || !strchr("rswdp", *access)) {
 		*reader->why = "bad Landlock rule";
 		return -1;
 	}

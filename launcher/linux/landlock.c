@@ -89,12 +89,12 @@ static void add_rule(int ruleset, const struct rule *rule, uint64_t known, struc
 {
 	struct stat status;
 	int path = open_place(rule->path);
-	if (path < 0 && errno == EACCES)
-		return; /* whom the modes keep out needs no rule, and gets none */
+	if (path < 0 && errno == EACCES && rule->access == 's')
+		return; /* whom the modes keep out needs no rule */
 	if (path < 0 || fstat(path, &status) < 0)
 		die(record, "landlock", rule->path);
 	struct landlock_path_beneath_attr beneath = {.parent_fd = path};
-	beneath.allowed_access = rule->access == 'r' ? READ : rule->access == 'd' ? DEVICE : READ | WRITE;
+	beneath.allowed_access = rule->access == 'r' || rule->access == 's' ? READ : rule->access == 'd' ? DEVICE : READ | WRITE;
 	if (rule->access == 'p') /* a socket is reached by its name only where nobody but the run can have made it */
 		beneath.allowed_access |= FS_RESOLVE_UNIX;
 	beneath.allowed_access &= known;

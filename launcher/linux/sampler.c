@@ -293,7 +293,8 @@ static void measure_memory(struct tree *tree, struct watch *watch, struct sample
 	bool peaks = sample->bound > watch->peak && watch->ticks % PEAK_EVERY == 0;
 	if (sample->memory <= watch->limit && (sample->bound > watch->limit || peaks))
 		sample->bound = sample->memory = exact(tree, watch, fixed);
-	if (sample->memory > watch->peak)
+	bool guessed = now() - watch->began > LOOK_BUDGET; /* what is shared was counted for each: no figure to report */
+	if (sample->memory > watch->peak && !guessed)
 		watch->peak = sample->memory;
 }
 

@@ -109,31 +109,12 @@ static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outs
 	return write_text(AT_FDCWD, path, map);
 }
 
-static bool has_text(const char *path, const char *text)
-{
-	char found[64];
-	int file = open(path, O_RDONLY | O_CLOEXEC), error = errno;
-	ssize_t size = file < 0 ? -1 : read(file, found, sizeof found);
-	if (file >= 0)
-		close(file);
-	errno = error;
-	return size > 0 && found[size - 1] == '\n' && (size_t)size - 1 == strlen(text) && !memcmp(found, text, strlen(text));
-}
-
-/*
- * Who is to be killed first when the host runs out of memory. Inside /proc is read-only: there it can't be taken back, but for
- * a sandbox in the sandbox it is what it should be already.
- */
+/* Who is to be killed first when the host runs out of memory: it can't take that back, for /proc is not its to write. */
 static int write_oom_score(const struct plan *plan, pid_t pid)
 {
 	char path[64];
 	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
-	if (!plan->oom_score_adj || write_text(AT_FDCWD, path, plan->oom_score_adj) == 0)
-		return 0;
-	int error = errno;
-	bool inherited = has_text(path, plan->oom_score_adj);
-	errno = error;
-	return inherited ? 0 : -1;
+	return plan->oom_score_adj ? write_text(AT_FDCWD, path, plan->oom_score_adj) : 0;
 }
 
 static void release(struct record *record, int value)

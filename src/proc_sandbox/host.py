@@ -104,7 +104,7 @@ class Paths(NamedTuple):
     """Directories that go before the default PATH: the interpreter's."""
     time_zone: str = ""
     private: str = ""
-    """Where a Sandbox's own directory lies on the host; "" without one."""
+    """The name that a Sandbox's own directory has for its runs; "" without one."""
     hint: str = ""
     """What to tell the caller should the command not be found inside."""
     disks: tuple[str, ...] = ()

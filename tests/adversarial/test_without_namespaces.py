@@ -444,3 +444,15 @@ def test_no_two_sandboxes_have_one_user() -> None:
             boxes[-1].run(["true"])
         boxes[0].cleanup()
         assert boxes[-1].run(["true"]).ok
+
+
+def test_what_could_not_be_started_leaves_nothing(directory: Path) -> None:
+    """No pid 1 takes it along: the process that was to become the command is waited for."""
+    script = directory / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    before = set(children(launcher().pid))
+    for _ in range(3):
+        with pytest.raises(ps.CommandNotFoundError):
+            ps.run([script], allowed_dirs=[directory])
+    assert set(children(launcher().pid)) == before

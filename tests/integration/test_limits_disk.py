@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,11 @@ def read(path: Path, flags: list[str], **config: object) -> ps.Result:
     return result
 
 
+def is_free(run: Callable[[], ps.Result]) -> bool:
+    """Whether it can be faster than the limit allows: once in a few times is enough, for the machine may be busy."""
+    return any(run().execution_time < LEAST for _ in range(5))
+
+
 def write(directory: Path, name: str, flags: list[str], **config: object) -> ps.Result:
     command = ["dd", "if=/dev/zero", f"of={name}", "bs=1M", f"count={SIZE // MEGABYTE}", *flags]
     result = inside(command, working_dir=directory, max_processes=10, **config)
@@ -79,7 +84,7 @@ def write(directory: Path, name: str, flags: list[str], **config: object) -> ps.
 @pytest.mark.parametrize("flags", WAYS)
 def test_reading(uncached: Path, flags: list[str]) -> None:
     needs("read_bps")
-    assert read(uncached, flags).execution_time < LEAST, "the control: without the limit it is faster"
+    assert is_free(lambda: read(uncached, flags)), "the control: without the limit it is faster"
     result = read(uncached, flags, read_bps=LIMIT)
     assert result.execution_time >= LEAST
     if result.read_bytes is not None:
@@ -92,7 +97,7 @@ def test_the_limit_is_of_the_whole_tree(uncached: Path) -> None:
     needs("read_bps")
     parts = " ".join(f"dd if={uncached} of=/dev/null bs=1M iflag=direct skip={2 * n} count=2 &" for n in range(4))
     command = ["sh", "-c", f"{parts} wait"]
-    assert inside(command, allowed_dirs=[uncached.parent]).execution_time < LEAST
+    assert is_free(lambda: inside(command, allowed_dirs=[uncached.parent])), "the control"
     assert inside(command, allowed_dirs=[uncached.parent], read_bps=LIMIT).execution_time >= LEAST
 
 
@@ -101,14 +106,13 @@ def test_the_next_run_has_no_limit(uncached: Path) -> None:
     needs("read_bps")
     for other in ({}, {"read_bps": "1T"}, {}):
         assert read(uncached, ["iflag=direct"], read_bps=LIMIT).execution_time >= LEAST
-        assert read(uncached, ["iflag=direct"], **other).execution_time < LEAST
+        assert is_free(lambda other=other: read(uncached, ["iflag=direct"], **other))
 
 
 @pytest.mark.parametrize("flags", [pytest.param(["conv=fsync"], id="page cache"), pytest.param(["oflag=direct"], id="direct")])
 def test_writing(disk: Path, flags: list[str]) -> None:
     needs("write_bps")
-    free = write(disk, "free", flags)
-    assert free.execution_time < LEAST, "the control: without the limit it is faster"
+    assert is_free(lambda: write(disk, "free", flags)), "the control: without the limit it is faster"
     result = write(disk, "limited", flags, write_bps=LIMIT)
     assert result.execution_time >= LEAST
     assert result.written_bytes is not None

@@ -14,7 +14,7 @@ from proc_sandbox.planner.ladder import LADDER
 FEATURES = {
     name: Feature(True)
     for name in ("root", "home", "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "openat2", "seccomp",
-                 "idmap", "close_range", "landlock", "proc", "sysfs", "cgroup1", "cgroup2")
+                 "idmap", "close_range", "landlock", "proc", "oom_score_adj", "sysfs", "cgroup1", "cgroup2")
 }  # fmt: skip
 V1 = CgroupHost(1, tuple((name, f"/sys/fs/cgroup/{name}") for name in ("memory", "cpuacct", "cpu", "pids", "blkio")))
 V2 = CgroupHost(2, tuple((name, "/sys/fs/cgroup/a.scope") for name in ("memory", "cpu", "pids", "io")))
@@ -174,7 +174,7 @@ def test_without_namespaces_landlock_names_what_the_host_shows() -> None:
     assert (made.namespaces, made.mounts, made.sysctls, made.cwd) == ((), (), (), "/")
     assert made.landlock
     assert made.landlock.rules == (
-        ("/usr", "read"), ("/dev/zero", "read"), ("/dev/zero", "device"), ("/dev/null", "read"), ("/dev/null", "device"),
+        ("/usr", "system"), ("/dev/zero", "read"), ("/dev/zero", "device"), ("/dev/null", "read"), ("/dev/null", "device"),
         ("/srv/data", "read"), ("/srv/rw", "write"),
     )  # fmt: skip
     assert all(isinstance(how, ps.Enforced) for how in made.enforcement.values())
@@ -192,6 +192,13 @@ def test_without_namespaces_a_sandbox_has_its_directory_where_it_is() -> None:
     foreign = PATHS._replace(grants=(own._replace(path="/srv/work", uid=0),))
     with pytest.raises(ps.UnsupportedError, match="the run's own user may not write there"):
         plan(CONTAINED_ROOT, foreign, working_dir="/srv/work")
+
+
+def test_without_namespaces_the_runs_of_a_sandbox_share_a_user_and_no_budget() -> None:
+    own = Grant("/tmp/own", "/tmp/own", "write", True, 0x70000020, 0x70000020)
+    made = plan(CONTAINED_ROOT, PATHS._replace(grants=(own,), private="/tmp/own"), max_processes=10)
+    assert made.sampling
+    assert made.sampling.tasks == 10
 
 
 def test_without_namespaces_tasks_are_counted_for_the_runs_user_or_sampled() -> None:

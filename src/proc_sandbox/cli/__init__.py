@@ -98,7 +98,7 @@ def make_parser(action: str = "", *, with_help: bool = False) -> argparse.Argume
     doctor = chosen.add_parser(
         "doctor",
         help="print what this host can enforce, how, and what to do about the rest",
-        description="With limits: whether these can be enforced here. Exit status: 0 everything, 1 something is missing, "
+        description="With limits: whether these can be enforced here. Exit status: 0 everything (but perhaps disk limits), 1 something is missing, "
         "2 nothing can run.",
         usage="proc-sandbox doctor [--json] [limits]",
         allow_abbrev=False,
@@ -163,9 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("default", ps.UnenforcedWarning)
         warnings.showwarning = show_warning  # restored by catch_warnings
         try:
-            if words[:1] == ["run"]:
-                begin()  # it tries the machine while the words are read and the rest is imported
             parsed = parse(words)
+            if parsed.handler is commands.run_command:
+                begin()  # it tries the machine while the rest is imported
             code: int = parsed.handler(parsed)
             sys.stdout.flush()
         except ps.SandboxError as error:

@@ -188,7 +188,7 @@ def rules_of_host(paths: Paths, *, sampled: bool) -> Iterator[tuple[str, str]]:
             if not sampled or entry.path != "/dev/zero":
                 yield from ((entry.path, "read"), (entry.path, "device"))
         elif entry.kind != "symlink":
-            yield entry.path, "read"
+            yield entry.path, "system"
     for grant in paths.grants:
         if grant.access == "read":
             yield grant.source, "read"

@@ -138,7 +138,7 @@ LADDER: dict[str, tuple[Rung, ...]] = {
     "timeout": (
         Rung("launcher", "deadline in the launcher (CLOCK_MONOTONIC), death of pid 1", namespaces),
         Rung("scope", "deadline in the launcher (CLOCK_MONOTONIC), kill(-1) within a Landlock domain", landlock(SCOPES)),
-        Rung("sweep", "deadline in the launcher (CLOCK_MONOTONIC), descendants are killed until none is left", own_uid, "sampled"),
+        Rung("sweep", "deadline in the launcher (CLOCK_MONOTONIC), descendants are killed until none is left", both(feature("proc"), own_uid), "sampled"),
     ),
     "memory_limit": (
         Rung("cgroup2", "cgroup2 memory.max, memory.swap.max, memory.oom.group", cgroup(2, "memory")),
@@ -159,7 +159,7 @@ LADDER: dict[str, tuple[Rung, ...]] = {
         Rung("cgroup2", "cgroup2 pids.max", cgroup(2, "pids")),
         Rung("cgroup1", "cgroup1 pids.max", cgroup(1, "pids")),
         Rung("rlimit", "RLIMIT_NPROC, counted in the run's own user namespace", namespaces),
-        Rung("uid", "RLIMIT_NPROC, counted for the run's own user, which is the same for all runs of a Sandbox", own_uid),
+        Rung("uid", "RLIMIT_NPROC, counted for the run's own user", own_uid),
         Rung("sampled", "sampled: tasks of the tree, every 10 ms; a run that has more is ended", LOOKED_AFTER, "sampled"),
     ),
     "read_bps": (
@@ -181,7 +181,7 @@ LADDER: dict[str, tuple[Rung, ...]] = {
     "max_open_files": (Rung("rlimit", "RLIMIT_NOFILE", nothing),),
     "tmp_size": (
         Rung("tmpfs", "size of a private tmpfs", namespaces),
-        Rung("none", "there is no /tmp: Landlock lets nothing be written but what is granted", HOST_FILES, weaker=True),
+        Rung("none", "there is no /tmp: nothing is written but what is granted, and a Sandbox's directory", HOST_FILES, weaker=True),
     ),
     "files": (
         Rung("view+landlock", "mount namespace, pivot_root and Landlock", both(namespaces, feature("landlock"))),

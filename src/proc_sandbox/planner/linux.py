@@ -78,7 +78,13 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     said: dict[str, Enforced | Unenforced] = {}
     for name in (*fields, *ALWAYS, *ISOLATIONS):
         rungs[name], said[name] = choose(name, config, host)
+    if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
+        rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None))
     said["network_access"] = network_enforcement(config, host)
+    for name in ("read_bps", "write_bps"):
+        if rungs.get(name) and not paths.disks and paths.executable:
+            said[name] = refuse(name, config, "no disk can be seen: /sys/block is missing or empty", "mount -t sysfs sysfs /sys")
+            rungs[name] = ""
     exception = None if host.namespaces else lies_in_writable(paths)
     if exception:
         said["files"] = refuse("files", config, f"{exception}: {NO_EXCEPTION[0]}", NO_EXCEPTION[1])
@@ -143,7 +149,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         command=("-",),
         executable=paths.executable,
         cwd=place or (PRIVATE_DIRECTORY if contained else "/"),
-        environment=environment(config, paths, HOME) if contained else environment(config, paths, place or "/", place),
+        environment=environment(config, paths, HOME if contained else paths.private or "/", "" if contained else paths.private),
         namespaces=namespaces(host, alone=alone) if contained else (),
         network="loopback" if loopback and contained else "host" if config.network_access is True else "none",
         identity=Identity(host_range=host_range(host, paths)),
@@ -159,7 +165,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
         umask=config.umask,
         nice=config.nice,
-        oom_score_adj=FIRST_TO_GO if host.feature("proc") else None,
+        oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,
         descriptors=(0, 1, 2, *config.pass_fds),
         enforcement=choices.enforcement,
     )

@@ -48,7 +48,8 @@ class Cgroup(NamedTuple):
 
 
 class Landlock(NamedTuple):
-    """The rule set of landlock(7): access is read, write, private (written by nobody else) or device."""
+    """The rule set of landlock(7): access is read, system (read, if it can be reached), write, private (written by nobody
+    else) or device."""
 
     abi: int
     rules: tuple[tuple[str, str], ...]

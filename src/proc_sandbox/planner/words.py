@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["encode", "encode_prefix"]
 
-ACCESS = {"read": "r", "write": "w", "private": "p", "device": "d"}
+ACCESS = {"read": "r", "system": "s", "write": "w", "private": "p", "device": "d"}
 
 
 def join(words: Iterator[str]) -> bytes:

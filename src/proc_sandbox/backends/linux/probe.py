@@ -46,13 +46,10 @@ def container_remedy(profile: str) -> str:
 
 def userns_remedy(sysctl: Callable[[str], str | None], container: bool, *, profile: str = "", filtered: bool = False) -> str:
     """Return the command that opens user namespaces to us, as far as it can be told what keeps them closed."""
-    if container:
-        return container_remedy(profile)
-    if filtered:
-        return FILTERED
-    for name, closed, command in SWITCHES:
-        if sysctl(name) == closed:
-            return command.format(launcher=launcher_path())
+    switch = next((command for name, closed, command in SWITCHES if sysctl(name) == closed), "").format(launcher=launcher_path())
+    around = container_remedy(profile) if container else FILTERED if filtered else ""
+    if around or switch:
+        return f"{around}; and on the host: {switch}" if around and switch else around or switch
     return "allow this user to make user namespaces (user_namespaces(7))"
 
 
@@ -82,7 +79,8 @@ def uid_range() -> tuple[int, int] | None:
             if inside <= first and first + UIDS_EACH <= inside + count:
                 return first, UIDS_EACH
             last = max(last, inside + count - 1)
-    return (last, 1) if last > 0 else None
+    spare = 2 * UIDS_EACH  # below "nobody" and its like at the end of what a container has
+    return (last - spare, UIDS_EACH) if last > 10 * spare else (last, 1) if last > 0 else None
 
 
 NOT_LOOKED_FOR = Feature(False, "no limit asked for it, so it was not looked for")
