@@ -8,12 +8,14 @@
  * forks, for each run, a reaper: pid 1 of the run's own pid namespace, which confines itself and starts the command
  * as its child (enter.c). When the command ends the reaper ends, and the kernel ends what is left in the namespace; when
  * the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG); when the Python process ends the launcher sees its
- * pidfd, kills its runs and ends.
+ * pidfd, kills its runs and ends. Where there are no namespaces a reaper is a subreaper instead, in a Landlock domain of the
+ * run; it ends what is left itself, also when the launcher ends (SIGTERM), and what a reaper that was killed leaves comes to
+ * the launcher (linux/sweep.c).
  *
  * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
  * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" or
- * "ended". Python may send "kill" on it; closing it kills the run too. "idmap PATH" asks for a trial instead of a run. What happens inside the
- * reaper before execve comes back through a record in memory that both share; so nobody but serve.c writes to a socket.
+ * "ended". Python may send "kill" on it; closing it kills the run too. "idmap PATH" asks for a trial instead of a run. What
+ * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but serve.c writes to a socket.
  *
  * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, and for each run its socket, the
  * reaper's pidfd and the out-of-memory eventfd; deadlines and samples are its timeout. Where cgroup v1 is used each set of

@@ -96,7 +96,8 @@ class Config:
     """Memory of the whole tree with swap, tmpfs and shared memory: bytes, or "256M". At least 1 MiB. Default: none.
 
     Mechanism: cgroup v2 memory.max, cgroup v1 memory.limit_in_bytes, or sampled (every 2 to 10 ms, and killed;
-    what allocates in many processes at once can overshoot by gigabytes, see mechanisms.md).
+    what allocates in many processes at once can overshoot by gigabytes, and a tree that takes over a second to look at is taken
+    at the most that it can be: mechanisms.md). Where it is sampled a run has at most 2,000 tasks.
     """
     cpu_limit: float | None = None
     """CPU of the whole tree in percent of one core: 250 is two and a half. 1 to 100,000. Default: none.
@@ -111,8 +112,9 @@ class Config:
     max_processes: int | None = None
     """Tasks of the tree at one time, processes and threads, the command itself among them. Default: none.
 
-    Mechanism: cgroup pids.max, or RLIMIT_NPROC counted in the run's own user namespace (at most 2,000 where other limits
-    are sampled).
+    Mechanism: cgroup pids.max; or RLIMIT_NPROC, counted in the run's own user namespace or for a user of its own (at most
+    2,000 where other limits are sampled). Without namespaces, without root or in a Sandbox the tasks are sampled: a run that
+    has more is ended (Reason.PROCESSES).
     """
     read_bps: int | None = None
     """Bytes per second that the whole tree reads from each disk: a number, or "10M". At least 4 KiB. Default: none.
@@ -152,12 +154,15 @@ class Config:
     tmp_size: int = 64 << 20
     """Size of the private /tmp, /dev/shm and home directory together: bytes, or "64M". Default: 64 MiB.
 
-    Mechanism: the size of a tmpfs, which is memory of the run (tmpfs(5)).
+    Mechanism: the size of a tmpfs, which is memory of the run (tmpfs(5)). Without namespaces there is no /tmp, and nothing but
+    what is granted, and a Sandbox's own directory, can be written.
     """
     working_dir: str | None = None
-    """Where the command starts: a directory, read-write, at its own path. Default: an empty private one that vanishes.
+    """Where the command starts: a directory, read-write, at its own path. Default: an empty private one that vanishes; without
+    namespaces, / or a Sandbox's own.
 
     Mechanism: a bind mount, for a root caller idmapped, so that what the command makes belongs to the directory's owner.
+    Without namespaces Landlock.
     """
     allowed_dirs: tuple[str, ...] = ()
     """Directories or files that can be read, at their own paths. Default: none but the system's.

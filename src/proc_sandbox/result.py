@@ -108,8 +108,8 @@ class Result:
     of the limit, or where tasks are sampled the run was ended for it; None where that cannot be told (RLIMIT_NPROC).
     throttled_time: seconds for which cpu_limit kept the tree waiting, summed over processors; None where no cgroup tells.
     read_bytes, written_bytes: what went from and to disks during the run, summed; a disk that lies on another counts at both,
-    what stays in the page cache does not. pressure: for how long the run waited, and for what. All three are None where no
-    cgroup v2 tells: without it, without a limit that needs one, without the io controller, without PSI.
+    what stays in the page cache does not; None without a cgroup v2 with the io controller. pressure: for how long the run waited,
+    and for what; None without a cgroup v2, or where the kernel keeps no PSI. A run without a limit has no cgroup.
     reason names the one thing that ended the run; error says it in one line, or is None after an ordinary exit.
     """
 
