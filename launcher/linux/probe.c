@@ -118,6 +118,7 @@ static int look_at_child(void)
 /* Refused where /proc is read-only: in a sandbox, whose own score stays. */
 static int raise_oom_score(void)
 {
+	prctl(PR_SET_DUMPABLE, 1); /* else its files are the host's root's: proc_pid(5) */
 	return write_text(AT_FDCWD, "/proc/self/oom_score_adj", "1000");
 }
 
