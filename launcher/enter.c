@@ -103,21 +103,13 @@ static void build_view(const struct plan *plan, const struct resources *own, str
 			close(own->trees[i]);
 }
 
-enum reach reach_of(const struct plan *plan)
-{
-	enum { SIGNAL_SCOPE = 6 }; /* Landlock ABI; Documentation/userspace-api/landlock.rst, "Signal" */
-	if (plan->namespaces & CLONE_NEWPID)
-		return REACH_NAMESPACE;
-	return plan->landlock_abi >= SIGNAL_SCOPE && plan->landlock_scope ? REACH_DOMAIN : REACH_CHILDREN;
-}
-
 /*
  * After this the run cannot outlive the launcher, until the next change of credentials, which clears PR_SET_PDEATHSIG. The
  * death of pid 1 is everybody's; another reaper is told, and ends what is left.
  */
 static void tie_to_launcher(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	if (prctl(PR_SET_PDEATHSIG, reach_of(plan) == REACH_NAMESPACE ? SIGKILL : SIGTERM) < 0)
+	if (prctl(PR_SET_PDEATHSIG, plan->reach == REACH_NAMESPACE ? SIGKILL : SIGTERM) < 0)
 		die(record, "pdeathsig", "");
 	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
 	if (poll(&alive, 1, 0) != 0)
@@ -146,7 +138,7 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
 		die(record, "chdir", plan->cwd);
 	umask(plan->umask);
-	if (reach_of(plan) != REACH_NAMESPACE)
+	if (plan->reach != REACH_NAMESPACE)
 		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
 	arrange_descriptors(plan, own, record);
 	set_slice(0);
@@ -195,7 +187,7 @@ static void obey_launcher(const struct plan *plan, struct record *record)
 {
 	struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
 	orders.record = record;
-	orders.reach = reach_of(plan);
+	orders.reach = plan->reach;
 	sigaction(SIGUSR1, &action, NULL);
 	if (orders.reach != REACH_NAMESPACE)
 		sigaction(SIGTERM, &action, NULL);
@@ -204,11 +196,11 @@ static void obey_launcher(const struct plan *plan, struct record *record)
 /* In place of a pid namespace; before the launcher's death could be missed. */
 static void hold_descendants(const struct plan *plan, struct record *record)
 {
-	if (reach_of(plan) == REACH_NAMESPACE)
+	if (plan->reach == REACH_NAMESPACE)
 		return;
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		die(record, "subreaper", "");
-	if (reach_of(plan) == REACH_DOMAIN)
+	if (plan->reach == REACH_DOMAIN)
 		restrict_signals(record);
 }
 
@@ -258,7 +250,7 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	build_view(plan, &own, record);         /* last look at what the host gave */
 	add_niceness(plan->nice, record);
 	drop_privileges(record);                /* capabilities(7), then no_new_privs and non-dumpable */
-	if (reach_of(plan) == REACH_NAMESPACE)
+	if (plan->reach == REACH_NAMESPACE)
 		restrict_files(plan, record);   /* landlock(7) needs no_new_privs */
 	hold_descendants(plan, record);
 	obey_launcher(plan, record);            /* before the tie: without a pid 1 it needs our hand */

@@ -56,11 +56,18 @@ struct setting { const char *name, *value; };
 struct rlimit_op { int resource; uint64_t value; };
 struct rule { const char *path; char access; /* 'r'ead, 's'ystem: read if it can be reached, 'w'rite, 'd'evice, 'p'rivate: written by nobody else */ };
 
+/*
+ * What kill(-1) of a run's reaper reaches: all of its pid namespace; all of its Landlock domain (the scope of signals, ABI 6);
+ * or, with neither, every process of its user, so that it is never used: then children are killed one by one.
+ */
+enum reach { REACH_NAMESPACE, REACH_DOMAIN, REACH_CHILDREN };
+
 enum network { NETWORK_NONE, NETWORK_LOOPBACK, NETWORK_HOST };
 
 struct plan {
 	const char *hostname, *cwd, *path;
 	uint64_t namespaces; /* CLONE_NEW* */
+	enum reach reach;
 	uint32_t uid, gid;   /* inside the user namespace */
 	uint32_t host_uid, host_uid_count; /* as root: a range from which each run takes one; 0: the caller's own */
 	enum network network;
@@ -134,13 +141,6 @@ struct resources {
 	int alive;                 /* read end of a pipe that ends with the launcher */
 	uint32_t host_uid;         /* the uid that this run got */
 };
-
-/*
- * What kill(-1) of a run's reaper reaches: all of its pid namespace; all of its Landlock domain (the scope of signals, ABI 6);
- * or, with neither, every process of its user, so that it is never used: then children are killed one by one.
- */
-enum reach { REACH_NAMESPACE, REACH_DOMAIN, REACH_CHILDREN };
-enum reach reach_of(const struct plan *plan);
 
 /* enter.c */
 noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record);

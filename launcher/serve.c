@@ -543,7 +543,7 @@ static void set_limits(const struct plan *plan, const struct resources *resource
 	run->watch.limit = (int64_t)plan->sampled_memory;
 	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
 	run->task_limit = (int64_t)plan->sampled_tasks;
-	run->reach = reach_of(plan);
+	run->reach = plan->reach;
 	run->next_look = run->interval ? run->born + run->interval :
 		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
 	run->wants_looks = run->cage && cage_wants_looks(run->cage);

@@ -69,6 +69,9 @@ static const struct name KINDS[] = {
 	{"bind", MOUNT_BIND}, {"alias", MOUNT_ALIAS}, {"tmpfs", MOUNT_TMPFS}, {"proc", MOUNT_PROC}, {"dir", MOUNT_DIR},
 	{"file", MOUNT_FILE}, {"symlink", MOUNT_SYMLINK}, {"device", MOUNT_DEVICE}, {"seal", MOUNT_SEAL}, {NULL, 0},
 };
+static const struct name REACHES[] = {
+	{"namespace", REACH_NAMESPACE}, {"domain", REACH_DOMAIN}, {"children", REACH_CHILDREN}, {NULL, 0},
+};
 static const struct name NETWORKS[] = {
 	{"none", NETWORK_NONE}, {"loopback", NETWORK_LOOPBACK}, {"host", NETWORK_HOST}, {NULL, 0},
 };
@@ -324,6 +327,12 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 		plan->network = (enum network)value;
 		return 0;
 	}
+	if (WORD("reach")) {
+		if (named(reader, REACHES, &value) < 0)
+			return -1;
+		plan->reach = (enum reach)value;
+		return 0;
+	}
 	if (WORD("timeout"))
 		return number(reader, INT64_MAX, &plan->timeout);
 	if (WORD("cpu-time"))
@@ -359,6 +368,16 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 	return -1;
 }
 
+/* Whom the end of a reaper does not reach would outlive it. */
+static int check(const struct plan *plan, const char **why)
+{
+	bool namespace = plan->namespaces & CLONE_NEWPID;
+	if (namespace == (plan->reach == REACH_NAMESPACE))
+		return 0;
+	*why = "reach is namespace with a pid namespace, domain or children without";
+	return -1;
+}
+
 /*
  * storage: at least count_words() + 2 pointers. Variables fill it from the front, the argument vector, which comes
  * last, from behind them.
@@ -382,7 +401,7 @@ int parse_words(const char *words, size_t size, char **storage, size_t n_storage
 		if (result < 0)
 			return -1;
 		if (result > 0)
-			return 0;
+			return check(plan, why);
 	}
 	*why = "no exec";
 	return -1;

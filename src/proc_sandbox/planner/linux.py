@@ -151,6 +151,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
         cwd=place or (PRIVATE_DIRECTORY if contained else "/"),
         environment=environment(config, paths, HOME if contained else paths.private or "/", "" if contained else paths.private),
         namespaces=namespaces(host, alone=alone) if contained else (),
+        reach="namespace" if contained else "domain" if host.landlock_abi >= SCOPES else "children",
         network="loopback" if loopback and contained else "host" if config.network_access is True else "none",
         identity=Identity(host_range=host_range(host, paths)),
         hostname=config.hostname,

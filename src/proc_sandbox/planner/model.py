@@ -89,6 +89,8 @@ class Plan:
     cwd: str
     environment: tuple[tuple[str, str], ...]
     namespaces: tuple[str, ...]
+    reach: str
+    """How the whole run is ended at once: with its pid namespace, by kill(-1) in its Landlock domain, or child by child."""
     network: str
     identity: Identity
     hostname: str
@@ -141,7 +143,7 @@ class Plan:
         import shlex
 
         lines = [f"command      {shlex.join(self.command)}", f"executable   {self.executable}", f"directory    {self.cwd}"]
-        lines += [f"namespaces   {' '.join(self.namespaces) or 'none'}; network: {self.network}"]
+        lines += [f"namespaces   {' '.join(self.namespaces) or 'none'}; network: {self.network}; ended by {self.reach}"]
         lines += [f"identity     uid {self.identity.uid}, gid {self.identity.gid}" + self.host_identity()]
         lines += ["view"] + [
             f"  {'shared' if m.shared else 'own   '} {m.kind:<8}{m.target}"

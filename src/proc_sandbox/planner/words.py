@@ -39,6 +39,7 @@ def prefix_words(plan: Plan) -> Iterator[str]:
         yield from ("mount", "shared" if mount.shared else "own", mount.kind, mount.source, mount.target, mount.options)
     for name in plan.namespaces:
         yield from ("unshare", name)
+    yield from ("reach", plan.reach)
     yield from ("ids", str(plan.identity.uid), str(plan.identity.gid))
     if plan.identity.host_range:
         yield from ("host-ids", *map(str, plan.identity.host_range))
