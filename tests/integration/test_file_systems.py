@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +51,17 @@ def test_best_effort_runs_and_says_so(overlay: Path) -> None:
     assert text(result) == "of the lower one\n"
     assert isinstance(result.enforcement["files"], ps.Unenforced)
     assert (overlay / "made").stat().st_uid >= 1000
+
+
+def test_a_sandbox_is_its_runs_own_all_the_same(overlay: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mount can show it so: it is given to the uid that its runs have."""
+    monkeypatch.setattr(tempfile, "tempdir", str(overlay))
+    with ps.Sandbox() as box:
+        assert box.run(["sh", "-c", "echo kept > file"], check=True).ok
+        result = box.run(["sh", "-c", "cat file; echo more >> file; stat -c %U . file"], check=True)
+        assert text(result) == "kept\nsandbox\nsandbox\n"
+        with ps.Sandbox() as other:
+            other.run(["true"], check=True)
+            owners = {os.stat(each.directory).st_uid for each in (box, other) if each.directory}
+            assert len(owners) == 2
+    assert not [entry for entry in overlay.iterdir() if entry.name.startswith("proc-sandbox")]

@@ -100,7 +100,9 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
 
 def is_writable(grant: Grant, host: Host, paths: Paths) -> bool:
     """Return whether a run's user can be the one to whom a writable directory belongs."""
-    return grant.idmap if host.root else not host.own_uid or grant.path == paths.private
+    if grant.path == paths.private:
+        return True  # its owner is the run's user, or can be shown so: Backend.survey has seen to it
+    return grant.idmap if host.root else not host.own_uid
 
 
 def lies_in_writable(paths: Paths) -> str | None:
@@ -175,11 +177,16 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
 
 
 def host_range(host: Host, paths: Paths) -> tuple[int, int] | None:
-    """Return the host uids of which a run takes one. Without namespaces the upper half is for the directories of Sandboxes."""
-    if host.own_uid and host.uid_range:
-        first, count = host.uid_range
-        return next(((grant.uid, 1) for grant in paths.grants if grant.path == paths.private), (first, max(1, count // 2)))
-    return host.uid_range if host.root else None
+    """Return the host uids of which a run takes one. Of a Sandbox whose directory cannot be shown as another's it is the owner's;
+    without namespaces the upper half of all is for these.
+    """
+    if not host.uid_range or not (host.root or host.own_uid):
+        return None
+    first, count = host.uid_range
+    for grant in paths.grants:
+        if grant.path == paths.private and first <= grant.uid < first + count:
+            return grant.uid, 1
+    return (first, max(1, count // 2)) if host.own_uid else (first, count)
 
 
 def namespaces(host: Host, *, alone: bool) -> tuple[str, ...]:

@@ -59,9 +59,13 @@ class LinuxBackend:
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         host = self.probe(cgroups=False)
-        if private and host.own_uid and host.uid_range:
+        if private and host.uid_range and not config.working_dir and not self.can_show(private, host):
             give_away(private, host.uid_range)
         return survey(config, command, self.can_idmap, private, contained=bool(host.namespaces))
+
+    def can_show(self, private: str, host: Host) -> bool:
+        """Return whether a mount can show a Sandbox's directory as the command's own."""
+        return not host.own_uid and self.can_idmap(private, os.stat(private).st_dev)
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""
