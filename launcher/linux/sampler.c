@@ -196,9 +196,26 @@ static int64_t value_of(const char *text, const char *key)
 
 enum sharing { ALONE, SHARED, UNSURE };
 
+/* Whether a thread waits so that nothing but its death wakes it, as vfork(2) does until the child is another program. */
+static bool has_waiting_thread(pid_t pid)
+{
+	char path[300], text[1024];
+	bool waiting = false;
+	snprintf(path, sizeof path, "/proc/%d/task", pid);
+	DIR *directory = opendir(path);
+	for (struct dirent *entry; directory && !waiting && (entry = readdir(directory));) {
+		snprintf(path, sizeof path, "task/%s/stat", entry->d_name);
+		const char *after = entry->d_name[0] != '.' && read_proc(pid, path, text, sizeof text) > 0 ? strrchr(text, ')') : NULL;
+		waiting = after && after[1] == ' ' && after[2] == 'D';
+	}
+	if (directory)
+		closedir(directory);
+	return waiting;
+}
+
 /*
  * A child of vfork(2) runs in its parent's memory: that is there once. Where kcmp(2) is refused (containers) one that is as large
- * as its parent may be such a child.
+ * as its parent, in which a thread waits, may be such a child.
  */
 static enum sharing shares_memory(const struct tree *tree, int i)
 {
@@ -208,7 +225,7 @@ static enum sharing shares_memory(const struct tree *tree, int i)
 	long result = syscall(SYS_kcmp, own->pid, parent->pid, KCMP_VM, 0, 0);
 	if (result >= 0)
 		return result == 0 ? SHARED : ALONE;
-	return errno != ESRCH && own->size == parent->size ? UNSURE : ALONE;
+	return errno != ESRCH && own->size == parent->size && has_waiting_thread(parent->pid) ? UNSURE : ALONE;
 }
 
 static int64_t proportional(struct process *process)
@@ -260,12 +277,12 @@ static int64_t imprecision(int tasks)
 }
 
 /*
- * What may be there once or twice counts twice only when it has been there for several looks: vfork(2) lasts until the
- * child's execve(2), a millisecond or so.
+ * What may be there once or twice counts twice only when it has been there for many looks: vfork(2) lasts until the child's
+ * execve(2), a millisecond or so, on a busy host some dozens.
  */
 static int64_t exact(struct tree *tree, struct watch *watch, int64_t fixed)
 {
-	enum { SEVERAL = 4 };
+	enum { MANY = 50 };
 	int64_t total = fixed, unsure = 0;
 	for (int i = 0; i < tree->count && total <= watch->limit; i++) {
 		enum sharing sharing = shares_memory(tree, i);
@@ -276,7 +293,7 @@ static int64_t exact(struct tree *tree, struct watch *watch, int64_t fixed)
 	}
 	bool decides = unsure && total <= watch->limit && total + unsure > watch->limit;
 	watch->doubts = decides ? watch->doubts + 1 : 0;
-	return decides && watch->doubts < SEVERAL ? total : total + unsure;
+	return decides && watch->doubts < MANY ? total : total + unsure;
 }
 
 static void measure_memory(struct tree *tree, struct watch *watch, struct sample *sample)
