@@ -224,3 +224,16 @@ def test_the_peak_is_looked_for_where_the_kernel_keeps_none(tmp_path: Path) -> N
     assert int(done.stdout) << 10 < 75 * MEGABYTE, "the control: no single process is that large"
     assert said[said.index("status") + 1] == "0", said
     assert int(said[said.index("peak") + 1]) > 75 * MEGABYTE, said
+
+
+def test_what_children_share_counts_once() -> None:
+    """However long it takes to look at them all: a server that has forked with its data loaded is an ordinary program."""
+    code = (
+        "import os, signal, time\nblock = bytearray(200 << 20)\nchildren = []\n"
+        "for _ in range(32):\n    pid = os.fork()\n    if pid == 0: time.sleep(3000)\n    children.append(pid)\n"
+        "time.sleep(1)\nfor pid in children: os.kill(pid, signal.SIGKILL)\nprint('lived')"
+    )
+    result = inside(python(code), memory_limit="1G")
+    assert (result.reason, result.stdout) == (ps.Reason.EXITED, b"lived\n"), result
+    assert result.peak_memory
+    assert result.peak_memory < 500 * MEGABYTE
