@@ -330,13 +330,13 @@ def give_away(private: str, uids: tuple[int, int]) -> None:
         UnsupportedError: all of them belong to other Sandboxes that are still open.
     """
     first, count = uids
-    if first <= os.stat(private).st_uid < first + count:
+    if first <= os.stat(private, follow_symlinks=False).st_uid < first + count:
         return
     for uid in range(first + count // 2, first + count):
         if not os.path.exists(given_away.setdefault(uid, private)):
             given_away[uid] = private
         if given_away[uid] == private:  # one step for the interpreter: no two threads get the same
-            os.chown(private, uid, uid)
+            os.chown(private, uid, uid, follow_symlinks=False)
             return
     raise UnsupportedError("working_dir", f"{count - count // 2} Sandboxes have a user of their own each", "clean one of them up first")
 
