@@ -15,7 +15,7 @@
  * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
  * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" or
  * "ended". Python may send "kill" on it; closing it kills the run too. "idmap PATH" asks for a trial instead of a run. What
- * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but serve.c writes to a socket.
+ * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but run.c writes to a socket.
  *
  * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, and for each run its socket, the
  * reaper's pidfd and the out-of-memory eventfd; deadlines and samples are its timeout. Where cgroup v1 is used each set of

@@ -1,4 +1,4 @@
-/* Failures on the way to the command: written once, to the run's record, from where serve.c tells Python. */
+/* Failures on the way to the command: written once, to the run's record, from where run.c tells Python. */
 #define _GNU_SOURCE
 #include "launcher.h"
 

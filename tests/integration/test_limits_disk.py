@@ -34,6 +34,7 @@ def needs(field: str) -> None:
 def disk() -> Iterator[Path]:
     """A directory on a disk, and not in memory or on another system."""
     directory = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    directory.chmod(0o755)  # without an idmap root's command is somebody else
     try:
         if os.major(directory.stat().st_dev) == 0:
             pytest.skip("/var/tmp is on no disk")
@@ -47,6 +48,7 @@ def uncached(disk: Path) -> Path:
     """A file that the page cache does not hold."""
     path = disk / "file"
     path.write_bytes(os.urandom(SIZE))
+    path.chmod(0o644)
     forget(path)
     return path
 

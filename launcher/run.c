@@ -1,0 +1,223 @@
+/* One run: what is told of it, how it is ended, and what is left of it then: nothing. */
+#define _GNU_SOURCE
+#include "serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct server server;
+
+/* --- telling Python --- */
+
+struct message { char text[2048]; size_t size; };
+
+static void word(struct message *message, const char *text)
+{
+	enum { LONGEST = RECORD_OBJECT }; /* a longer one is cut: it may be missed, but the words after it never */
+	size_t size = strnlen(text, LONGEST - 1), room = sizeof message->text - message->size;
+	if (size >= room)
+		size = room - 1; /* never: a step, an object and two dozen numbers are all that is ever said */
+	memcpy(message->text + message->size, text, size);
+	message->text[message->size + size] = '\0';
+	message->size += size + 1;
+}
+
+static void number(struct message *message, const char *key, int64_t value)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%lld", (long long)value);
+	word(message, key);
+	word(message, text);
+}
+
+static void tell(int socket, const struct message *message)
+{
+	/* One message on a fresh socket always fits; a caller that has gone does not matter. */
+	if (send(socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
+}
+
+void tell_failure(int socket, const char *step, const char *object, int error)
+{
+	struct message message = {.size = 0};
+	word(&message, "failed");
+	word(&message, step);
+	word(&message, object);
+	number(&message, "errno", error);
+	tell(socket, &message);
+}
+
+/* --- the life of a run --- */
+
+int watch_fd(int fd, struct source *source)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = source};
+	return epoll_ctl(server.epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static void last_look(struct run *run)
+{
+	struct sample found;
+	look_once(run->reaper, &found);
+	if (found.cpu > run->cpu_seen)
+		run->cpu_seen = found.cpu;
+	if (found.tasks > run->peak_tasks)
+		run->peak_tasks = found.tasks;
+}
+
+void give_order(const struct run *run, enum order order)
+{
+	__atomic_store_n(&server.records[run->slot].order, order, __ATOMIC_RELEASE);
+	syscall(SYS_pidfd_send_signal, run->pidfd, SIGUSR1, NULL, 0);
+}
+
+/*
+ * Pid 1 first: one that still saw the command die would report that as the command's own end. A reaper that is no pid 1
+ * ends its run itself; where the command could keep it from that it is killed, and what it leaves comes to us.
+ */
+void kill_run(struct run *run)
+{
+	if (run->killed)
+		return;
+	run->killed = true;
+	if (!run->cage && !run->memory_exceeded) /* that was just looked at, and grows until it is dead */
+		last_look(run);
+	if (run->reach == REACH_DOMAIN) {
+		give_order(run, ORDER_KILL);
+		run->last_chance = now() + INT64_C(5000000000);
+	} else
+		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+	if (run->cage)
+		cage_kill(run->cage);
+}
+
+static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
+{
+	const struct record *record = &server.records[run->slot];
+	struct cage_usage cage = {
+		.user = -1, .system = -1, .peak = -1, .seen = -1, .refused_forks = -1, .throttled = -1, .disk_read = -1,
+		.disk_written = -1, .cpu_pressure = -1, .memory_pressure = -1, .io_pressure = -1,
+	};
+	int64_t end = record->done ? record->ended : now();
+	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
+	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
+	int64_t rss = usage->ru_maxrss * INT64_C(1024), peak = run->sampling ? 0 : run->watch.peak;
+	if (run->cage)
+		cage_usage(run->cage, &cage);
+	else if (run->cpu_seen > user + system)
+		user = run->cpu_seen - system;
+	word(message, "ended");
+	number(message, "done", record->done);
+	number(message, "status", record->done ? record->status : -1);
+	number(message, "reaper", reaper_status);
+	number(message, "wall", end - record->started);
+	number(message, "user", cage.user >= 0 ? cage.user : user);
+	number(message, "system", cage.system >= 0 ? cage.system : system);
+	if (cage.seen > peak)
+		peak = cage.seen;
+	number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
+	number(message, "tasks", run->peak_tasks);
+	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
+	number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
+	number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
+	number(message, "refused_forks", cage.refused_forks);
+	number(message, "throttled", cage.throttled);
+	number(message, "disk_read", cage.disk_read);
+	number(message, "disk_written", cage.disk_written);
+	number(message, "cpu_pressure", cage.cpu_pressure);
+	number(message, "memory_pressure", cage.memory_pressure);
+	number(message, "io_pressure", cage.io_pressure);
+	number(message, "timed_out", run->timed_out);
+	/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
+	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
+	number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
+	number(message, "memory_exceeded", run->memory_exceeded);
+	number(message, "tasks_exceeded", run->tasks_exceeded);
+	number(message, "cancelled", run->cancelled);
+}
+
+/* Closing does not do: as long as the child of another run holds a copy, its events would still come (epoll(7)). */
+void unwatch(int fd)
+{
+	if (fd >= 0)
+		epoll_ctl(server.epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void release(struct run *run)
+{
+	free(run->watch.ledger.seen);
+	free(run);
+}
+
+static void forget(struct run *run)
+{
+	struct run **link = &server.runs;
+	while (*link != run)
+		link = &(*link)->next;
+	*link = run->next;
+	server.taken[run->slot] = false;
+	unwatch(run->socket);
+	unwatch(run->pidfd);
+	if (run->cage) {
+		unwatch(cage_oom_fd(run->cage));
+		give_cage(run->cage);
+	}
+	close(run->pidfd);
+	close(run->socket);
+	if (run->sampling) {
+		run->next = server.leaving;
+		server.leaving = run;
+	} else {
+		release(run);
+	}
+}
+
+bool is_reaper(pid_t pid)
+{
+	for (const struct run *run = server.runs; run; run = run->next)
+		if (run->reaper == pid)
+			return true;
+	return false;
+}
+
+void finish(struct run *run)
+{
+	struct message message = {.size = 0};
+	const struct record *record = &server.records[run->slot];
+	if (record->error)
+		tell_failure(run->socket, record->step, record->object, record->error);
+	else {
+		facts(&message, run, run->reaper_status, &run->usage);
+		tell(run->socket, &message);
+	}
+	forget(run);
+}
+
+/* The run may be gone afterwards, or end later: until nothing of it is left nobody is told. */
+void end_run(struct run *run, bool wait)
+{
+	while (wait4(run->reaper, &run->reaper_status, __WALL, &run->usage) < 0 && errno == EINTR)
+		;
+	run->reaper = 0;
+	run->killed = true;
+	run->last_chance = 0;
+	/* A reaper that ended by itself has left nothing, and what others have left is no reason to wait for. */
+	bool more = run->reach != REACH_NAMESPACE && WIFSIGNALED(run->reaper_status) && sweep_strays(is_reaper, wait);
+	while (more && wait)
+		more = sweep_strays(is_reaper, wait);
+	if (!more) {
+		finish(run);
+		return;
+	}
+	unwatch(run->pidfd);
+	run->ending = true;
+	run->next_look = now() + SWEEP_INTERVAL;
+}
