@@ -45,7 +45,7 @@ static uint64_t handled(int abi)
 	return all;
 }
 
-/* As open_strictly() where openat2(2) is refused, as it is in a sandbox of our own: directory by directory, none a link. */
+/* As open_strictly() where openat2(2) is refused, as by older container engines and in a sandbox of our own: directory by directory, none a link. */
 static int open_by_steps(const char *path)
 {
 	char name[256];
@@ -82,7 +82,7 @@ static int open_place(const char *path)
 	if (!strncmp(path, own, sizeof own - 1))
 		return open(path, O_PATH | O_CLOEXEC);
 	int place = open_strictly(path, O_PATH);
-	return place < 0 && errno == ENOSYS ? open_by_steps(path) : place;
+	return place < 0 && (errno == ENOSYS || errno == EPERM) ? open_by_steps(path) : place;
 }
 
 static void add_rule(int ruleset, const struct rule *rule, uint64_t known, struct record *record)

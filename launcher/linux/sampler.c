@@ -345,6 +345,7 @@ static void take_sample(struct watch *watch, struct tree *tree)
 /*
  * What a process shares it tells only its own user (PTRACE_MODE_READ, ptrace(2)), and a container's root has no capability to
  * see it all the same. So the sampler looks as the run's user; by raw system calls, for libc's would take all threads along.
+ * That it can't be signalled by the run meanwhile is the Landlock domain's doing, without which nothing is sampled there.
  */
 static void look_as(uint32_t uid)
 {

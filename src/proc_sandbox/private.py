@@ -11,9 +11,9 @@ import stat
 import tempfile
 import weakref
 
-from proc_sandbox.errors import UnsupportedError
+from proc_sandbox.errors import LaunchError, UnsupportedError
 
-__all__ = ["PrivateDirectory"]
+__all__ = ["PrivateDirectory", "find"]
 
 PREFIX = "proc-sandbox-private-"
 GIVEN_AWAY = range(0x70000000, 0x80000000)
@@ -27,18 +27,36 @@ class PrivateDirectory:
     An advisory lock on it, held as long as the object lives, tells others that it is in use: what was left by a caller that
     was killed has none, and the next one of the same user removes it.
 
-    Attributes: path.
+    Attributes: path, without links; lock, the descriptor of the directory itself.
     """
 
     def __init__(self) -> None:
         if not os.path.exists("/proc/self/fdinfo"):  # by which mounts are told apart when it is removed
             raise UnsupportedError("working_dir", "a Sandbox's own directory needs /proc", "mount it, or name a working_dir")
-        sweep(tempfile.gettempdir())
-        self.path, self.lock = make_locked(tempfile.gettempdir())
+        parent = os.path.realpath(tempfile.gettempdir())
+        sweep(parent)
+        self.path, self.lock = make_locked(parent)
         self.owner = os.getpid()
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
         self.forgotten.atexit = False  # then runs may be under way still: see remove_all
         alive.add(self)
+
+    def check(self) -> None:
+        """See to it that its name still leads to it. A command may have been given the directory that it lies in.
+
+        Raises:
+            LaunchError: something else has taken its place; nothing was started.
+        """
+        try:
+            same = os.path.samestat(os.lstat(self.path), os.fstat(self.lock))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise LaunchError("private", self.path, errno.ESTALE, "the Sandbox's directory was moved away; make a new Sandbox")
+
+    def give_to(self, uid: int) -> None:
+        """Make it another user's: by its descriptor, whatever its name leads to."""
+        os.fchown(self.lock, uid, uid)
 
     def remove(self) -> None:
         """Remove it with all that is in it; harmless when done twice.
@@ -53,6 +71,11 @@ class PrivateDirectory:
 
 
 alive: weakref.WeakSet[PrivateDirectory] = weakref.WeakSet()
+
+
+def find(path: str) -> PrivateDirectory:
+    """Return the private directory of this process that has the path."""
+    return next(directory for directory in list(alive) if directory.path == path)
 
 
 def remove_all() -> None:

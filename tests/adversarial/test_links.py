@@ -233,3 +233,37 @@ class ps_temporary:
         import tempfile
 
         tempfile.tempdir = self.before
+
+
+SWAP = "mv {own} {own}.old && ln -s {victim} {own}"
+
+
+@pytest.fixture
+def crossed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for temporary files that a command is given to write to, and beside it something of the host's."""
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "secret").write_text("secret")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return tmp_path
+
+
+def test_a_command_is_not_given_where_its_sandbox_lies(crossed: Path) -> None:
+    for granted in (crossed / "temporary", crossed):
+        with ps.Sandbox(writable_dirs=[granted]) as box, pytest.raises(ps.ConfigError, match="Sandbox's own directory lies in it"):
+            box.run(["true"])
+
+
+def test_a_sandbox_whose_directory_was_moved_away(crossed: Path) -> None:
+    """By a run that was given the place where it lies: the next run of the Sandbox is not led to the host's."""
+    with ps.Sandbox() as box:
+        own, owner = box.directory, (crossed / "victim").stat().st_uid
+        swap = SWAP.format(own=own, victim=crossed / "victim")
+        assert ps.run(["sh", "-c", swap], writable_dirs=[crossed / "temporary"], allowed_dirs=[crossed / "victim"]).ok
+        with pytest.raises(ps.LaunchError, match="moved away"):
+            box.run(["sh", "-c", "cat secret; echo x > planted"])
+        assert (crossed / "victim").stat().st_uid == owner
+        assert [path.name for path in (crossed / "victim").iterdir()] == ["secret"]
+        os.unlink(own or "")
+        os.rename(f"{own}.old", own or "")
+    assert list((crossed / "temporary").iterdir()) == []

@@ -177,8 +177,8 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
 
 
 def host_range(host: Host, paths: Paths) -> tuple[int, int] | None:
-    """Return the host uids of which a run takes one. Of a Sandbox whose directory cannot be shown as another's it is the owner's;
-    without namespaces the upper half of all is for these.
+    """Return the host uids of which a run takes one. The upper half is for Sandboxes whose directory cannot be shown as another's:
+    there it is the owner's.
     """
     if not host.uid_range or not (host.root or host.own_uid):
         return None
@@ -186,7 +186,7 @@ def host_range(host: Host, paths: Paths) -> tuple[int, int] | None:
     for grant in paths.grants:
         if grant.path == paths.private and first <= grant.uid < first + count:
             return grant.uid, 1
-    return (first, max(1, count // 2)) if host.own_uid else (first, count)
+    return first, max(1, count // 2)
 
 
 def namespaces(host: Host, *, alone: bool) -> tuple[str, ...]:

@@ -59,13 +59,22 @@ class LinuxBackend:
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         host = self.probe(cgroups=False)
-        if private and host.uid_range and not config.working_dir and not self.can_show(private, host):
-            give_away(private, host.uid_range)
+        if private and not config.working_dir:
+            self.make_own(private, host)
         return survey(config, command, self.can_idmap, private, contained=bool(host.namespaces))
 
-    def can_show(self, private: str, host: Host) -> bool:
-        """Return whether a mount can show a Sandbox's directory as the command's own."""
-        return not host.own_uid and self.can_idmap(private, os.stat(private).st_dev)
+    def make_own(self, private: str, host: Host) -> None:
+        """See to it that a Sandbox's directory is its runs' own, where no mount can show it so.
+
+        Raises:
+            LaunchError: something else has taken its place. UnsupportedError: there is no user left to give it to.
+        """
+        from proc_sandbox.private import find  # it is there already when there is one
+
+        directory = find(private)
+        directory.check()
+        if host.uid_range and (host.own_uid or not self.can_idmap(private, os.fstat(directory.lock).st_dev)):
+            give_away(directory, host.uid_range)
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""

@@ -5,8 +5,10 @@ import functools
 import os
 import stat
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from proc_sandbox.config import Config, never_granted
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
@@ -14,6 +16,9 @@ from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
 from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
+
+if TYPE_CHECKING:
+    from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["give_away", "hidden_interpreter", "survey"]
 
@@ -315,29 +320,42 @@ def follow(path: str) -> Iterator[str]:
 
 
 def private_grant(private: str, place: str, can_idmap: CanIdmap) -> Grant:
-    owner, real = os.stat(private), os.path.realpath(private)
-    return Grant(place, real, "write", True, owner.st_uid, owner.st_gid, can_idmap(real, owner.st_dev))
+    owner = os.lstat(private)  # a link there now would be a command's, and the launcher opens it following none
+    return Grant(place, private, "write", True, owner.st_uid, owner.st_gid, can_idmap(private, owner.st_dev))
 
 
-given_away: dict[int, str] = {}
+def check_apart(granted: Sequence[Grant], private: str) -> None:
+    """Refuse a directory in which a command could put something else in the place of its Sandbox's own.
+
+    Raises:
+        ConfigError: it contains the Sandbox's directory.
+    """
+    for item in granted:
+        if item.access == "write" and private.startswith(item.source.rstrip("/") + "/"):
+            remedy = "the Sandbox's own directory lies in it; name another one, or make the Sandbox with TMPDIR elsewhere"
+            raise ConfigError("writable_dirs", item.path, remedy)
+
+
+given_away: weakref.WeakValueDictionary[int, "PrivateDirectory"] = weakref.WeakValueDictionary()
 """The uids of Sandboxes, with their directories."""
+giving = threading.Lock()
 
 
-def give_away(private: str, uids: tuple[int, int]) -> None:
+def give_away(directory: "PrivateDirectory", uids: tuple[int, int]) -> None:
     """Make a Sandbox's directory its runs' own, where no mount can show it so: each has one of the uids in the upper half.
 
     Raises:
         UnsupportedError: all of them belong to other Sandboxes that are still open.
     """
     first, count = uids
-    if first <= os.stat(private, follow_symlinks=False).st_uid < first + count:
-        return
-    for uid in range(first + count // 2, first + count):
-        if not os.path.exists(given_away.setdefault(uid, private)):
-            given_away[uid] = private
-        if given_away[uid] == private:  # one step for the interpreter: no two threads get the same
-            os.chown(private, uid, uid, follow_symlinks=False)
+    with giving:
+        if directory in given_away.values():
             return
+        for uid in range(first + count // 2, first + count):
+            if uid not in given_away or not given_away[uid].forgotten.alive:
+                directory.give_to(uid)
+                given_away[uid] = directory
+                return
     raise UnsupportedError("working_dir", f"{count - count // 2} Sandboxes have a user of their own each", "clean one of them up first")
 
 
@@ -354,8 +372,9 @@ def survey(
     """Return where things are, for one run, with a view of its own (contained) or without. See Backend.survey for what it raises."""
     if config.working_dir is not None:
         private = None
-    start = PRIVATE_DIRECTORY if contained else os.path.realpath(private or "/")
+    start = PRIVATE_DIRECTORY if contained else private or "/"
     granted = grants(config, private, can_idmap)
+    check_apart(granted, private or "")
     base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
