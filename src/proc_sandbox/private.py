@@ -27,7 +27,8 @@ class PrivateDirectory:
     An advisory lock on it, held as long as the object lives, tells others that it is in use: what was left by a caller that
     was killed has none, and the next one of the same user removes it.
 
-    Attributes: path, without links; lock, the descriptor of the directory itself.
+    Attributes: path, without links; lock, the descriptor of the directory itself; settled, whether it has been made its
+    runs' own.
     """
 
     def __init__(self) -> None:
@@ -37,9 +38,10 @@ class PrivateDirectory:
         sweep(parent)
         self.path, self.lock = make_locked(parent)
         self.owner = os.getpid()
+        self.settled = False
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
         self.forgotten.atexit = False  # then runs may be under way still: see remove_all
-        alive.add(self)
+        alive[self.path] = self
 
     def check(self) -> None:
         """See to it that its name still leads to it. A command may have been given the directory that it lies in.
@@ -70,17 +72,17 @@ class PrivateDirectory:
             os.close(self.lock)
 
 
-alive: weakref.WeakSet[PrivateDirectory] = weakref.WeakSet()
+alive: weakref.WeakValueDictionary[str, PrivateDirectory] = weakref.WeakValueDictionary()
 
 
 def find(path: str) -> PrivateDirectory:
     """Return the private directory of this process that has the path."""
-    return next(directory for directory in list(alive) if directory.path == path)
+    return alive[path]
 
 
 def remove_all() -> None:
     """Remove those that nobody has cleaned up, at the interpreter's exit, when no run is under way any more."""
-    for directory in list(alive):
+    for directory in list(alive.values()):
         if directory.owner == os.getpid():
             directory.remove()
 

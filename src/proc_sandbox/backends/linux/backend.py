@@ -73,8 +73,11 @@ class LinuxBackend:
 
         directory = find(private)
         directory.check()
+        if directory.settled:
+            return
         if host.uid_range and (host.own_uid or not self.can_idmap(private, os.fstat(directory.lock).st_dev)):
             give_away(directory, host.uid_range)
+        directory.settled = True
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""

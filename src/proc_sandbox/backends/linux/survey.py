@@ -182,11 +182,14 @@ class Program(NamedTuple):
     hint: str = ""
 
 
-def locate(command: str, config: Config, private: str | None, start: str, is_visible: Callable[[str], bool]) -> Program:
+def locate(
+    command: str, config: Config, private: str | None, start: str, is_visible: Callable[[str], bool], planted: Callable[[str], bool]
+) -> Program:
     """Return where the command lies on the host; by its name, the first on the PATH that is visible inside.
 
     Args:
         start: where a run without a working_dir begins.
+        planted: whether a command could have put a program where it is.
 
     In a run's own private directory nothing is known before the run. Links of a command's making are not followed here.
 
@@ -195,7 +198,7 @@ def locate(command: str, config: Config, private: str | None, start: str, is_vis
     """
     if "/" not in command:
         first = search(command, config, is_visible)
-        return Program(first, planted=is_planted(first, config, private))
+        return Program(first, planted=planted(first))
     path = os.path.normpath(os.path.join(config.working_dir or start, command))
     if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/") and start == PRIVATE_DIRECTORY:
         if private is None:
@@ -378,12 +381,14 @@ def survey(
     base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
+    planted = functools.cache(lambda path: is_planted(path, config, private))
+
     def is_visible(path: str) -> bool:
-        if is_planted(path, config, private):
+        if planted(path):
             return seen(path, tuple(system), granted)
         return not hidden(path, tuple(system), granted) or bool(interpreter_paths(path))
 
-    program = locate(command[0], config, private, start, is_visible)
+    program = locate(command[0], config, private, start, is_visible, planted)
     prefix = activated(base)
     # What a command could have put there tells nothing of what else it should see.
     if program.path and not program.planted:
