@@ -242,6 +242,7 @@ void look_once(pid_t reaper, struct sample *sample);
 
 /* linux/probe.c: words "NAME RESULT", RESULT 0 or an errno, or a number where that is asked for */
 size_t probe(char *words, size_t size);
+int try(uint64_t flags, int (*trial)(void));
 
 /* serve.c */
 int serve(int control);

@@ -210,9 +210,10 @@ void end_run(struct run *run, bool wait)
 	run->killed = true;
 	run->last_chance = 0;
 	/* A reaper that ended by itself has left nothing, and what others have left is no reason to wait for. */
-	bool more = run->reach != REACH_NAMESPACE && WIFSIGNALED(run->reaper_status) && sweep_strays(is_reaper, wait);
-	while (more && wait)
-		more = sweep_strays(is_reaper, wait);
+	bool more = run->reach != REACH_NAMESPACE && WIFSIGNALED(run->reaper_status);
+	do
+		more = more && sweep_strays(is_reaper, wait);
+	while (more && wait);
 	if (!more) {
 		finish(run);
 		return;

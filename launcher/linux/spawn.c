@@ -56,19 +56,9 @@ static int enter_namespaces(int network)
 	return mount("", "/", NULL, MS_REC | MS_SLAVE, NULL);
 }
 
-/* There is no way back, and a namespace may be given without the capabilities in it (AppArmor): so a child goes first. */
-static int try_namespaces(void)
+static int enter_without_network(void)
 {
-	int status;
-	pid_t pid = fork();
-	if (pid == 0)
-		_exit(enter_namespaces(0) == 0 ? 0 : errno ? errno : EIO);
-	if (pid < 0)
-		return -1;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	errno = WIFEXITED(status) ? WEXITSTATUS(status) : EIO;
-	return errno ? -1 : 0;
+	return enter_namespaces(0);
 }
 
 /*
@@ -83,7 +73,8 @@ int become_launcher(bool empty_network)
 	identity.uid = geteuid();
 	identity.gid = getegid();
 	identity.root = identity.uid == 0 && may_mount() && unshare(network) == 0;
-	if (!identity.root && (try_namespaces() < 0 || enter_namespaces(network) < 0))
+	/* There is no way back, and a namespace may be given without the capabilities in it (AppArmor): so a child goes first. */
+	if (!identity.root && (try(0, enter_without_network) || enter_namespaces(network) < 0))
 		return -1;
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);

@@ -72,17 +72,20 @@ void await_everything(enum reach reach)
 
 struct sweep { bool (*known)(pid_t); int flags; };
 
-/* Strays are waited for one by one: reapers are children too, and their ends are for others to see. */
+/*
+ * Strays are waited for one by one: reapers are children too, and their ends are for others to see. One that is gone now counts
+ * too: what it had is ours since, and may stand in a part of the list that was read before.
+ */
 static bool end_stray(pid_t child, void *context)
 {
 	const struct sweep *sweep = context;
-	int status, result;
+	int status;
 	if (sweep->known(child))
 		return false;
 	kill(child, SIGKILL);
-	while ((result = waitpid(child, &status, __WALL | sweep->flags)) < 0 && errno == EINTR)
+	while (waitpid(child, &status, __WALL | sweep->flags) < 0 && errno == EINTR)
 		;
-	return result <= 0;
+	return true;
 }
 
 /*

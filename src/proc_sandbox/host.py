@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["CgroupHost", "Feature", "Grant", "Host", "Paths", "SystemPath"]
+__all__ = ["RUN_UIDS", "CgroupHost", "Feature", "Grant", "Host", "Paths", "SystemPath"]
+
+RUN_UIDS = range(0x70000000, 0x80000000)
+"""Uids that runs have on the host: a range that systemd leaves free (systemd.io, "UIDS-GIDS")."""
 
 
 class Feature(NamedTuple):

@@ -12,12 +12,11 @@ import tempfile
 import weakref
 
 from proc_sandbox.errors import LaunchError, UnsupportedError
+from proc_sandbox.host import RUN_UIDS
 
 __all__ = ["PrivateDirectory", "find"]
 
 PREFIX = "proc-sandbox-private-"
-GIVEN_AWAY = range(0x70000000, 0x80000000)
-"""Uids of runs, to whom root may have given a directory: see backends/linux/probe.py."""
 NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}\Z")  # as tempfile.mkdtemp makes it
 
 
@@ -132,7 +131,7 @@ def is_ours(entry: os.DirEntry[str]) -> bool:
     except FileNotFoundError:
         return False  # its owner has just removed it
     owner = status.st_uid
-    return stat.S_ISDIR(status.st_mode) and (owner == os.geteuid() or os.geteuid() == 0 and owner in GIVEN_AWAY)
+    return stat.S_ISDIR(status.st_mode) and (owner == os.geteuid() or os.geteuid() == 0 and owner in RUN_UIDS)  # or given away
 
 
 def remove_if_unlocked(path: str) -> None:

@@ -10,23 +10,19 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.processes import output_of, witness
-from support.programs import HANG, ROOT, act, inside, python, refusal, text
+from support.programs import HANG, ROOT, act, carry_out, inside, python, refusal, text
 
 import proc_sandbox as ps
 from proc_sandbox.backends import current
-from proc_sandbox.launcher.process import launcher_path
 
 
 def by_hand(plan: ps.Plan, **changes: object) -> str:
     """Carry out a changed plan and return what the command printed."""
-    changed = replace(plan, prefix=b"", **changes)  # type: ignore[arg-type]
-    command = [launcher_path(), "run", *changed.words()]
-    return text(subprocess.run(command, capture_output=True, timeout=HANG, check=False))
+    return text(carry_out(plan, **changes))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import errno
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from support.programs import (
     act,
     assert_escapes,
     assert_refused,
+    carry_out,
     inside,
     python,
     text,
@@ -39,7 +39,7 @@ import proc_sandbox as ps
 from proc_sandbox.backends import current
 from proc_sandbox.backends.linux import backend
 from proc_sandbox.host import Feature, Host
-from proc_sandbox.launcher.process import launcher, launcher_path
+from proc_sandbox.launcher.process import launcher
 from proc_sandbox.planner.ladder import SCOPES
 
 REFUSED = Feature(False, "not told of", "")
@@ -97,9 +97,7 @@ def secret(directory: Path) -> Path:
 
 def unwalled(args: list[str], **config: Any) -> str:
     """The control: what the command prints when Landlock and the filter are taken from the plan."""
-    changed = replace(ps.plan(args, **config), prefix=b"", landlock=None, seccomp=None, reach="children")
-    command = [launcher_path(), "run", *changed.words()]
-    return text(subprocess.run(command, capture_output=True, timeout=HANG, check=False))
+    return text(carry_out(ps.plan(args, **config), landlock=None, seccomp=None, reach="children"))
 
 
 def test_it_is_such_a_plan() -> None:
@@ -423,8 +421,7 @@ def test_a_link_in_the_way_of_a_rule(directory: Path) -> None:
     )
     (directory / "work" / "out").rmdir()
     (directory / "work" / "out").symlink_to(directory / "victim")
-    command = [launcher_path(), "run", *plan.words()]
-    done = subprocess.run(command, capture_output=True, timeout=HANG, check=False)
+    done = carry_out(plan)
     assert b"failed landlock" in done.stderr
     assert not list((directory / "victim").iterdir())
 

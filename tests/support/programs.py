@@ -68,13 +68,17 @@ def inside(args: Sequence[str | os.PathLike[str]], **config: Any) -> ps.Result:
     return result
 
 
-def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Mapping[str, Any] | None = None, **config: Any) -> str:
-    """Run under a memory limit that is sampled, whatever better this host has; return all that it and the launcher said."""
+def carry_out(plan: ps.Plan, **changes: Any) -> subprocess.CompletedProcess[bytes]:
+    """Let the launcher carry out a plan by hand, with these changes."""
     from proc_sandbox.launcher.process import launcher_path
 
+    return outside([launcher_path(), "run", *replace(plan, prefix=b"", **changes).words()])
+
+
+def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Mapping[str, Any] | None = None, **config: Any) -> str:
+    """Run under a memory limit that is sampled, whatever better this host has; return all that it and the launcher said."""
     watch = Sampling(10_000_000, memory=memory)
-    plan = replace(ps.plan(args, **config), prefix=b"", **{"cgroup": None, "sampling": watch, **(changes or {})})
-    completed = outside([launcher_path(), "run", *plan.words()])
+    completed = carry_out(ps.plan(args, **config), **{"cgroup": None, "sampling": watch, **(changes or {})})
     return (completed.stdout + completed.stderr).decode()
 
 

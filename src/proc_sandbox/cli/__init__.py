@@ -158,12 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: wrong usage (125), or --help and --version (0).
     """
-    words = sys.argv[1:] if argv is None else argv
     with warnings.catch_warnings():
         warnings.simplefilter("default", ps.UnenforcedWarning)
         warnings.showwarning = show_warning  # restored by catch_warnings
         try:
-            parsed = parse(words)
+            parsed = parse(sys.argv[1:] if argv is None else argv)
             if parsed.handler is commands.run_command:
                 begin()  # it tries the machine while the rest is imported
             code: int = parsed.handler(parsed)

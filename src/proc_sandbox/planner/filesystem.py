@@ -12,7 +12,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Host, Paths, SystemPath
 from proc_sandbox.planner.model import Landlock, Mount
 
-__all__ = ["HOME", "PRIVATE_DIRECTORY", "below", "landlock_rules", "view"]
+__all__ = ["DEVICES", "HOME", "PRIVATE_DIRECTORY", "below", "landlock_rules", "view"]
 
 HOME = "/tmp/home"
 PRIVATE_DIRECTORY = "/tmp/work"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from proc_sandbox.backends.linux.cgroup import find_cgroups
 from proc_sandbox.backends.linux.container import apparmor_profile, in_container, is_filtered
-from proc_sandbox.host import Feature, Host
+from proc_sandbox.host import RUN_UIDS, Feature, Host
 from proc_sandbox.launcher.process import launcher_path
 
 __all__ = ["host_from_greeting", "userns_remedy", "with_cgroups"]
@@ -61,15 +61,14 @@ def read_sysctl(name: str) -> str | None:
         return None
 
 
-# A range that systemd leaves free (systemd.io, "UIDS-GIDS"): 0x70000000 to 0x7fffffff, 64 for each process id.
-FIRST_UID = 0x70000000
 UIDS_EACH = 64
+"""Of RUN_UIDS for each process id."""
 
 
 def uid_range() -> tuple[int, int] | None:
     """Return host uids for this process's runs: where uids are few (inside a container), the last that is mapped."""
     pid = os.getpid() & 0x3FFFFF
-    first = FIRST_UID + pid * UIDS_EACH
+    first = RUN_UIDS.start + pid * UIDS_EACH
     last = 0
     if not os.path.exists("/proc/self/uid_map"):
         return first, UIDS_EACH  # no /proc: whether they are mapped is found out by the first run
@@ -90,10 +89,11 @@ def host_from_greeting(greeting: dict[str, str]) -> Host:
     """Return the Host that a launcher's greeting tells of, without cgroups."""
     features = {}
     proc = Feature(os.path.exists("/proc/self/stat"), "/proc is not mounted", "mount -t proc proc /proc")
+    namespaces = proc.remedy
+    if proc:
+        namespaces = userns_remedy(read_sysctl, in_container(), profile=apparmor_profile(), filtered=is_filtered())
     if proc and greeting.get("children", "0") != "0":
         proc = Feature(False, "/proc hides our own children: another sandbox around us, or hidepid (proc(5))", FILTERED)
-    namespaces = userns_remedy(read_sysctl, in_container(), profile=apparmor_profile(), filtered=is_filtered())
-    namespaces = namespaces if os.path.exists("/proc/self/stat") else proc.remedy
     for name, result in greeting.items():
         if name in ("version", "landlock-abi"):
             continue

@@ -15,7 +15,7 @@ from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError,
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
-from proc_sandbox.planner.filesystem import PRIVATE_DIRECTORY
+from proc_sandbox.planner.filesystem import DEVICES, PRIVATE_DIRECTORY
 
 if TYPE_CHECKING:
     from proc_sandbox.private import PrivateDirectory
@@ -30,7 +30,6 @@ ETC_TLS = (
     "/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/tls/cert.pem",
     "/etc/pki/tls/openssl.cnf", "/etc/pki/ca-trust/extracted", "/etc/ca-certificates/extracted", "/etc/crypto-policies",
 )  # fmt: skip
-DEVICES = tuple(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
 # Of /proc what tells of the machine, and of the command itself: /proc/self is opened by the command's own process. Not all of
 # it: /proc/self/net and its like tell of the host's sockets, mountinfo of its mounts.
 OWN_PROC = ("auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "limits", "maps", "smaps", "smaps_rollup", "stat", "statm", "status")
@@ -365,7 +364,7 @@ def give_away(directory: "PrivateDirectory", uids: tuple[int, int]) -> None:
 @functools.lru_cache(maxsize=1)
 def in_plain_sight() -> tuple[SystemPath, ...]:
     """Return what a view would have of its own, and a command without one finds on the host."""
-    devices = [SystemPath(path, "device") for path in DEVICES if os.path.exists(path)]
+    devices = [SystemPath(path, "device") for name in DEVICES if os.path.exists(path := f"/dev/{name}")]
     return (*devices, *(system_path(path) for path in PROC if os.path.exists(path)))
 
 
