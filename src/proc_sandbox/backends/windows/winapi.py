@@ -1,15 +1,14 @@
 """What the Windows backend asks of the system: the functions as a Protocol, in plain Python values, and Microsoft's numbers.
 
 Nothing here calls anything, so that it imports on every system. `native.py` is the real thing, by ctypes; the tests have a strict
-fake that does what Microsoft documents (tests/support/fake_win32.py). Handles and masks are ints, security identifiers are
-their text ("S-1-5-32-544", "Security Identifiers"), times are in the 100 ns that Windows counts in.
+fake that does what Microsoft documents (tests/support/fake_win32.py). Handles and masks are ints, times are in the 100 ns that
+Windows counts in. Tokens, access control lists and AppContainers are in security.py.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 # Names and numbers are those of winnt.h, winbase.h and winerror.h.
@@ -93,29 +92,6 @@ FILE_FLAG_OPEN_REPARSE_POINT = 0x00200000
 
 PROCESS_TERMINATE = 0x0001
 PROCESS_QUERY_LIMITED_INFORMATION = 0x1000
-
-TOKEN_ASSIGN_PRIMARY = 0x0001
-TOKEN_DUPLICATE = 0x0002
-TOKEN_IMPERSONATE = 0x0004
-TOKEN_QUERY = 0x0008
-TOKEN_ADJUST_DEFAULT = 0x0080
-DISABLE_MAX_PRIVILEGE = 0x1
-SANDBOX_INERT = 0x2
-LUA_TOKEN = 0x4
-WRITE_RESTRICTED = 0x8
-
-# "Well-known SIDs"
-LOW_INTEGRITY = "S-1-16-4096"
-MEDIUM_INTEGRITY = "S-1-16-8192"
-ADMINISTRATORS = "S-1-5-32-544"
-ALL_APPLICATION_PACKAGES = "S-1-15-2-1"
-
-GRANT_ACCESS = 1
-REVOKE_ACCESS = 4
-OBJECT_INHERIT_ACE = 1
-CONTAINER_INHERIT_ACE = 2
-DACL_SECURITY_INFORMATION = 0x04
-LABEL_SECURITY_INFORMATION = 0x10
 
 ERROR_INVALID_FUNCTION = 1
 ERROR_FILE_NOT_FOUND = 2
@@ -239,7 +215,8 @@ class Creation(NamedTuple):
 
     streams go into STARTUPINFO; only what stands in inherited reaches the process, and it must be inheritable
     (PROC_THREAD_ATTRIBUTE_HANDLE_LIST). jobs: an outer one first, each later one nested in it (..._JOB_LIST).
-    app_container and capabilities: SIDs (..._SECURITY_CAPABILITIES). token: CreateProcessAsUserW.
+    package and capabilities: addresses of SIDs (..._SECURITY_CAPABILITIES), which stay the caller's; mitigations: the first
+    64 bits of ..._MITIGATION_POLICY. token: CreateProcessAsUserW.
     """
 
     application: str
@@ -251,8 +228,9 @@ class Creation(NamedTuple):
     inherited: tuple[int, ...] = ()
     jobs: tuple[int, ...] = ()
     token: int = 0
-    app_container: str = ""
-    capabilities: tuple[str, ...] = ()
+    package: int = 0
+    capabilities: tuple[int, ...] = ()
+    mitigations: int = 0
 
 
 class Created(NamedTuple):
@@ -412,61 +390,6 @@ class Handles(Protocol):
         """GetStdHandle of this process: 0, 1 or 2, as descriptors are numbered; 0 where there is none."""
 
 
-class Tokens(Protocol):
-    """ "Access Tokens", "Mandatory Integrity Control", "AppContainer". Each method raises Win32Error."""
-
-    def open_token(self, process: int, access: int) -> int:
-        """OpenProcessToken."""
-
-    def create_restricted_token(
-        self, token: int, flags: int, disable: Sequence[str] = (), restrict: Sequence[str] = ()
-    ) -> int:
-        """CreateRestrictedToken: SIDs that only deny from now on, and SIDs that have to be granted access as well."""
-
-    def duplicate_token(self, token: int, access: int) -> int:
-        """DuplicateTokenEx: another primary token."""
-
-    def set_integrity(self, token: int, sid: str) -> None:
-        """SetTokenInformation, TokenIntegrityLevel."""
-
-    def integrity(self, token: int) -> str:
-        """GetTokenInformation, TokenIntegrityLevel."""
-
-    def user(self, token: int) -> str:
-        """GetTokenInformation, TokenUser."""
-
-    def privileges(self, token: int) -> tuple[str, ...]:
-        """GetTokenInformation, TokenPrivileges: their names, enabled or not."""
-
-    def is_restricted(self, token: int) -> bool:
-        """IsTokenRestricted: it has SIDs that restrict it."""
-
-    def is_app_container(self, token: int) -> bool:
-        """GetTokenInformation, TokenIsAppContainer."""
-
-    def create_app_container(self, name: str, display: str, description: str) -> str:
-        """CreateAppContainerProfile: its SID. Win32Error.code 0x800700B7 where there is one of this name."""
-
-    def app_container_sid(self, name: str) -> str:
-        """DeriveAppContainerSidFromAppContainerName; whether there is such a profile or not."""
-
-    def delete_app_container(self, name: str) -> None:
-        """DeleteAppContainerProfile; harmless when there is none."""
-
-
-class Files(Protocol):
-    """ "Access Control Lists". Each method raises Win32Error."""
-
-    def change_access(self, path: str, sid: str, mode: int, mask: int, inheritance: int) -> None:
-        """GetNamedSecurityInfoW, SetEntriesInAclW, SetNamedSecurityInfoW: GRANT_ACCESS or REVOKE_ACCESS for one SID."""
-
-    def set_security(self, path: str, information: int, descriptor: str) -> None:
-        """SetNamedSecurityInfoW: DACL or label, from a descriptor in "Security Descriptor String Format"."""
-
-    def security(self, path: str, information: int) -> str:
-        """GetNamedSecurityInfoW, in the same format."""
-
-
 class System(Protocol):
     """What this Windows is."""
 
@@ -477,5 +400,5 @@ class System(Protocol):
         """wine_get_version of ntdll, which only Wine has: None on Windows."""
 
 
-class Win32(Jobs, Processes, Handles, Tokens, Files, System, Protocol):
+class Win32(Jobs, Processes, Handles, System, Protocol):
     """All of it."""
