@@ -52,6 +52,8 @@ class Host:
     uid_range: tuple[int, int] | None = None
     """Where a run can have a user of its own: first host uid for runs, and how many there are."""
     cgroup: CgroupHost | None = None
+    processors: int = 0
+    """How many there are, where a limit is told in parts of them all: Windows."""
 
     def feature(self, name: str) -> Feature:
         """Return the feature of that name; an unknown one is missing."""
