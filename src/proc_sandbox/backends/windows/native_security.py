@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int32, c_size_t, c_uint32, c_void_p, c_wchar_p
 from typing import Any
@@ -19,7 +20,6 @@ DISABLE_MAX_PRIVILEGE = 0x1
 SE_GROUP_INTEGRITY = 0x20
 DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION = 0x4, 0x10
 SDDL_REVISION_1 = 1
-FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 HRESULT_NOT_FOUND = (0x80070002, 0x80070003, 0x80070490)
 
 
@@ -77,6 +77,8 @@ SIGNATURES: dict[str, tuple[str, Any, list[Any]]] = {
     "GetFinalPathNameByHandleW": ("kernel32", c_uint32, [c_void_p, c_void_p, c_uint32, c_uint32]),
     "GetFileInformationByHandle": ("kernel32", c_int32, [c_void_p, POINTER(FileInformation)]),
     "CreateDirectoryW": ("kernel32", c_int32, [c_wchar_p, POINTER(SecurityAttributes)]),
+    "CreateMutexW": ("kernel32", c_void_p, [c_void_p, c_int32, c_wchar_p]),
+    "ReleaseMutex": ("kernel32", c_int32, [c_void_p]),
     "GetProcessMitigationPolicy": ("kernel32", c_int32, [c_void_p, c_int32, c_void_p, c_size_t]),
     "CreateAppContainerProfile": (
         "userenv",
@@ -291,11 +293,15 @@ class NativeSecurity:
             raise Win32Error("GetFinalPathNameByHandleW", last_error())
         return buffer.value
 
-    def is_reparse_point(self, handle: int) -> bool:
+    def attributes(self, handle: int) -> int:
         """GetFileInformationByHandle."""
         found = FileInformation()
         self.call("GetFileInformationByHandle", handle, byref(found))
-        return bool(found.attributes & FILE_ATTRIBUTE_REPARSE_POINT)
+        return int(found.attributes)
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """os.listdir, which calls FindFirstFileW."""
+        return tuple(os.listdir(path))
 
     def create_directory(self, path: str, dacl: str) -> None:
         """CreateDirectoryW."""
@@ -305,6 +311,17 @@ class NativeSecurity:
             self.call("CreateDirectoryW", path, byref(attributes))
         finally:
             self.free(descriptor)
+
+    def create_mutex(self, name: str) -> int:
+        """CreateMutexW."""
+        handle = self.bound("CreateMutexW")(None, 0, name)
+        if not handle:
+            raise Win32Error("CreateMutexW", last_error())
+        return int(handle)
+
+    def release_mutex(self, handle: int) -> None:
+        """ReleaseMutex."""
+        self.call("ReleaseMutex", handle)
 
     # --- AppContainers ---
 

@@ -13,6 +13,10 @@ READ_CONTROL = 0x00020000
 WRITE_DAC = 0x00040000
 WRITE_OWNER = 0x00080000
 
+FILE_ATTRIBUTE_READONLY = 0x1
+FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
+
 LOW = "S-1-16-4096"
 MEDIUM = "S-1-16-8192"
 """Integrity levels. "Mandatory Integrity Control" """
@@ -92,11 +96,20 @@ class Files(Protocol):
     def final_path(self, handle: int) -> str:
         """GetFinalPathNameByHandleW: where it lies, with no link in it."""
 
-    def is_reparse_point(self, handle: int) -> bool:
-        """GetFileInformationByHandle: a junction or link, opened by FILE_FLAG_OPEN_REPARSE_POINT itself."""
+    def attributes(self, handle: int) -> int:
+        """GetFileInformationByHandle: FILE_ATTRIBUTE_..., of a link itself where it was opened by FILE_FLAG_OPEN_REPARSE_POINT."""
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """FindFirstFileW: what a directory holds."""
 
     def create_directory(self, path: str, dacl: str) -> None:
         """CreateDirectoryW with a security descriptor: never there with another one."""
+
+    def create_mutex(self, name: str) -> int:
+        """CreateMutexW, or what is there by that name; owned by who waits for it."""
+
+    def release_mutex(self, handle: int) -> None:
+        """ReleaseMutex, by the thread that has waited."""
 
 
 class Containers(Protocol):

@@ -1,0 +1,161 @@
+"""Who may touch which file: entries that a run needs in the access control of granted directories, put there and taken back.
+
+Each object is changed by a handle to itself. A path may lead elsewhere by the time it is used, where another run can write: so
+nothing is followed (FILE_FLAG_OPEN_REPARSE_POINT), and what does not lie below what was granted is left alone. SetNamedSecurityInfo
+would walk by names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from proc_sandbox.backends.windows import acl
+from proc_sandbox.backends.windows.security import (
+    FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
+    READ_CONTROL,
+    WRITE_DAC,
+    WRITE_OWNER,
+    Security,
+)
+from proc_sandbox.backends.windows.winapi import (
+    ERROR_FILE_NOT_FOUND,
+    ERROR_PATH_NOT_FOUND,
+    FILE_FLAG_BACKUP_SEMANTICS,
+    FILE_FLAG_OPEN_REPARSE_POINT,
+    FILE_SHARE_DELETE,
+    FILE_SHARE_READ,
+    FILE_SHARE_WRITE,
+    INFINITE,
+    OPEN_EXISTING,
+    Win32,
+    Win32Error,
+)
+from proc_sandbox.planner.windows import Access
+
+__all__ = ["AccessControl", "extended"]
+
+LABELS = ("low", "medium")
+SHARED = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE
+ITSELF = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT
+MUTEX = "Local\\proc-sandbox-access-control"
+GONE = (ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND)
+
+
+def extended(path: str) -> str:
+    """Return a path of any length and with any name: nothing is interpreted in it. "Naming Files, Paths, and Namespaces" """
+    return path if path.startswith("\\\\") else f"\\\\?\\{path}"
+
+
+class AccessControl:
+    """Changes the access control of files; one at a time on this machine, for what is read is written back changed."""
+
+    def __init__(self, win32: Win32, security: Security) -> None:
+        self.win32 = win32
+        self.security = security
+        self.lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other thread or process changes anything."""
+        with self.lock:
+            mutex = self.security.create_mutex(MUTEX)
+            try:
+                self.win32.wait(mutex, INFINITE)
+                try:
+                    yield
+                finally:
+                    self.security.release_mutex(mutex)
+            finally:
+                self.win32.close(mutex)
+
+    def give(self, items: Sequence[Access], sid_of: Callable[[str], str], remember: Callable[[str, str], None]) -> None:
+        """Put in what a run needs.
+
+        Args:
+            sid_of: from the holder that an Access names to its SID.
+            remember: called with a path and its label before that is changed.
+
+        Raises:
+            Win32Error: something could not be changed; take_back() undoes the rest.
+        """
+        with self.alone():
+            for item in items:
+                if item.kind in LABELS:
+                    self.put_label(item, remember)
+                else:
+                    self.put_entries(item, sid_of(item.holder))
+
+    def put_entries(self, item: Access, sid: str) -> None:
+        for handle, directory, top in self.objects(item.path, READ_CONTROL | WRITE_DAC):
+            before = self.security.dacl(handle)
+            added = acl.entries(item.kind, sid, directory=directory, top=top)
+            after = acl.with_entries(before, added)
+            if after != before:
+                self.security.set_dacl(handle, after)
+
+    def put_label(self, item: Access, remember: Callable[[str, str], None]) -> None:
+        for handle, directory, _ in self.objects(item.path, READ_CONTROL | WRITE_OWNER):
+            before = self.security.label(handle)
+            if before:
+                remember(self.security.final_path(handle), before)
+            self.security.set_label(handle, acl.label(item.kind, directory=directory))
+
+    def take_back(self, path: str, sid: str) -> None:
+        """Take out every entry of a SID, from a path and what lies below it; harmless where there is none, or no such path."""
+        with self.alone():
+            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_DAC):
+                before = self.security.dacl(handle)
+                after = acl.without(before, sid)
+                if after != before:
+                    self.security.set_dacl(handle, after)
+
+    def take_label_back(self, path: str, before: dict[str, str]) -> None:
+        """Give a path and what lies below it the labels that they had before; none where they had none."""
+        with self.alone():
+            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_OWNER):
+                self.security.set_label(handle, before.get(self.security.final_path(handle), ""))
+
+    def objects(self, path: str, access: int) -> Iterator[tuple[int, bool, bool]]:
+        """Yield a handle for a path and for all below it, whether it is a directory, and whether it is the path itself.
+
+        What vanishes meanwhile, is a link, or has come to lie elsewhere is left out.
+        """
+        top = ""
+        pending = [extended(path)]
+        while pending:
+            name = pending.pop()
+            with self.opened(name, access) as handle:
+                if not handle:
+                    continue
+                place, attributes = self.security.final_path(handle), self.security.attributes(handle)
+                first, top = not top, top or place
+                if attributes & FILE_ATTRIBUTE_REPARSE_POINT or not (place == top or place.startswith(top.rstrip("\\") + "\\")):
+                    continue
+                directory = bool(attributes & FILE_ATTRIBUTE_DIRECTORY)
+                yield handle, directory, first
+            if directory:
+                pending += [f"{name}\\{entry}" for entry in self.listing(name)]
+
+    @contextlib.contextmanager
+    def opened(self, name: str, access: int) -> Iterator[int]:
+        """Open an object itself; 0 where it is not there any more."""
+        try:
+            handle = self.win32.open_file(name, access, SHARED, OPEN_EXISTING, ITSELF)
+        except Win32Error as error:
+            if error.code not in GONE:
+                raise
+            yield 0
+            return
+        try:
+            yield handle
+        finally:
+            self.win32.close(handle)
+
+    def listing(self, name: str) -> tuple[str, ...]:
+        try:
+            return self.security.names(name)
+        except FileNotFoundError:
+            return ()
