@@ -48,6 +48,9 @@ from proc_sandbox.backends.windows.winapi import (
     Win32Error,
 )
 
+if sys.platform == "win32":
+    import msvcrt
+
 __all__ = ["Native"]
 
 HANDLE = c_void_p
@@ -61,6 +64,10 @@ STARTF_USESTDHANDLES = 0x100
 HANDLE_FLAG_INHERIT = 1
 DUPLICATE_SAME_ACCESS = 2
 WAIT_FAILED = 0xFFFFFFFF
+INVALID_FILE_ATTRIBUTES = 0xFFFFFFFF
+FILE_ATTRIBUTE_REPARSE_POINT = 0x400
+FILE_TYPE_DISK = 1
+LONGEST_PATH = 32768
 CREATE_ATTRIBUTES = {"handles": 0x00020002, "mitigations": 0x00020007, "capabilities": 0x00020009, "jobs": 0x0002000D}
 
 # JOBOBJECTINFOCLASS
@@ -258,6 +265,10 @@ PROTOTYPES: dict[str, dict[str, tuple[Any, ...]]] = {
         "PeekNamedPipe": (BOOL, HANDLE, c_void_p, DWORD, POINTER(DWORD), POINTER(DWORD), POINTER(DWORD)),
         "CancelIoEx": (BOOL, HANDLE, c_void_p),
         "GetStdHandle": (HANDLE, DWORD),
+        "GetFileAttributesW": (DWORD, c_wchar_p),
+        "GetFileType": (DWORD, HANDLE),
+        "GetFinalPathNameByHandleW": (DWORD, HANDLE, c_void_p, DWORD, DWORD),
+        "SetEndOfFile": (BOOL, HANDLE),
     },
     "advapi32": {
         "CreateProcessAsUserW": (
@@ -558,6 +569,27 @@ class NativeHandles(Calls):
     def cancel(self, handle: int) -> None:
         if not self.call("CancelIoEx", handle, None) and last_error() != ERROR_NOT_FOUND:
             raise Win32Error("CancelIoEx", last_error())
+
+    def is_link(self, path: str) -> bool:
+        attributes = self.call("GetFileAttributesW", path)
+        if attributes == INVALID_FILE_ATTRIBUTES:
+            raise Win32Error("GetFileAttributesW", last_error())
+        return bool(attributes & FILE_ATTRIBUTE_REPARSE_POINT)
+
+    def final_path(self, handle: int) -> str:
+        buffer = ctypes.create_string_buffer(2 * LONGEST_PATH)
+        size = self.must("GetFinalPathNameByHandleW", handle, buffer, LONGEST_PATH, 0)
+        path = buffer.raw[: 2 * size].decode("utf-16-le", "surrogatepass")
+        return "\\\\" + path[8:] if path.startswith("\\\\?\\UNC\\") else path.removeprefix("\\\\?\\")
+
+    def truncate(self, handle: int) -> None:
+        if self.call("GetFileType", handle) == FILE_TYPE_DISK:
+            self.must("SetEndOfFile", handle)
+
+    def handle_of(self, descriptor: int) -> int:
+        if sys.platform == "win32":
+            return msvcrt.get_osfhandle(descriptor)
+        raise NotImplementedError("Windows only")
 
     def standard_handle(self, number: int) -> int:
         handle = self.call("GetStdHandle", 0x100000000 - 10 - number)  # STD_INPUT_HANDLE is (DWORD)-10

@@ -124,7 +124,7 @@ ERROR_NOT_ENOUGH_QUOTA = 1816
 STATUS_ACCESS_VIOLATION = 0xC0000005
 STATUS_CONTROL_C_EXIT = 0xC000013A
 
-# As the C runtime has them (dosmap.c); all others are EINVAL there too.
+# As the C runtime has them (dosmap.c), where all others are EINVAL too; but for a line that is too long, which we check.
 ERRNO = {
     ERROR_FILE_NOT_FOUND: errno.ENOENT,
     ERROR_PATH_NOT_FOUND: errno.ENOENT,
@@ -136,7 +136,7 @@ ERRNO = {
     ERROR_BROKEN_PIPE: errno.EPIPE,
     ERROR_ALREADY_EXISTS: errno.EEXIST,
     ERROR_BAD_EXE_FORMAT: errno.ENOEXEC,
-    ERROR_FILENAME_EXCED_RANGE: errno.ENOENT,
+    ERROR_FILENAME_EXCED_RANGE: errno.E2BIG,
     ERROR_NO_DATA: errno.EPIPE,
     ERROR_DIRECTORY: errno.ENOTDIR,
     ERROR_NOT_ENOUGH_QUOTA: errno.ENOMEM,
@@ -385,6 +385,18 @@ class Handles(Protocol):
 
     def cancel(self, handle: int) -> None:
         """CancelIoEx: reads and writes under way on this handle, in any thread, fail with ERROR_OPERATION_ABORTED."""
+
+    def is_link(self, path: str) -> bool:
+        """GetFileAttributesW, FILE_ATTRIBUTE_REPARSE_POINT: a symbolic link, a junction, or another thing that leads elsewhere."""
+
+    def final_path(self, handle: int) -> str:
+        """GetFinalPathNameByHandleW, with a drive's letter and without "\\\\?\\"."""
+
+    def truncate(self, handle: int) -> None:
+        """SetEndOfFile, of a file just opened; what has no size stays as it is."""
+
+    def handle_of(self, descriptor: int) -> int:
+        """_get_osfhandle of the C runtime; it stays the descriptor's."""
 
     def standard_handle(self, number: int) -> int:
         """GetStdHandle of this process: 0, 1 or 2, as descriptors are numbered; 0 where there is none."""
