@@ -100,7 +100,7 @@ class AccessControl:
         for handle, directory, _ in self.objects(item.path, READ_CONTROL | WRITE_OWNER):
             before = self.security.label(handle)
             if before:
-                remember(self.security.final_path(handle), before)
+                remember(self.win32.final_path(handle), before)
             self.security.set_label(handle, acl.label(item.kind, directory=directory))
 
     def take_back(self, path: str, sid: str) -> None:
@@ -116,7 +116,7 @@ class AccessControl:
         """Give a path and what lies below it the labels that they had before; none where they had none."""
         with self.alone():
             for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_OWNER):
-                self.security.set_label(handle, before.get(self.security.final_path(handle), ""))
+                self.security.set_label(handle, before.get(self.win32.final_path(handle), ""))
 
     def objects(self, path: str, access: int) -> Iterator[tuple[int, bool, bool]]:
         """Yield a handle for a path and for all below it, whether it is a directory, and whether it is the path itself.
@@ -130,7 +130,7 @@ class AccessControl:
             with self.opened(name, access) as handle:
                 if not handle:
                     continue
-                place, attributes = self.security.final_path(handle), self.security.attributes(handle)
+                place, attributes = self.win32.final_path(handle), self.security.attributes(handle)
                 first, top = not top, top or place
                 if attributes & FILE_ATTRIBUTE_REPARSE_POINT or not (place == top or place.startswith(top.rstrip("\\") + "\\")):
                     continue

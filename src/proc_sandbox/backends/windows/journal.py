@@ -42,11 +42,9 @@ class Written:
         self.write()
 
     def write(self) -> None:
-        """Have on the disk what the entry says now."""
+        """Have on the disk what the entry says now: a line more, so that the last one is whole until the next one is."""
         assert self.file
-        self.file.seek(0)
-        json.dump(asdict(self.entry), self.file)
-        self.file.truncate()
+        self.file.write(json.dumps(asdict(self.entry)) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())
 
@@ -86,14 +84,15 @@ class Journal:
             OSError: of undo(); the entry stays, to be tried again.
         """
         for path in self.left():
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # its owner lives, or another caller was faster
+            try:
                 claimed = claim(path)
-                with open(claimed, encoding="utf-8") as file:  # held: nobody else takes it from us
-                    text = file.read()
-                    entry = parse(text)
-                    if entry:
-                        undo(entry)
-                os.unlink(claimed)
+            except (FileNotFoundError, PermissionError):
+                continue  # its owner lives, or another caller was faster
+            with open(claimed, encoding="utf-8") as file:  # held: nobody else takes it from us
+                entry = parse(file.read())
+                if entry:
+                    undo(entry)
+            os.unlink(claimed)
 
     def left(self) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
@@ -109,5 +108,6 @@ def claim(path: str) -> str:
 
 
 def parse(text: str) -> Entry | None:
-    """Return an entry; None where its caller died before the first word of it was written, and so had done nothing."""
-    return Entry(**json.loads(text)) if text else None
+    """Return the last entry that is whole; None where the caller died before the first one was, and so had done nothing."""
+    lines = text.split("\n")[:-1]
+    return Entry(**json.loads(lines[-1])) if lines else None

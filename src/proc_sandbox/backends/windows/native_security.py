@@ -74,7 +74,6 @@ SIGNATURES: dict[str, tuple[str, Any, list[Any]]] = {
         [c_wchar_p, c_uint32, POINTER(c_void_p), POINTER(c_uint32)],
     ),
     "LocalFree": ("kernel32", c_void_p, [c_void_p]),
-    "GetFinalPathNameByHandleW": ("kernel32", c_uint32, [c_void_p, c_void_p, c_uint32, c_uint32]),
     "GetFileInformationByHandle": ("kernel32", c_int32, [c_void_p, POINTER(FileInformation)]),
     "CreateDirectoryW": ("kernel32", c_int32, [c_wchar_p, POINTER(SecurityAttributes)]),
     "CreateMutexW": ("kernel32", c_void_p, [c_void_p, c_int32, c_wchar_p]),
@@ -285,13 +284,6 @@ class NativeSecurity:
     def set_label(self, handle: int, text: str) -> None:
         """LABEL_SECURITY_INFORMATION; an empty list takes it away."""
         self.set_descriptor(handle, LABEL_SECURITY_INFORMATION, text or "S:")
-
-    def final_path(self, handle: int) -> str:
-        """GetFinalPathNameByHandleW."""
-        buffer = ctypes.create_unicode_buffer(1 << 15)
-        if not self.bound("GetFinalPathNameByHandleW")(handle, buffer, len(buffer), 0):
-            raise Win32Error("GetFinalPathNameByHandleW", last_error())
-        return buffer.value
 
     def attributes(self, handle: int) -> int:
         """GetFileInformationByHandle."""

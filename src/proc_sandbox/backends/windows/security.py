@@ -93,9 +93,6 @@ class Files(Protocol):
     def set_label(self, handle: int, text: str) -> None:
         """SetKernelObjectSecurity, LABEL_SECURITY_INFORMATION; "" takes it away."""
 
-    def final_path(self, handle: int) -> str:
-        """GetFinalPathNameByHandleW: where it lies, with no link in it."""
-
     def attributes(self, handle: int) -> int:
         """GetFileInformationByHandle: FILE_ATTRIBUTE_..., of a link itself where it was opened by FILE_FLAG_OPEN_REPARSE_POINT."""
 
