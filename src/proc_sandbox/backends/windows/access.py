@@ -35,7 +35,7 @@ from proc_sandbox.backends.windows.winapi import (
 )
 from proc_sandbox.planner.windows import Access
 
-__all__ = ["AccessControl", "extended"]
+__all__ = ["ITSELF", "LABELS", "SHARED", "AccessControl", "extended"]
 
 LABELS = ("low", "medium")
 SHARED = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE

@@ -345,7 +345,7 @@ class NativeSecurity:
         finally:
             for array, size in ((groups, others.value), (sids, count.value)):
                 for sid in (c_void_p * size).from_address(array.value or 0):
-                    self.free(sid)
+                    self.free(sid or 0)
                 self.free(array.value or 0)
 
 

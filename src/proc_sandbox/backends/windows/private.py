@@ -18,7 +18,12 @@ import weakref
 from collections.abc import Callable
 
 from proc_sandbox.backends.windows.access import extended
-from proc_sandbox.backends.windows.security import FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_REPARSE_POINT, WRITE_DAC, Security
+from proc_sandbox.backends.windows.security import (
+    FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
+    WRITE_DAC,
+    Security,
+)
 from proc_sandbox.backends.windows.winapi import (
     FILE_FLAG_BACKUP_SEMANTICS,
     FILE_FLAG_OPEN_REPARSE_POINT,
@@ -55,7 +60,8 @@ class PrivateDirectory:
         share = FILE_SHARE_READ | FILE_SHARE_WRITE
         handle = win32.open_file(extended(self.path), GENERIC_READ, share, OPEN_EXISTING, ITSELF)
         self.hold = weakref.finalize(self, win32.close, handle)
-        self.forgotten = weakref.finalize(self, remove_left, win32, security, self.path, self.hold)
+        self.forgotten = weakref.finalize(self, remove_left, win32, security, self.path, self.hold.__call__)
+        self.hold.atexit = self.forgotten.atexit = False  # then runs may be under way still: sandbox.remove_at_exit
         self.win32 = win32
         self.security = security
 
@@ -71,7 +77,7 @@ class PrivateDirectory:
             self.forgotten.detach()
 
 
-def remove_left(win32: Win32, security: Security, path: str, hold: weakref.finalize[..., object]) -> None:
+def remove_left(win32: Win32, security: Security, path: str, hold: Callable[[], object]) -> None:
     """Remove the directory of one who did not: dropped without cleanup(), or at the interpreter's exit."""
     hold()
     remove_tree(win32, security, path)

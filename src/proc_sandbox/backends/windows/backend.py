@@ -1,0 +1,111 @@
+"""Windows: joins probe, survey and runs."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+
+from proc_sandbox.backends.windows.access import ITSELF, SHARED, extended
+from proc_sandbox.backends.windows.appcontainer import undo
+from proc_sandbox.backends.windows.private import PrivateDirectory, sweep
+from proc_sandbox.backends.windows.probe import probe
+from proc_sandbox.backends.windows.run import WindowsRun
+from proc_sandbox.backends.windows.security import ALL_APPLICATION_PACKAGES, READ_CONTROL, Security
+from proc_sandbox.backends.windows.streams import Streams
+from proc_sandbox.backends.windows.survey import survey
+from proc_sandbox.backends.windows.tools import Tools, make_tools
+from proc_sandbox.backends.windows.winapi import OPEN_EXISTING, Win32
+from proc_sandbox.config import Config
+from proc_sandbox.host import Host, Paths
+from proc_sandbox.planner.windows import WindowsPlan
+from proc_sandbox.supervise import Supervisor
+
+__all__ = ["WindowsBackend"]
+
+EVERY_APP = (f";{ALL_APPLICATION_PACKAGES})", ";AC)")
+"""How an entry for all AppContainers ends, by number and by its short name. "SID Strings" """
+
+
+class WindowsBackend:
+    """The backend of Windows."""
+
+    name = "windows"
+
+    def __init__(self, win32: Win32 | None = None, security: Security | None = None, directory: str = "") -> None:
+        if win32 is None or security is None:
+            from proc_sandbox.backends.windows.native import Native  # opens the system's libraries
+            from proc_sandbox.backends.windows.native_security import NativeSecurity
+
+            win32, security = win32 or Native(), security or NativeSecurity()
+        self.tools: Tools = make_tools(win32, security, directory)
+        self.lock = threading.Lock()
+        self.host: Host | None = None
+        self.user = ""
+        self.runs: weakref.WeakSet[WindowsRun] = weakref.WeakSet()
+
+    def probe(self, config: Config | None = None) -> Host:
+        """Return what this machine can do; found out once, when what dead callers have left has been undone."""
+        with self.lock:
+            if self.host is None:
+                self.tools.journal.sweep(lambda entry: undo(self.tools.control, self.tools.security, entry))
+                sweep(self.tools.win32, self.tools.security)
+                self.user = self.own_user()
+                self.host = probe(self.tools)
+            return self.host
+
+    def own_user(self) -> str:
+        win32, security = self.tools.win32, self.tools.security
+        token = security.process_token(win32.current_process())
+        try:
+            return security.user(token)
+        finally:
+            win32.close(token)
+
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
+        """Return where things are, for one run."""
+        contained = bool(self.probe().feature("appcontainer"))
+        readable = self.readable_by_apps if contained else lambda path: True
+        return survey(self.tools.win32, config, command, private, contained=contained, readable=readable)
+
+    def readable_by_apps(self, path: str) -> bool:
+        """Return whether a directory can be read in every AppContainer as it is: where programs are installed for all users."""
+        win32 = self.tools.win32
+        handle = win32.open_file(extended(path), READ_CONTROL, SHARED, OPEN_EXISTING, ITSELF)
+        try:
+            dacl = self.tools.security.dacl(handle)
+        finally:
+            win32.close(handle)
+        return any(end in dacl for end in EVERY_APP)
+
+    def explain(self, paths: Paths) -> str | None:
+        """Return why a command that is there could not be executed: nothing more than Windows says is known."""
+        return None
+
+    def open_streams(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+    ) -> Streams:
+        """Open what the Config says of the streams."""
+        return Streams(self.tools.win32, config, data, supervisor, writable)
+
+    def start(self, plan: WindowsPlan, streams: Streams) -> WindowsRun:
+        """Start a run."""
+        self.probe()
+        run = WindowsRun(self.tools, plan, streams, self.user)
+        self.runs.add(run)
+        return run
+
+    def by_hand(self, plan: WindowsPlan) -> str | None:
+        """Return None: no program carries plans out."""
+        return None
+
+    def private_place(self) -> PrivateDirectory:
+        """Make a directory for a Sandbox."""
+        self.probe()
+        return PrivateDirectory(self.tools.win32, self.tools.security, self.user)
+
+    def shutdown(self) -> None:
+        """End all runs; take back what runs of this process had in common."""
+        for run in list(self.runs):
+            run.kill()
+        self.tools.callers.take_back()

@@ -1,0 +1,36 @@
+"""What the rooms of the Windows backend are handed: the system's two faces and what stands on them, made once for a process."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from proc_sandbox.backends.windows.access import AccessControl
+from proc_sandbox.backends.windows.appcontainer import CallerGrants
+from proc_sandbox.backends.windows.journal import Journal
+from proc_sandbox.backends.windows.security import Security
+from proc_sandbox.backends.windows.winapi import Win32
+
+__all__ = ["Tools", "make_tools"]
+
+
+class Tools(NamedTuple):
+    """All of them."""
+
+    win32: Win32
+    security: Security
+    control: AccessControl
+    journal: Journal
+    callers: CallerGrants
+
+
+def make_tools(win32: Win32, security: Security, directory: str = "") -> Tools:
+    """Return the tools; directory: where the journal is kept, of the user's own by default."""
+    control = AccessControl(win32, security)
+    journal = Journal(directory or os.path.join(local_data(), "proc-sandbox", "journal"))
+    return Tools(win32, security, control, journal, CallerGrants(control, security, journal))
+
+
+def local_data() -> str:
+    """Return the user's own directory for what stays on this machine; an AppContainer cannot write there."""
+    return os.environ.get("LOCALAPPDATA") or os.path.join(os.path.expanduser("~"), "AppData", "Local")
