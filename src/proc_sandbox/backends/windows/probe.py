@@ -23,12 +23,14 @@ from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import CREATE_SUSPENDED, Creation, Win32Error
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Feature, Host
-from proc_sandbox.planner.windows import MITIGATIONS, JobLimits, Token
+from proc_sandbox.planner.windows import MITIGATIONS, UI, JobLimits, Token
 
 __all__ = ["probe"]
 
 TRIAL = JobLimits(memory=256 << 20, processes=16, user_time=600_000_000, cpu_rate=5000, priority="below normal")
 """Values that no default can be taken for."""
+BARE = JobLimits(ui=(), die_on_unhandled_exception=False)
+"""A job that only holds its processes together."""
 OF_JOB = {
     "job_memory": "job_memory",
     "active_processes": "job_processes",
@@ -62,7 +64,9 @@ def tried(attempt: Callable[[], str], remedy: str) -> Feature:
     """Return what an attempt came to; it returns why not, or ""."""
     try:
         reason = attempt()
-    except (Win32Error, LaunchError) as error:
+    except LaunchError as error:
+        reason = error.hint or str(error)
+    except Win32Error as error:
         reason = error.strerror or str(error)
     return Feature(not reason, reason, remedy if reason else "")
 
@@ -72,8 +76,8 @@ def job_features(tools: Tools, remedy: str) -> dict[str, Feature]:
     with Job(tools.win32) as job:
         lost = {item.name: item for item in job.bind(bounds(TRIAL))}
     found = {feature: kept(lost.get(name), remedy) for name, feature in OF_JOB.items()}
-    found["job"] = tried(lambda: try_job(tools, JobLimits(ui=())), "")
-    if found["job_ui"] and found["job"] and (reason := tried(lambda: try_job(tools, JobLimits()), "").reason):
+    found["job"] = tried(lambda: try_job(tools, BARE), "")
+    if found["job_ui"] and found["job"] and (reason := tried(lambda: try_job(tools, BARE._replace(ui=UI)), "").reason):
         found["job_ui"] = Feature(False, reason, IN_JOB)
     return found
 
@@ -100,7 +104,8 @@ def asleep(tools: Tools, limits: JobLimits, **creation: object) -> Iterator[tupl
             try:
                 yield job, process
             finally:
-                job.end(1)
+                if job.handle:
+                    job.end(1)
 
 
 def try_job(tools: Tools, limits: JobLimits) -> str:
@@ -125,7 +130,7 @@ def token_features(tools: Tools, remedy: str) -> dict[str, Feature]:
 def try_token(tools: Tools, asked: Token) -> str:
     token = make_token(tools.win32, tools.security, asked)
     try:
-        with asleep(tools, JobLimits(ui=()), token=token) as (_, process):
+        with asleep(tools, BARE, token=token) as (_, process):
             return lost_by(tools, process, asked)
     finally:
         tools.win32.close(token)
@@ -146,7 +151,7 @@ def lost_by(tools: Tools, process: Process, asked: Token) -> str:
 
 def try_mitigations(tools: Tools) -> str:
     bits = sum(MITIGATION_BITS[name] for name in MITIGATIONS)
-    with asleep(tools, JobLimits(ui=()), mitigations=bits) as (_, process):
+    with asleep(tools, BARE, mitigations=bits) as (_, process):
         policies = {name: tools.security.mitigation(process.handle, MITIGATION_POLICIES[name]) for name in MITIGATIONS}
     missing = [name for name, policy in policies.items() if not policy & 1]
     return f"{NOT_KEPT}: {', '.join(missing)}" if missing else ""
@@ -161,7 +166,7 @@ def try_container(tools: Tools) -> str:
         tools.security.create_profile(entry.profile)
         package = tools.security.allocate_sid(entry.sid)
         try:
-            with asleep(tools, JobLimits(ui=()), package=package) as (_, process):
+            with asleep(tools, BARE, package=package) as (_, process):
                 return "" if in_container(tools, process) else NOT_KEPT
         finally:
             tools.security.free(package)
