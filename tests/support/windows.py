@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from proc_sandbox.backends.windows.process import command_line, environment_block
 from proc_sandbox.backends.windows.winapi import CREATE_BREAKAWAY_FROM_JOB, Creation, Win32, Win32Error
 from support.fake_win32 import FakeProcess, FakeWin32
 
-__all__ = ["HANG", "FakeWindows", "RealWindows", "Windows", "parse"]
+__all__ = ["HANG", "Changed", "FakeWindows", "RealWindows", "Windows", "failing", "parse"]
 
 HANG = 60_000
 """Milliseconds after which a test counts as hung; nothing is ever expected to take as long."""
@@ -153,3 +153,23 @@ SIMPLE: dict[str, Callable[[FakeProcess, str], object]] = {
     "crash": lambda process, _: process.crash(),
     "exit": lambda process, code: process.exit(int(code)),
 }
+
+
+class Changed:
+    """A Win32 of which some functions are replaced; the rest is as it was."""
+
+    def __init__(self, win32: Win32, **functions: Callable[..., object]) -> None:
+        self.win32 = win32
+        self.functions = functions
+
+    def __getattr__(self, name: str) -> Any:
+        return self.functions.get(name) or getattr(self.win32, name)
+
+
+def failing(function: str, code: int) -> Callable[..., object]:
+    """A function of Windows that fails."""
+
+    def fail(*_: object, **__: object) -> object:
+        raise Win32Error(function, code)
+
+    return fail

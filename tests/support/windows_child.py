@@ -23,7 +23,8 @@ def say(text, number=1):
 def spawn(words, flags=0):
     command = [sys.executable, "-I", "-S", __file__, *words.split(";")]
     try:
-        children.append(subprocess.Popen(command, creationflags=flags))
+        # Without a console: Wine has another process in the job for each.
+        children.append(subprocess.Popen(command, creationflags=flags | subprocess.DETACHED_PROCESS))
     except OSError as error:
         say(f"refused {error.winerror}\n")
     else:
