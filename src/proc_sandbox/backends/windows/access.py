@@ -157,5 +157,7 @@ class AccessControl:
     def listing(self, name: str) -> tuple[str, ...]:
         try:
             return self.security.names(name)
-        except FileNotFoundError:
+        except Win32Error as error:
+            if error.code not in GONE:
+                raise
             return ()

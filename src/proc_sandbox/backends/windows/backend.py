@@ -11,11 +11,11 @@ from proc_sandbox.backends.windows.appcontainer import undo
 from proc_sandbox.backends.windows.private import PrivateDirectory, sweep
 from proc_sandbox.backends.windows.probe import probe
 from proc_sandbox.backends.windows.run import WindowsRun
-from proc_sandbox.backends.windows.security import ALL_APPLICATION_PACKAGES, READ_CONTROL, Security
+from proc_sandbox.backends.windows.security import ALL_APPLICATION_PACKAGES, READ_CONTROL
 from proc_sandbox.backends.windows.streams import Streams
 from proc_sandbox.backends.windows.survey import survey
 from proc_sandbox.backends.windows.tools import Tools, make_tools
-from proc_sandbox.backends.windows.winapi import OPEN_EXISTING, Win32
+from proc_sandbox.backends.windows.winapi import OPEN_EXISTING
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.windows import WindowsPlan
@@ -32,13 +32,8 @@ class WindowsBackend:
 
     name = "windows"
 
-    def __init__(self, win32: Win32 | None = None, security: Security | None = None, directory: str = "") -> None:
-        if win32 is None or security is None:
-            from proc_sandbox.backends.windows.native import Native  # opens the system's libraries
-            from proc_sandbox.backends.windows.native_security import NativeSecurity
-
-            win32, security = win32 or Native(), security or NativeSecurity()
-        self.tools: Tools = make_tools(win32, security, directory)
+    def __init__(self, tools: Tools | None = None) -> None:
+        self.tools = tools or own_tools()
         self.lock = threading.Lock()
         self.host: Host | None = None
         self.user = ""
@@ -49,7 +44,7 @@ class WindowsBackend:
         with self.lock:
             if self.host is None:
                 self.tools.journal.sweep(lambda entry: undo(self.tools.control, self.tools.security, entry))
-                sweep(self.tools.win32, self.tools.security)
+                sweep(self.tools)
                 self.user = self.own_user()
                 self.host = probe(self.tools)
             return self.host
@@ -102,10 +97,18 @@ class WindowsBackend:
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""
         self.probe()
-        return PrivateDirectory(self.tools.win32, self.tools.security, self.user)
+        return PrivateDirectory(self.tools, self.user)
 
     def shutdown(self) -> None:
         """End all runs; take back what runs of this process had in common."""
         for run in list(self.runs):
             run.kill()
         self.tools.callers.take_back()
+
+
+def own_tools() -> Tools:
+    """Return the tools of the Windows around us."""
+    from proc_sandbox.backends.windows.native import Native  # opens the system's libraries
+    from proc_sandbox.backends.windows.native_security import NativeSecurity
+
+    return make_tools(Native(), NativeSecurity())

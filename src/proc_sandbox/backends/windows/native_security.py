@@ -20,6 +20,7 @@ DISABLE_MAX_PRIVILEGE = 0x1
 SE_GROUP_INTEGRITY = 0x20
 DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION = 0x4, 0x10
 SDDL_REVISION_1 = 1
+INVALID_FILE_ATTRIBUTES = 0xFFFFFFFF
 HRESULT_NOT_FOUND = (0x80070002, 0x80070003, 0x80070490)
 
 
@@ -76,6 +77,11 @@ SIGNATURES: dict[str, tuple[str, Any, list[Any]]] = {
     "LocalFree": ("kernel32", c_void_p, [c_void_p]),
     "GetFileInformationByHandle": ("kernel32", c_int32, [c_void_p, POINTER(FileInformation)]),
     "CreateDirectoryW": ("kernel32", c_int32, [c_wchar_p, POINTER(SecurityAttributes)]),
+    "GetFileAttributesW": ("kernel32", c_uint32, [c_wchar_p]),
+    "SetFileAttributesW": ("kernel32", c_int32, [c_wchar_p, c_uint32]),
+    "DeleteFileW": ("kernel32", c_int32, [c_wchar_p]),
+    "RemoveDirectoryW": ("kernel32", c_int32, [c_wchar_p]),
+    "MoveFileExW": ("kernel32", c_int32, [c_wchar_p, c_wchar_p, c_uint32]),
     "CreateMutexW": ("kernel32", c_void_p, [c_void_p, c_int32, c_wchar_p]),
     "ReleaseMutex": ("kernel32", c_int32, [c_void_p]),
     "GetProcessMitigationPolicy": ("kernel32", c_int32, [c_void_p, c_int32, c_void_p, c_size_t]),
@@ -293,7 +299,33 @@ class NativeSecurity:
 
     def names(self, path: str) -> tuple[str, ...]:
         """os.listdir, which calls FindFirstFileW."""
-        return tuple(os.listdir(path))
+        try:
+            return tuple(os.listdir(path))
+        except OSError as error:
+            raise Win32Error("FindFirstFileW", getattr(error, "winerror", 0) or 0) from None
+
+    def path_attributes(self, path: str) -> int:
+        """GetFileAttributesW."""
+        found = int(self.bound("GetFileAttributesW")(path))
+        if found == INVALID_FILE_ATTRIBUTES:
+            raise Win32Error("GetFileAttributesW", last_error())
+        return found
+
+    def set_path_attributes(self, path: str, attributes: int) -> None:
+        """SetFileAttributesW."""
+        self.call("SetFileAttributesW", path, attributes)
+
+    def delete_file(self, path: str) -> None:
+        """DeleteFileW."""
+        self.call("DeleteFileW", path)
+
+    def remove_directory(self, path: str) -> None:
+        """RemoveDirectoryW."""
+        self.call("RemoveDirectoryW", path)
+
+    def move(self, path: str, place: str) -> None:
+        """MoveFileExW."""
+        self.call("MoveFileExW", path, place, 0)
 
     def create_directory(self, path: str, dacl: str) -> None:
         """CreateDirectoryW."""

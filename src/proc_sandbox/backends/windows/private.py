@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import contextlib
 import ntpath
-import os
 import re
 import secrets
-import stat
-import tempfile
 import weakref
 from collections.abc import Callable
+from typing import TypeVar
 
-from proc_sandbox.backends.windows.access import extended
+from proc_sandbox.backends.windows.access import ITSELF, SHARED, extended
 from proc_sandbox.backends.windows.security import (
     FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_NORMAL,
     FILE_ATTRIBUTE_REPARSE_POINT,
     WRITE_DAC,
-    Security,
 )
+from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import (
-    FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_FLAG_OPEN_REPARSE_POINT,
-    FILE_SHARE_DELETE,
+    ERROR_ACCESS_DENIED,
     FILE_SHARE_READ,
     FILE_SHARE_WRITE,
     GENERIC_READ,
     OPEN_EXISTING,
-    Win32,
     Win32Error,
 )
 
@@ -40,8 +36,9 @@ __all__ = ["PrivateDirectory", "remove_tree", "sweep"]
 
 PREFIX = "proc-sandbox-private-"
 NAME = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}\Z")
+Result = TypeVar("Result")
+
 FULL, MODIFY = "FA", "0x1301bf"
-ITSELF = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT
 
 
 def own_dacl(user: str) -> str:
@@ -52,18 +49,20 @@ def own_dacl(user: str) -> str:
 
 
 class PrivateDirectory:
-    """A directory below the user's temporary ones; its path has no link in it."""
+    """A directory below the user's temporary ones.
 
-    def __init__(self, win32: Win32, security: Security, user: str) -> None:
-        self.path = os.path.join(parent_directory(), PREFIX + secrets.token_hex(8))
-        security.create_directory(extended(self.path), own_dacl(user))
+    Attributes: path, without links.
+    """
+
+    def __init__(self, tools: Tools, user: str) -> None:
+        self.tools = tools
+        self.path = f"{tools.temporary}\\{new_name()}"
+        tools.security.create_directory(extended(self.path), own_dacl(user))
         share = FILE_SHARE_READ | FILE_SHARE_WRITE
-        handle = win32.open_file(extended(self.path), GENERIC_READ, share, OPEN_EXISTING, ITSELF)
-        self.hold = weakref.finalize(self, win32.close, handle)
-        self.forgotten = weakref.finalize(self, remove_left, win32, security, self.path, self.hold.__call__)
+        handle = tools.win32.open_file(extended(self.path), GENERIC_READ, share, OPEN_EXISTING, ITSELF)
+        self.hold = weakref.finalize(self, tools.win32.close, handle)
+        self.forgotten = weakref.finalize(self, remove_left, tools, self.path, self.hold.__call__)
         self.hold.atexit = self.forgotten.atexit = False  # then runs may be under way still: sandbox.remove_at_exit
-        self.win32 = win32
-        self.security = security
 
     def remove(self) -> None:
         """Remove it with all that is in it; harmless when done twice.
@@ -73,100 +72,85 @@ class PrivateDirectory:
         """
         if self.forgotten.alive:
             self.hold()
-            remove_tree(self.win32, self.security, self.path)
+            remove_tree(self.tools, self.path)
             self.forgotten.detach()
 
 
-def remove_left(win32: Win32, security: Security, path: str, hold: Callable[[], object]) -> None:
-    """Remove the directory of one who did not: dropped without cleanup(), or at the interpreter's exit."""
-    hold()
-    remove_tree(win32, security, path)
+def remove_left(tools: Tools, path: str, let_go: Callable[[], object]) -> None:
+    """Remove the directory of one who did not: a Sandbox that was dropped without cleanup()."""
+    let_go()
+    remove_tree(tools, path)
 
 
-def parent_directory() -> str:
-    return os.path.realpath(tempfile.gettempdir()).removeprefix("\\\\?\\")
+def new_name() -> str:
+    return PREFIX + secrets.token_hex(8)
 
 
-def sweep(win32: Win32, security: Security) -> None:
+def sweep(tools: Tools) -> None:
     """Remove what callers of this user that were killed have left."""
-    parent = parent_directory()
-    with contextlib.suppress(OSError):  # a directory that cannot be listed hides them
-        for name in [name for name in os.listdir(parent) if NAME.match(name)]:
-            with contextlib.suppress(OSError):  # it is in use, another user's, or somebody else was faster
-                claimed = os.path.join(parent, PREFIX + secrets.token_hex(8))
-                os.rename(os.path.join(parent, name), claimed)
-                remove_tree(win32, security, claimed)
+    for name in tools.security.names(extended(tools.temporary)):
+        if NAME.match(name):
+            with contextlib.suppress(Win32Error):  # it is in use, another user's, or somebody else was faster
+                claimed = f"{tools.temporary}\\{new_name()}"
+                tools.security.move(extended(f"{tools.temporary}\\{name}"), extended(claimed))
+                remove_tree(tools, claimed)
 
 
-def remove_tree(win32: Win32, security: Security, path: str) -> None:
+def remove_tree(tools: Tools, path: str) -> None:
     """Remove a directory with all below it: no link is followed, however deep it is, whatever its names and modes are.
 
     By extended paths, where a name means nothing ("NUL", "a."). Directories are moved, level by level, beside the top one and
     emptied there, so that no path grows too long.
 
     Raises:
-        OSError: something could not be removed.
+        Win32Error: something could not be removed.
     """
+    security = tools.security
     pending = [extended(path)]
     while pending:
         directory = pending[-1]
-        moved = [place for name in names_in(win32, security, directory) if (place := remove_entry(win32, security, directory, name))]
-        pending[-1:] = [directory, *moved] if moved else []
-        if not moved:
-            forced(win32, security, directory, os.rmdir)
+        names = forced(tools, directory, security.names)
+        moved = [place for name in names if (place := remove_entry(tools, directory, name))]
+        if moved:
+            pending += moved
+        else:
+            forced(tools, pending.pop(), security.remove_directory)
 
 
-def names_in(win32: Win32, security: Security, directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except PermissionError:
-        open_up(win32, security, directory)
-        return os.listdir(directory)
-
-
-def remove_entry(win32: Win32, security: Security, directory: str, name: str) -> str:
+def remove_entry(tools: Tools, directory: str, name: str) -> str:
     """Remove a file or link; move a directory out of its own, and return where it is now."""
-    path = f"{directory}{os.sep}{name}"
-    attributes = attributes_of(path)
+    security = tools.security
+    path = f"{directory}\\{name}"
+    attributes = security.path_attributes(path)
     if not attributes & FILE_ATTRIBUTE_DIRECTORY:
-        forced(win32, security, path, os.unlink)
+        forced(tools, path, security.delete_file)
         return ""
     if attributes & FILE_ATTRIBUTE_REPARSE_POINT:
-        forced(win32, security, path, os.rmdir)  # the junction itself: RemoveDirectoryW, Remarks
+        forced(tools, path, security.remove_directory)  # the junction itself: "RemoveDirectoryW", Remarks
         return ""
-    place = os.path.join(ntpath.dirname(directory), PREFIX + secrets.token_hex(8))
-    return move(win32, security, path, place)
-
-
-def move(win32: Win32, security: Security, path: str, place: str) -> str:
-    try:
-        os.rename(path, place)
-    except PermissionError:
-        open_up(win32, security, path)
-        os.rename(path, place)
+    place = f"{ntpath.dirname(directory)}\\{new_name()}"
+    forced(tools, path, lambda path: security.move(path, place))
     return place
 
 
-def attributes_of(path: str) -> int:
-    return getattr(os.lstat(path), "st_file_attributes", 0)
-
-
-def forced(win32: Win32, security: Security, path: str, remove: Callable[[str], object]) -> None:
-    """Remove something, if need be after its attribute "read-only" and its access control."""
+def forced(tools: Tools, path: str, act: Callable[[str], Result]) -> Result:
+    """Do something to a path; if it is denied, once more after its access control and its attribute "read-only" are ours."""
     try:
-        remove(path)
-    except PermissionError:
-        open_up(win32, security, path)
-        remove(path)
+        return act(path)
+    except Win32Error as error:
+        if error.code != ERROR_ACCESS_DENIED:
+            raise
+    open_up(tools, path)
+    return act(path)
 
 
-def open_up(win32: Win32, security: Security, path: str) -> None:
-    """Give a thing to us who own it: its access control from above, and no attribute "read-only"."""
-    share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE
-    with contextlib.suppress(Win32Error):  # what comes next says what cannot be done
-        handle = win32.open_file(path, WRITE_DAC, share, OPEN_EXISTING, ITSELF)
+def open_up(tools: Tools, path: str) -> None:
+    """Give a thing to us who own it. What comes next says what cannot be done."""
+    with contextlib.suppress(Win32Error):
+        handle = tools.win32.open_file(path, WRITE_DAC, SHARED, OPEN_EXISTING, ITSELF)
         try:
-            security.set_dacl(handle, f"D:P(A;OICI;{FULL};;;OW)")
+            tools.security.set_dacl(handle, f"D:P(A;OICI;{FULL};;;OW)")
         finally:
-            win32.close(handle)
-    os.chmod(path, stat.S_IREAD | stat.S_IWRITE)
+            tools.win32.close(handle)
+    with contextlib.suppress(Win32Error):
+        tools.security.set_path_attributes(path, FILE_ATTRIBUTE_NORMAL)

@@ -83,7 +83,7 @@ class WindowsRun:
         self.step = "private"
         if not self.plan.scratch:
             return lambda text: text
-        scratch = PrivateDirectory(self.tools.win32, self.tools.security, user)
+        scratch = PrivateDirectory(self.tools, user)
         self.undo.callback(remove, scratch)
         return lambda text: text.replace(SCRATCH, scratch.path)
 

@@ -15,6 +15,7 @@ WRITE_OWNER = 0x00080000
 
 FILE_ATTRIBUTE_READONLY = 0x1
 FILE_ATTRIBUTE_DIRECTORY = 0x10
+FILE_ATTRIBUTE_NORMAL = 0x80
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
 
 LOW = "S-1-16-4096"
@@ -98,6 +99,21 @@ class Files(Protocol):
 
     def names(self, path: str) -> tuple[str, ...]:
         """FindFirstFileW: what a directory holds."""
+
+    def path_attributes(self, path: str) -> int:
+        """GetFileAttributesW: of a link itself."""
+
+    def set_path_attributes(self, path: str, attributes: int) -> None:
+        """SetFileAttributesW: of a link itself."""
+
+    def delete_file(self, path: str) -> None:
+        """DeleteFileW: of a link itself; ERROR_ACCESS_DENIED for what is read-only."""
+
+    def remove_directory(self, path: str) -> None:
+        """RemoveDirectoryW: an empty one, or a junction itself."""
+
+    def move(self, path: str, place: str) -> None:
+        """MoveFileExW, within a volume; never over something."""
 
     def create_directory(self, path: str, dacl: str) -> None:
         """CreateDirectoryW with a security descriptor: never there with another one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import NamedTuple
 
 from proc_sandbox.backends.windows.access import AccessControl
@@ -22,15 +23,22 @@ class Tools(NamedTuple):
     control: AccessControl
     journal: Journal
     callers: CallerGrants
+    temporary: str
+    """Where private directories are made; without links."""
 
 
-def make_tools(win32: Win32, security: Security, directory: str = "") -> Tools:
-    """Return the tools; directory: where the journal is kept, of the user's own by default."""
+def make_tools(win32: Win32, security: Security, journal: str = "", temporary: str = "") -> Tools:
+    """Return the tools; by default the journal and private directories are kept where the user's own are."""
     control = AccessControl(win32, security)
-    journal = Journal(directory or os.path.join(local_data(), "proc-sandbox", "journal"))
-    return Tools(win32, security, control, journal, CallerGrants(control, security, journal))
+    kept = Journal(journal or os.path.join(local_data(), "proc-sandbox", "journal"))
+    return Tools(win32, security, control, kept, CallerGrants(control, security, kept), temporary or own_temporary())
 
 
 def local_data() -> str:
     """Return the user's own directory for what stays on this machine; an AppContainer cannot write there."""
     return os.environ.get("LOCALAPPDATA") or os.path.join(os.path.expanduser("~"), "AppData", "Local")
+
+
+def own_temporary() -> str:
+    """Return the user's directory for temporary files; short names (PROGRA~1) are links of a kind too."""
+    return os.path.realpath(tempfile.gettempdir()).removeprefix("\\\\?\\")
