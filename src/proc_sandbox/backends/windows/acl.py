@@ -52,7 +52,7 @@ def split(text: str) -> tuple[str, list[str]]:
     found, depth, start = [], 0, first
     for index in range(first, len(text)):
         depth += {"(": 1, ")": -1}.get(text[index], 0)
-        if depth == 0:
+        if depth == 0 and text[index] == ")":
             found.append(text[start : index + 1])
             start = index + 1
     if depth or start != len(text):

@@ -25,6 +25,7 @@ from proc_sandbox.backends.windows.security import (
 from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import (
     ERROR_ACCESS_DENIED,
+    ERROR_FILE_NOT_FOUND,
     FILE_SHARE_READ,
     FILE_SHARE_WRITE,
     GENERIC_READ,
@@ -38,6 +39,7 @@ PREFIX = "proc-sandbox-private-"
 NAME = re.compile(re.escape(PREFIX) + r"[0-9a-f]{16}\Z")
 Result = TypeVar("Result")
 
+HELD = FILE_SHARE_READ | FILE_SHARE_WRITE
 FULL, MODIFY = "FA", "0x1301bf"
 
 
@@ -56,10 +58,7 @@ class PrivateDirectory:
 
     def __init__(self, tools: Tools, user: str) -> None:
         self.tools = tools
-        self.path = f"{tools.temporary}\\{new_name()}"
-        tools.security.create_directory(extended(self.path), own_dacl(user))
-        share = FILE_SHARE_READ | FILE_SHARE_WRITE
-        handle = tools.win32.open_file(extended(self.path), GENERIC_READ, share, OPEN_EXISTING, ITSELF)
+        self.path, handle = make_held(tools, user)
         self.hold = weakref.finalize(self, tools.win32.close, handle)
         self.forgotten = weakref.finalize(self, remove_left, tools, self.path, self.hold.__call__)
         self.hold.atexit = self.forgotten.atexit = False  # then runs may be under way still: sandbox.remove_at_exit
@@ -74,6 +73,18 @@ class PrivateDirectory:
             self.hold()
             remove_tree(self.tools, self.path)
             self.forgotten.detach()
+
+
+def make_held(tools: Tools, user: str) -> tuple[str, int]:
+    """Make a directory and hold it; return its path and the handle."""
+    while True:
+        path = f"{tools.temporary}\\{new_name()}"
+        tools.security.create_directory(extended(path), own_dacl(user))
+        try:
+            return path, tools.win32.open_file(extended(path), GENERIC_READ, HELD, OPEN_EXISTING, ITSELF)
+        except Win32Error as error:
+            if error.code != ERROR_FILE_NOT_FOUND:  # somebody took it for a dead caller's before it was held
+                raise
 
 
 def remove_left(tools: Tools, path: str, let_go: Callable[[], object]) -> None:
