@@ -61,6 +61,7 @@ def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.skip(f"Landlock ABI {SCOPES} is needed")
     yield
     made.clear()
+    current()  # a new one, which knows how to end the launcher
 
 
 @pytest.fixture(autouse=True)
