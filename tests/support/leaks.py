@@ -9,9 +9,8 @@ import sys
 import threading
 from pathlib import Path
 
-from support.processes import children, until_false
-
 from proc_sandbox.backends import current
+from support.processes import children, until_false
 
 __all__ = ["Before"]
 
