@@ -20,7 +20,7 @@ from proc_sandbox.backends.windows.process import OWN_CONSOLE, Process, command_
 from proc_sandbox.backends.windows.security import CHANGE_NOTIFY, LOW, MITIGATION_BITS, MITIGATION_POLICIES
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
-from proc_sandbox.backends.windows.winapi import CREATE_SUSPENDED, Creation, Win32Error
+from proc_sandbox.backends.windows.winapi import CREATE_SUSPENDED, ERROR_PROC_NOT_FOUND, Creation, Win32Error
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.planner.windows import MITIGATIONS, UI, JobLimits, Token
@@ -45,7 +45,7 @@ LONG = 10_000
 """Milliseconds after which what should have ended by then counts as alive."""
 NOT_KEPT = "accepted and not kept"
 NEWER = "Windows 10, Windows Server 2016 or newer"
-ON_WINDOWS = "run on Windows itself: Wine accepts limits and does nothing about them"
+ON_WINDOWS = "run on Windows itself: Wine holds processes together, and neither limits nor isolates them"
 IN_JOB = "start the caller outside of a job: in one no other with UI restrictions can be nested"
 
 
@@ -67,7 +67,8 @@ def tried(attempt: Callable[[], str], remedy: str) -> Feature:
     except LaunchError as error:
         reason = error.hint or str(error)
     except Win32Error as error:
-        reason = error.strerror or str(error)
+        absent = error.code == ERROR_PROC_NOT_FOUND
+        reason = f"there is no {error.function} here" if absent else error.strerror or str(error)
     return Feature(not reason, reason, remedy if reason else "")
 
 
