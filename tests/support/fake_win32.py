@@ -287,6 +287,8 @@ class FakeProcess:
                 job.limits = job.limits._replace(flags=job.limits.flags & ~JOB_OBJECT_LIMIT_JOB_TIME)
                 job.post(JOB_OBJECT_MSG_END_OF_JOB_TIME)
             else:
+                # "JOBOBJECT_BASIC_ACCOUNTING_INFORMATION", TotalTerminatedProcesses: because of a limit violation.
+                job.terminated += len(job.active())
                 self.win32.end_job(job, ERROR_NOT_ENOUGH_QUOTA)
 
     def stream(self, number: int) -> int:

@@ -133,7 +133,8 @@ def echo(process: FakeProcess, _: str) -> None:
 
 
 def environment(process: FakeProcess, name: str) -> None:
-    found = dict(entry.split("=", 1) for entry in process.creation.environment.split("\0") if "=" in entry)
+    entries = [entry.split("=", 1) for entry in process.creation.environment.split("\0") if "=" in entry]
+    found = {key.upper(): value for key, value in entries}
     process.print(found.get(name.upper(), "(unset)"))
 
 

@@ -24,6 +24,7 @@ from proc_sandbox.backends.windows.streams import Streams
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import (
+    ERROR_NOT_ENOUGH_QUOTA,
     JOB_OBJECT_MSG_ACTIVE_PROCESS_LIMIT,
     JOB_OBJECT_MSG_END_OF_JOB_TIME,
     JOB_OBJECT_MSG_JOB_MEMORY_LIMIT,
@@ -195,7 +196,8 @@ class WindowsRun:
         if self.plan.job.user_time and used.terminated and used.user >= self.plan.job.user_time:
             self.cpu_exceeded = True
         code = self.process.exit_code()
-        done = self.ended_by_itself(code, by_kernel=bool(used.terminated) and self.cpu_exceeded)
+        by_kernel = self.cpu_exceeded and bool(used.terminated) and code == ERROR_NOT_ENOUGH_QUOTA
+        done = self.ended_by_itself(code, by_kernel=by_kernel)
         peak = self.job.peaks().job
         return Ended(
             done=done,
