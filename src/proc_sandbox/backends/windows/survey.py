@@ -23,7 +23,7 @@ PROGRAMS = (".com", ".exe")
 """What is tried after a name without an ending; of PATHEXT what CreateProcess runs by itself."""
 BATCH = (".bat", ".cmd")
 ASK_CMD = 'a batch file is taken apart by cmd.exe, for which no quoting is safe; write ["cmd", "/d", "/c", {!r}, ...] and quote for it'
-RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\s*[.:].*)?\Z", re.IGNORECASE)
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])(\s*[.:].*|\s+)?\Z", re.IGNORECASE)
 """Names that mean a device in any directory. "Naming Files, Paths, and Namespaces" """
 ROOTS = ("PROGRAMFILES", "PROGRAMFILES(X86)")
 
