@@ -181,8 +181,8 @@ def quoted(path: str, field: str) -> str:
 
 def resolved(path: str) -> str:
     """Return a path with the system's own links followed: rules match where a thing lies."""
-    top, slash, rest = path[1:].partition("/")
-    return LINKS.get(f"/{top}", f"/{top}") + slash + rest
+    top = next((link for link in LINKS if below(path, link)), "")
+    return LINKS.get(top, "") + path.removeprefix(top)
 
 
 def ancestors(path: str) -> Iterator[str]:
@@ -267,8 +267,11 @@ def system_places(config: Config, paths: Paths) -> list[Granted]:
 
 def granted_places(config: Config, paths: Paths) -> list[tuple[Grant, Granted]]:
     """Return the grants with their places, outer ones first: the last rule that matches wins."""
-    found = [(grant, Granted(resolved(grant.source), grant.directory, field_of(grant, config))) for grant in paths.grants]
-    return sorted(dict.fromkeys(found), key=lambda pair: (pair[1].path.count("/"), pair[1].path, pair[0].access == "read"))
+    found: dict[tuple[str, str], tuple[Grant, Granted]] = {}
+    for grant in paths.grants:  # one that is reached by a link too is there twice
+        place = Granted(resolved(grant.source), grant.directory, field_of(grant, config))
+        found.setdefault((place.path, grant.access), (grant, place))
+    return [found[key] for key in sorted(found, key=lambda key: (key[0].count("/"), key[0], key[1] == "read"))]
 
 
 def ways(config: Config, paths: Paths, places: Iterable[Granted]) -> list[str]:
