@@ -51,7 +51,7 @@ def pytest_runtest_call() -> Iterator[None]:
     try:
         return (yield)
     except ps.UnsupportedError as error:
-        if "idmapped" in error.reason and not current().probe(cgroups=False).feature("idmap"):
+        if "idmapped" in error.reason and not current().probe(ps.Config()).feature("idmap"):
             pytest.skip(str(error))
         raise
 
@@ -59,7 +59,7 @@ def pytest_runtest_call() -> Iterator[None]:
 @pytest.fixture
 def idmap() -> None:
     """Skip there what goes on in a process of its own, or is about files that only their owner may use."""
-    host = current().probe(cgroups=False)
+    host = current().probe(ps.Config())
     if host.root and not host.feature("idmap"):
         pytest.skip(f"no file of the caller's can be shown as the command's own: {host.feature('idmap').reason}")
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         nice: int
         core_dumps: bool
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
+        backend: Literal["linux", "posix", "windows"] | None
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 
@@ -64,6 +65,7 @@ LEAST_MEMORY = 1 << 20
 LEAST_BANDWIDTH = 4096
 """Bytes per second: a page, the least that is read."""
 HIDDEN = ("/proc", "/sys", "/dev")
+BACKENDS = ("linux", "posix", "windows")
 
 
 class BestEffort(NamedTuple):
@@ -241,6 +243,12 @@ class Config:
     Mechanism: the planner's ladder of mechanisms.
     """
 
+    backend: str | None = None
+    """Which of the system's backends runs the command: "linux", "windows" or "posix". Default: the best one that it has.
+
+    Mechanism: "posix" is every Unix's: limits without isolation. On Linux it is there to be asked for.
+    """
+
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
 
         def __init__(self, **values: Unpack[Options]) -> None: ...
@@ -364,8 +372,8 @@ def boolean(name: str, value: Any) -> bool:
 
 
 def never_granted(path: str) -> bool:
-    """Return whether a path is the root, or lies where the kernel shows more than files."""
-    return path == "/" or any(path == top or path.startswith(top + "/") for top in HIDDEN)
+    """Return whether a path is a root, or lies where the kernel shows more than files."""
+    return path == os.path.dirname(path) or any(path == top or path.startswith(top + "/") for top in HIDDEN)
 
 
 def path(name: str, value: Any) -> str:
@@ -467,6 +475,12 @@ def host_name(name: str, value: Any) -> str:
     return value
 
 
+def backend(name: str, value: Any) -> str:
+    if value not in BACKENDS:
+        raise ConfigError(name, value, f"must be one of {', '.join(map(repr, BACKENDS))}; or None: the best that this system has")
+    return value  # type: ignore[no-any-return]
+
+
 def enforcement(name: str, value: Any) -> str | BestEffort:
     if isinstance(value, BestEffort):
         for item in value.fields:
@@ -506,6 +520,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "nice": integer(0, 19, ""),
     "core_dumps": boolean,
     "enforcement": enforcement,
+    "backend": optional(backend),
 }
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 __all__ = ["PlantedLinkError", "Resolved", "open_resolved", "resolve"]
 
+O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
+"""Linux and FreeBSD: without it a directory is opened only where it can be read."""
 MAX_LINKS = 40  # path_resolution(7)
 OWN_DESCRIPTOR = re.compile(r"/proc/\d+(/task/\d+)?/fd/\d+\Z")
 """What /dev/stdout and /dev/fd/N lead to: no link to a path, but to the open file itself (proc_pid_fd(5))."""
@@ -121,7 +123,7 @@ def open_directory(path: str) -> int:
     Raises:
         OSError: as open(2); ELOOP or ENOTDIR for a link.
     """
-    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     directory = os.open("/", flags)
     for part in filter(None, path.split("/")):
         try:

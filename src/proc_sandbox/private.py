@@ -8,14 +8,17 @@ import fcntl
 import os
 import re
 import stat
+import sys
 import tempfile
 import weakref
 
 from proc_sandbox.errors import LaunchError, UnsupportedError
 from proc_sandbox.host import RUN_UIDS
+from proc_sandbox.links import O_PATH
 
 __all__ = ["PrivateDirectory", "find"]
 
+LINUX = sys.platform == "linux"
 PREFIX = "proc-sandbox-private-"
 NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}\Z")  # as tempfile.mkdtemp makes it
 
@@ -31,7 +34,7 @@ class PrivateDirectory:
     """
 
     def __init__(self) -> None:
-        if not os.path.exists("/proc/self/fdinfo"):  # by which mounts are told apart when it is removed
+        if LINUX and not os.path.exists("/proc/self/fdinfo"):  # by which mounts are told apart when it is removed
             raise UnsupportedError("working_dir", "a Sandbox's own directory needs /proc", "mount it, or name a working_dir")
         parent = os.path.realpath(tempfile.gettempdir())
         sweep(parent)
@@ -39,7 +42,7 @@ class PrivateDirectory:
         self.owner = os.getpid()
         self.settled = False
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
-        self.forgotten.atexit = False  # then runs may be under way still: see remove_all
+        self.forgotten.atexit = False  # then runs may be under way still: who made it sees to it
         alive[self.path] = self
 
     def check(self) -> None:
@@ -60,12 +63,12 @@ class PrivateDirectory:
         os.fchown(self.lock, uid, uid)
 
     def remove(self) -> None:
-        """Remove it with all that is in it; harmless when done twice.
+        """Remove it with all that is in it; harmless when done twice, and in a child by os.fork(), to which it does not belong.
 
         Raises:
             OSError: something in it could not be removed; it can be tried again.
         """
-        if self.forgotten.alive:
+        if self.forgotten.alive and self.owner == os.getpid():
             remove_tree(self.path)
             self.forgotten.detach()
             os.close(self.lock)
@@ -77,13 +80,6 @@ alive: weakref.WeakValueDictionary[str, PrivateDirectory] = weakref.WeakValueDic
 def find(path: str) -> PrivateDirectory:
     """Return the private directory of this process that has the path."""
     return alive[path]
-
-
-def remove_all() -> None:
-    """Remove those that nobody has cleaned up, at the interpreter's exit, when no run is under way any more."""
-    for directory in list(alive.values()):
-        if directory.owner == os.getpid():
-            directory.remove()
 
 
 def remove_forgotten(path: str, lock: int, owner: int) -> None:
@@ -149,7 +145,9 @@ def open_own(name: str, parent: int | None = None) -> int:
     Raises:
         OSError: ENOTDIR or ELOOP: it is no directory.
     """
-    handle = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    if not LINUX:
+        return open_own_elsewhere(name, parent)
+    handle = os.open(name, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         if os.fstat(handle).st_mode & 0o700 != 0o700:
             os.chmod(f"/proc/self/fd/{handle}", 0o700)
@@ -158,8 +156,20 @@ def open_own(name: str, parent: int | None = None) -> int:
         os.close(handle)
 
 
+def open_own_elsewhere(name: str, parent: int | None) -> int:
+    """Do the same where there is no O_PATH: chmod(2) comes before the opening, and does not follow a link (AT_SYMLINK_NOFOLLOW)."""
+    status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & 0o700 != 0o700:
+        os.chmod(name, 0o700, dir_fd=parent, follow_symlinks=False)
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+
+
 def mount_of(descriptor: int) -> str:
-    """Return the mount in which an open file lies (proc_pid_fdinfo(5)); a device may be mounted more than once."""
+    """Return the mount in which an open file lies (proc_pid_fdinfo(5)); a device may be mounted more than once. Elsewhere than
+    on Linux the device is all that can be asked for, and who is not root mounts nothing.
+    """
+    if not LINUX:
+        return str(os.fstat(descriptor).st_dev)
     with open(f"/proc/self/fdinfo/{descriptor}", encoding="utf-8") as file:
         return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
 

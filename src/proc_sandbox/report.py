@@ -7,38 +7,41 @@ __all__ = ["Ended", "Failed", "Report"]
 
 
 class Failed(NamedTuple):
-    """The command did not start: the step that failed, what it was about, and errno."""
+    """The command did not start: the step that failed, what it was about, errno, and what else is known of the cause."""
 
     step: str
     object: str
     errno: int
+    detail: str = ""
 
 
 class Ended(NamedTuple):
-    """The launcher's last word on a run. Times in ns; -1 where a fact is not known."""
+    """The last word on a run. Times in ns; -1 where a fact is not known."""
 
     done: bool
-    """The command itself ended, and status is its wait status."""
-    status: int
+    """The command itself ended, by exit_code or signal; else it was ended with all that was left of the run."""
+    exit_code: int | None
+    """What it exited with: 0 to 255; on Windows 0 to 4,294,967,295."""
+    signal: int | None
     wall: int
     user: int
     system: int
-    peak: int
-    tasks: int
-    oom_kills: int
+    peak: int = -1
+    tasks: int = 0
+    oom_kills: int = 0
     """Processes that the kernel killed because the run met its own memory limit."""
-    outside_oom_kills: int
+    outside_oom_kills: int = 0
     """Processes that it killed for want of memory elsewhere: in a cgroup above, or on the host."""
-    refused_forks: int
+    refused_forks: int = -1
     """Forks that the limit refused; -1 where nobody counts them."""
-    throttled: int
+    throttled: int = -1
     """ns for which the tree was kept waiting by the CPU limit."""
-    timed_out: bool
-    cpu_exceeded: bool
-    memory_exceeded: bool
-    tasks_exceeded: bool
+    timed_out: bool = False
+    cpu_exceeded: bool = False
+    memory_exceeded: bool = False
+    tasks_exceeded: bool = False
     """The tree was seen to have more tasks than its limit."""
-    cancelled: bool
+    cancelled: bool = False
     disk_read: int = -1
     disk_written: int = -1
     """Bytes, of all disks together."""

@@ -8,13 +8,14 @@ import functools
 import os
 import threading
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proc_sandbox.backends import current
+from proc_sandbox.backends import PrivatePlace, Run, current, shutdown
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import (
     CommandNotExecutableError,
@@ -26,13 +27,11 @@ from proc_sandbox.errors import (
     UnenforcedWarning,
 )
 from proc_sandbox.host import Paths
-from proc_sandbox.launcher.channel import Channel
-from proc_sandbox.launcher.process import shutdown
-from proc_sandbox.planner import capabilities_of, compile_plan, needs_cgroups
+from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
-from proc_sandbox.streams import Streams, check_streams, pump
+from proc_sandbox.streams import check_streams
 from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from proc_sandbox.config import Options
-    from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
@@ -97,7 +95,7 @@ def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None
         raise ConfigError("input", input, "stdin is given too; name one of them")
 
 
-Watch = Callable[[Channel], contextlib.AbstractContextManager[object]]
+Watch = Callable[[Run[Any]], contextlib.AbstractContextManager[object]]
 
 
 def execute(
@@ -109,28 +107,28 @@ def execute(
     private: str | None = None,
     watch: Watch = contextlib.nullcontext,
 ) -> Result:
-    """Do one run; `watch` holds its channel as long as the run is alive."""
+    """Do one run; `watch` holds it as long as it is alive."""
     command = check_command(args)
     data = input_bytes(input)
     check_streams(config)
     config = with_passed_environment(config)
+    backend = current(config.backend)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
-    streams = Streams(config, data, supervisor, config.writable_places(private))
-    descriptors = [*streams.theirs, *config.pass_fds]
+    streams = backend.open_streams(config, data, supervisor, config.writable_places(private))
     try:
         try:
-            channel = current().start(planned, descriptors)
+            run = backend.start(planned, streams)
         except LauncherDiedError:  # it was killed since its last run: what was planned was for that one
             planned, paths = make_plan(command, config, private)
-            channel = current().start(planned, descriptors)
-        with channel, watch(channel):
+            run = backend.start(planned, streams)
+        with run, watch(run):
             streams.release()
-            outcome = pump(channel, streams)
+            outcome = run.communicate(streams)
     finally:
         streams.close()
     if isinstance(outcome, Failed):
-        raise_failure(outcome, planned, paths)
+        raise_failure(outcome, backend.explain(paths))
     result = judge(planned, config, supervisor.report(outcome))
     return result.check() if check else result
 
@@ -146,8 +144,8 @@ def input_bytes(data: bytes | str | None) -> bytes | None:
 
 
 def make_plan(command: tuple[str, ...], config: Config, private: str | None = None) -> tuple[Plan, Paths]:
-    backend = current()
-    host = backend.probe(cgroups=needs_cgroups(config))
+    backend = current(config.backend)
+    host = backend.probe(config)
     paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
     warn_unenforced(planned)
@@ -160,15 +158,14 @@ def warn_unenforced(planned: Plan) -> None:
             warnings.warn(f"{name} is not enforced: {how.reason}; remedy: {how.remedy}", UnenforcedWarning, stacklevel=5)
 
 
-def raise_failure(failed: Failed, planned: Plan, paths: Paths) -> NoReturn:
-    """Turn the launcher's failed step into the exception that a user of subprocess expects."""
+def raise_failure(failed: Failed, hint: str | None) -> NoReturn:
+    """Turn a failed step into the exception that a user of subprocess expects; hint: why a command that is there was not run."""
     if failed.step == "exec":
-        hint = current().explain(paths)
         if failed.errno == 2:
             raise CommandNotFoundError(failed.step, failed.object, failed.errno, hint)
         if failed.errno == 13:
             raise CommandNotExecutableError(failed.step, failed.object, failed.errno, hint)
-    raise LaunchError(failed.step, failed.object or None, failed.errno)
+    raise LaunchError(failed.step, failed.object or None, failed.errno, failed.detail or None)
 
 
 def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Plan:
@@ -215,19 +212,27 @@ class Capabilities:
         return {name: how._asdict() for name, how in self.items()}
 
 
-def capabilities() -> Capabilities:
-    """Return what this host can enforce, and how."""
-    return Capabilities(capabilities_of(current().probe()))
+def capabilities(*, backend: str | None = None) -> Capabilities:
+    """Return what this host can enforce, and how; backend: as in Config.
+
+    Raises:
+        UnsupportedError: this system has no such backend.
+    """
+    return Capabilities(capabilities_of(current(backend).probe()))
+
+
+places: weakref.WeakSet[PrivatePlace] = weakref.WeakSet()
+"""Private directories of Sandboxes that are there still."""
 
 
 @functools.lru_cache(maxsize=1)
 def remove_at_exit() -> None:
-    """See to it that forgotten private directories go at the interpreter's exit, after the launchers with all their runs."""
-    from proc_sandbox.private import remove_all
+    """See to it that forgotten private directories go at the interpreter's exit, after all that still uses them."""
 
     def end() -> None:
         shutdown()
-        remove_all()
+        for place in list(places):
+            place.remove()
 
     atexit.register(end)
 
@@ -250,13 +255,12 @@ class Sandbox:
         self.owner = os.getpid()
         self.changed = threading.Condition()
         self.under_way: Counter[int] = Counter()  # by thread
-        self.alive: set[Channel] = set()
-        self.private: PrivateDirectory | None = None
+        self.alive: set[Run[Any]] = set()
+        self.private: PrivatePlace | None = None
         if self.config.working_dir is None:
-            from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
-
             remove_at_exit()
-            self.private = PrivateDirectory()
+            self.private = current(self.config.backend).private_place()
+            places.add(self.private)
             self.directory = self.private.path
 
     def run(
@@ -289,16 +293,16 @@ class Sandbox:
                     self.remove_private()
 
     @contextlib.contextmanager
-    def watched(self, channel: Channel) -> Iterator[None]:
+    def watched(self, run: Run[Any]) -> Iterator[None]:
         with self.changed:
-            self.alive.add(channel)
+            self.alive.add(run)
             if self.closed:
-                channel.kill()
+                run.kill()
         try:
             yield
         finally:
             with self.changed:
-                self.alive.discard(channel)
+                self.alive.discard(run)
 
     def check_open(self) -> None:
         if self.closed:
@@ -318,14 +322,14 @@ class Sandbox:
             return
         with self.changed:
             self.closed = True
-            for channel in self.alive:
-                channel.kill()
+            for run in self.alive:
+                run.kill()
             if not self.under_way[threading.get_ident()]:
                 self.changed.wait_for(lambda: not self.under_way)
             self.remove_private()
 
     def remove_private(self) -> None:
-        if self.private is not None and not self.under_way and os.getpid() == self.owner:
+        if self.private is not None and not self.under_way:
             self.private.remove()
             self.directory = None
 

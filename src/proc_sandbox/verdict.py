@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 from proc_sandbox.config import Config
@@ -14,8 +13,13 @@ from proc_sandbox.units import format_seconds, format_size
 __all__ = ["judge", "reason_of"]
 
 
+SIGKILL = 9
+SIGXCPU = 24
+"""Signals as Linux, macOS and the BSDs number them; Windows has neither."""
+
+
 def reason_of(ended: Ended) -> Reason:
-    """Return what ended the run. The launcher's own acts come first: it kills once, for one reason.
+    """Return what ended the run. What the launcher itself did comes first: it kills once, for one reason.
 
     An out-of-memory kill by the cgroup counts when the command did not outlive it: a command whose child was killed and
     that then ended by itself has still exceeded its limit, which is said in memory_exceeded, but it ended by itself.
@@ -25,15 +29,14 @@ def reason_of(ended: Ended) -> Reason:
     # The command may have ended in the moment in which a limit was found exceeded: then it ended by itself,
     # unless the kernel killed it for its memory.
     if ended.done:
-        killed = os.WIFSIGNALED(ended.status)
-        if killed and os.WTERMSIG(ended.status) == signal.SIGKILL:
+        if ended.signal == SIGKILL:
             if ended.oom_kills:
                 return Reason.MEMORY
             if ended.outside_oom_kills:
                 return Reason.KILLED_OUTSIDE
-        if killed and ended.cpu_exceeded and os.WTERMSIG(ended.status) in (signal.SIGKILL, signal.SIGXCPU):
+        if ended.cpu_exceeded and ended.signal in (SIGKILL, SIGXCPU):
             return Reason.CPU_TIME  # RLIMIT_CPU was there before the launcher
-        return Reason.SIGNALED if killed else Reason.EXITED
+        return Reason.EXITED if ended.signal is None else Reason.SIGNALED
     for happened, reason in (
         (ended.memory_exceeded, Reason.MEMORY),
         (ended.timed_out, Reason.TIMEOUT),
@@ -97,14 +100,10 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
     """Return what the facts mean."""
     ended = report.ended
     reason = reason_of(ended)
-    exit_code = os.WEXITSTATUS(ended.status) if ended.done and os.WIFEXITED(ended.status) else None
-    if ended.done:
-        number = os.WTERMSIG(ended.status) if os.WIFSIGNALED(ended.status) else None
-    else:
-        number = int(signal.SIGKILL)
+    number = ended.signal if ended.done else SIGKILL
     return Result(
         args=plan.command,
-        exit_code=exit_code,
+        exit_code=ended.exit_code,
         signal=number,
         execution_time=ended.wall / 1e9,
         cpu_time=CpuTime(ended.user / 1e9, ended.system / 1e9),

@@ -28,7 +28,7 @@ def by_hand(plan: ps.Plan, **changes: object) -> str:
 @pytest.fixture
 def no_landlock() -> None:
     """Skip where the kernel has no Landlock."""
-    if not current().probe(cgroups=False).landlock_abi:
+    if not current().probe(ps.Config()).landlock_abi:
         pytest.skip("no Landlock here")
 
 

@@ -40,7 +40,7 @@ from proc_sandbox.backends import current
 from proc_sandbox.backends.linux import backend
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.launcher.process import launcher
-from proc_sandbox.planner.ladder import SCOPES
+from proc_sandbox.planner.linux.mechanisms import SCOPES
 
 REFUSED = Feature(False, "not told of", "")
 TAKEN = ("userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "idmap", "root")

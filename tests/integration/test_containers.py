@@ -12,7 +12,7 @@ from support.programs import inside, python, text
 
 import proc_sandbox as ps
 from proc_sandbox.backends import current
-from proc_sandbox.planner.ladder import SCOPES
+from proc_sandbox.planner.linux.mechanisms import SCOPES
 
 TREE = Path(__file__).resolve().parents[2]
 USERS = pytest.mark.parametrize("user", [0, 1234])
@@ -62,7 +62,7 @@ def test_root_that_could_not_end_what_it_started(tmp_path: Path, capability: str
     assert told["privileges"]["mechanism"].startswith("the caller's user")
 
 
-@pytest.mark.skipif(current().probe(cgroups=False).landlock_abi < SCOPES, reason=f"Landlock ABI {SCOPES} is needed")
+@pytest.mark.skipif(current().probe(ps.Config()).landlock_abi < SCOPES, reason=f"Landlock ABI {SCOPES} is needed")
 def test_a_sandbox_in_a_sandbox() -> None:
     code = """
 import proc_sandbox as ps

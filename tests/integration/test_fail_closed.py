@@ -39,7 +39,7 @@ def test_without_a_fault_it_runs() -> None:
 
 @pytest.mark.parametrize("call", [*STEPS, *(ONLY_ROOT if ROOT else [])])
 def test_a_refused_step_ends_the_run(call: str) -> None:
-    if call.startswith("landlock") and not current().probe(cgroups=False).landlock_abi:
+    if call.startswith("landlock") and not current().probe(ps.Config()).landlock_abi:
         pytest.skip("no Landlock here")
     done = run_with("-e", f"trace={call}", "-e", f"inject={call}:error=EPERM")
     assert b"RAN" not in done.stdout, done

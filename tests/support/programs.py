@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import proc_sandbox as ps
-from proc_sandbox.planner.model import Sampling
+from proc_sandbox.planner.launched import Sampling
 
 HANG = 120.0
 """Seconds after which a test counts as hung; nothing is ever expected to take as long."""

@@ -9,7 +9,7 @@ import pytest
 import proc_sandbox as ps
 from proc_sandbox.host import CgroupHost, Feature, Grant, Host, Paths, SystemPath
 from proc_sandbox.planner import capabilities_of, compile_plan
-from proc_sandbox.planner.ladder import LADDER
+from proc_sandbox.planner.linux.mechanisms import LADDER
 
 FEATURES = {
     name: Feature(True)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
-import signal
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 import proc_sandbox as ps
+from proc_sandbox.launcher.channel import NUMBERS, decode
 from proc_sandbox.report import Ended
 from proc_sandbox.verdict import pressure, reason_of
 
-EXITED_0, EXITED_137, KILLED, TERMINATED = 0, 137 << 8, int(signal.SIGKILL), int(signal.SIGTERM)
+EXITED_0, EXITED_137 = {"exit_code": 0, "signal": None}, {"exit_code": 137, "signal": None}
+KILLED, TERMINATED = ({"exit_code": None, "signal": number} for number in (9, 15))
+UNFINISHED = {"done": False, "exit_code": None, "signal": None}
 BASE = Ended(
-    done=True, status=0, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0, throttled=-1,
+    done=True, exit_code=0, signal=None, wall=1, user=0, system=0, peak=-1, tasks=0, oom_kills=0, outside_oom_kills=0, refused_forks=0, throttled=-1,
     timed_out=False, cpu_exceeded=False, memory_exceeded=False, tasks_exceeded=False, cancelled=False,
 )  # fmt: skip
 
@@ -25,38 +28,45 @@ BASE = Ended(
     ("facts", "reason"),
     [
         ({}, "exited"),
-        ({"status": EXITED_137}, "exited"),
-        ({"status": KILLED}, "signaled"),
-        ({"status": TERMINATED}, "signaled"),
-        ({"status": KILLED, "oom_kills": 1}, "memory"),
-        ({"status": KILLED, "oom_kills": 1, "memory_exceeded": True}, "memory"),
-        ({"status": TERMINATED, "oom_kills": 1}, "signaled"),
-        ({"status": KILLED, "outside_oom_kills": 1}, "killed_outside"),
-        ({"done": False, "outside_oom_kills": 1}, "killed_outside"),
-        ({"status": EXITED_0, "outside_oom_kills": 1}, "exited"),
-        ({"status": EXITED_0, "oom_kills": 3}, "exited"),
+        ({**EXITED_137}, "exited"),
+        ({**KILLED}, "signaled"),
+        ({**TERMINATED}, "signaled"),
+        ({**KILLED, "oom_kills": 1}, "memory"),
+        ({**KILLED, "oom_kills": 1, "memory_exceeded": True}, "memory"),
+        ({**TERMINATED, "oom_kills": 1}, "signaled"),
+        ({**KILLED, "outside_oom_kills": 1}, "killed_outside"),
+        ({**UNFINISHED, "outside_oom_kills": 1}, "killed_outside"),
+        ({**EXITED_0, "outside_oom_kills": 1}, "exited"),
+        ({**EXITED_0, "oom_kills": 3}, "exited"),
         ({"timed_out": True}, "exited"),
-        ({"status": KILLED, "timed_out": True}, "signaled"),
-        ({"done": False, "timed_out": True}, "timeout"),
-        ({"done": False, "tasks_exceeded": True}, "processes"),
+        ({**KILLED, "timed_out": True}, "signaled"),
+        ({**UNFINISHED, "timed_out": True}, "timeout"),
+        ({**UNFINISHED, "tasks_exceeded": True}, "processes"),
         ({"tasks_exceeded": True}, "exited"),
-        ({"done": False, "cpu_exceeded": True}, "cpu_time"),
-        ({"done": False, "memory_exceeded": True}, "memory"),
-        ({"done": False, "oom_kills": 1}, "memory"),
-        ({"done": False, "oom_kills": 1, "timed_out": True}, "memory"),
-        ({"done": False, "cancelled": True}, "cancelled"),
-        ({"done": False}, "killed_outside"),
+        ({**UNFINISHED, "cpu_exceeded": True}, "cpu_time"),
+        ({**UNFINISHED, "memory_exceeded": True}, "memory"),
+        ({**UNFINISHED, "oom_kills": 1}, "memory"),
+        ({**UNFINISHED, "oom_kills": 1, "timed_out": True}, "memory"),
+        ({**UNFINISHED, "cancelled": True}, "cancelled"),
+        ({**UNFINISHED}, "killed_outside"),
     ],
 )
-def test_reasons(facts: dict[str, int], reason: str) -> None:
+def test_reasons(facts: dict[str, Any], reason: str) -> None:
     assert reason_of(BASE._replace(**facts)).value == reason  # type: ignore[arg-type]
 
 
 def test_what_the_command_did_is_never_called_a_limit() -> None:
     """Whatever status it chooses: without an act of the launcher or of the kernel no limit is named."""
-    for status in range(1 << 16):
+    for status in range(1 << 16):  # as wait(2) gives them
         if (status & 0x7F) == 0 or (status & 0xFF) < 0x7F:
-            assert reason_of(BASE._replace(status=status)) in (ps.Reason.EXITED, ps.Reason.SIGNALED)
+            words = b"\0".join(f"{name} {number}".replace(" ", "\0").encode() for name, number in facts(status).items())
+            assert reason_of(decode(b"ended\0" + words + b"\0")) in (ps.Reason.EXITED, ps.Reason.SIGNALED)
+
+
+def facts(status: int) -> dict[str, int]:
+    """What the launcher says of a command that ended by itself with that wait status."""
+    flags = ("timed_out", "cpu_exceeded", "memory_exceeded", "tasks_exceeded", "cancelled")
+    return {**dict.fromkeys((*NUMBERS, *flags), 0), "done": 1, "status": status}
 
 
 def test_each_combination_has_one_reason() -> None:

@@ -4,30 +4,55 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import lru_cache
+from typing import Any
 
-from proc_sandbox.backends.protocol import Backend
+from proc_sandbox.backends.protocol import Backend, PrivatePlace, Run, Streams
 from proc_sandbox.errors import UnsupportedError
+from proc_sandbox.later import load
 
 if sys.platform == "linux":
-    # Here and not in current(): a thread that imports while another one forks leaves the child a lock held for ever.
+    # Here and not in current(): it is the one that nearly everybody needs.
     from proc_sandbox.backends.linux.backend import LinuxBackend
 
-__all__ = ["Backend", "current"]
+__all__ = ["Backend", "PrivatePlace", "Run", "Streams", "current", "shutdown"]
+
+AnyBackend = Backend[Any, Any]
+"""Each one is only ever given plans of its own planner and streams of its own."""
+
+BEST = {"linux": "linux", "win32": "windows"}.get(sys.platform, "posix")
+HERE = {"linux": ("linux", "posix"), "win32": ("windows",)}.get(sys.platform, ("posix",))
+
+made: dict[str, AnyBackend] = {}
 
 
-@lru_cache(maxsize=1)
-def current() -> Backend:
-    """Return the backend of this platform.
+def current(name: str | None = None) -> AnyBackend:
+    """Return the backend of that name, or the best one of this system.
 
     Raises:
-        UnsupportedError: there is none yet.
+        UnsupportedError: this system has none of that name.
     """
-    if sys.platform == "linux":
+    name = name or BEST
+    found = made.get(name)
+    if found is None:
+        if name not in HERE:
+            raise UnsupportedError("backend", f"{sys.platform} has no backend {name!r}", f"{' or '.join(HERE)}; or name none")
+        found = made.setdefault(name, make(name))
+    return found
+
+
+def make(name: str) -> AnyBackend:
+    if sys.platform == "linux" and name == "linux":
         return LinuxBackend()
-    raise UnsupportedError("platform", f"{sys.platform} has no backend yet", "use Linux 5.10 or newer")
+    backend: AnyBackend = load(f"{__name__}.{name}.backend", f"{name.capitalize()}Backend", globals())()
+    return backend
+
+
+def shutdown() -> None:
+    """End what serves the runs of this process, with all of them; harmless when there is nothing."""
+    for backend in list(made.values()):
+        backend.shutdown()
 
 
 if hasattr(os, "register_at_fork"):
     # A lock of the backend's may be held by a thread that the child does not have.
-    os.register_at_fork(after_in_child=current.cache_clear)
+    os.register_at_fork(after_in_child=made.clear)

@@ -3,21 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.planner.model import Plan
+from proc_sandbox.report import Ended, Failed
+from proc_sandbox.supervise import Supervisor
 
-__all__ = ["Backend"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Backend", "PrivatePlace", "Run", "Streams"]
 
 
-class Backend(Protocol):
-    """One platform."""
+class Streams(Protocol):
+    """The command's three streams, opened as the platform has them."""
 
-    def probe(self, *, cgroups: bool = True) -> Host:
-        """Return what this machine can do, found out once; without cgroups: what no limit asks for is not looked for."""
+    def release(self) -> None:
+        """Close the command's ends, once the command has them."""
+
+    def close(self) -> None:
+        """Close everything that was opened; the caller's own stay as they were."""
+
+
+StreamsT = TypeVar("StreamsT", bound=Streams)
+StreamsT_contra = TypeVar("StreamsT_contra", bound=Streams, contravariant=True)
+PlanT_contra = TypeVar("PlanT_contra", bound=Plan, contravariant=True)
+
+
+class Run(Protocol[StreamsT_contra]):
+    """One execution in progress."""
+
+    def communicate(self, streams: StreamsT_contra, /) -> Ended | Failed:
+        """Move bytes both ways until the run has ended, then take what the pipes still hold.
+
+        Raises:
+            LauncherDiedError: what watches over the run was killed, and the run is dead with it.
+        """
+
+    def kill(self) -> None:
+        """End the whole tree, which is then cancelled; from any thread, harmless after the end."""
+
+    def close(self) -> None:
+        """End the run if it has not ended; returns when nothing of it is left."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class PrivatePlace(Protocol):
+    """A directory of a Sandbox's own. path: where it lies on the host, without links."""
+
+    path: str
+
+    def remove(self) -> None:
+        """Remove it with all that is in it, whatever a command has left there; harmless when done twice.
+
+        Raises:
+            OSError: something in it could not be removed; it can be tried again.
+        """
+
+
+class Backend(Protocol[PlanT_contra, StreamsT]):
+    """One platform: what plans of its planner it carries out, and as what it opens streams."""
+
+    name: str
+
+    def probe(self, config: Config | None = None) -> Host:
+        """Return what this machine can do, found out once; with a Config: what none of its limits asks for need not be known."""
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host.
@@ -30,9 +88,28 @@ class Backend(Protocol):
     def explain(self, paths: Paths) -> str | None:
         """Return why a command that is there could not be executed, where that can be told."""
 
-    def start(self, plan: Plan, descriptors: list[int]) -> Channel:
-        """Start a run with its streams and passed descriptors.
+    def open_streams(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+    ) -> StreamsT:
+        """Open what the Config says of the streams; data: what stdin is fed with instead; writable: where a command could have
+        put links.
+
+        Raises:
+            ConfigError: something cannot be opened.
+        """
+
+    def start(self, plan: PlanT_contra, streams: StreamsT) -> Run[StreamsT]:
+        """Start a run.
 
         Raises:
             LauncherDiedError: the launcher was killed since the plan was made; nothing of this run has begun.
         """
+
+    def by_hand(self, plan: PlanT_contra) -> str | None:
+        """Return the shell command that repeats a run; None where no program carries plans out."""
+
+    def private_place(self) -> PrivatePlace:
+        """Make a directory for a Sandbox; removed at the latest when the interpreter exits."""
+
+    def shutdown(self) -> None:
+        """End what serves the runs of this process, and all runs; harmless when there is nothing."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.cli import commands, options, status
-from proc_sandbox.launcher.process import begin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +136,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
+def begin(backend: str | None) -> None:
+    """Start the launcher, which tries the machine while the rest is imported."""
+    if sys.platform == "linux" and backend in (None, "linux"):
+        from proc_sandbox.launcher.process import begin as begin_launcher
+
+        begin_launcher()
+
+
 def show_warning(
     message: Warning | str,
     category: type[Warning],
@@ -164,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             parsed = parse(sys.argv[1:] if argv is None else argv)
             if parsed.handler is commands.run_command:
-                begin()  # it tries the machine while the rest is imported
+                begin(getattr(parsed, "backend", None))
             code: int = parsed.handler(parsed)
             sys.stdout.flush()
         except ps.SandboxError as error:

@@ -8,8 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 import proc_sandbox as ps
+from proc_sandbox.backends import current
 from proc_sandbox.cli import options, status
-from proc_sandbox.launcher.process import launcher_path
 from proc_sandbox.links import open_resolved, resolve
 
 if TYPE_CHECKING:
@@ -74,19 +74,20 @@ def plan_command(parsed: argparse.Namespace) -> int:
     Raises:
         SandboxError: the command could not be run either.
     """
-    plan = ps.plan(parsed.command, config=options.make_config(parsed))
-    by_hand = plan.command_line(str(launcher_path()))
+    config = options.make_config(parsed)
+    plan = ps.plan(parsed.command, config=config)
+    by_hand = current(config.backend).by_hand(plan)
     if parsed.json:
         import json
 
         json.dump({**plan.to_dict(), "command_line": by_hand}, sys.stdout, indent=2)
         print()
     elif parsed.words:
-        print(by_hand)
+        print(by_hand or "no program carries plans out on this system")
     else:
         print(plan.describe().rstrip("\n"))
-        print("\nthe same by hand:")
-        print(by_hand)
+        if by_hand:
+            print(f"\nthe same by hand:\n{by_hand}")
     return 0
 
 

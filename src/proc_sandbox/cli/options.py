@@ -88,6 +88,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "stderr": (read_stream, "inherit|devnull|capture|stdout|PATH"),
     "network_access": (read_network, "no|yes|loopback"),
     "enforcement": (read_enforcement, "strict|best-effort[:FIELD,...]"),
+    "backend": (str, "linux|posix|windows"),
     "umask": (read_octal, "OCTAL"),
     "working_dir": (str, "DIR"),
     "env": (str, "NAME=VALUE"),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from types import TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.launcher.process import Launcher, discard
 from proc_sandbox.report import Ended, Failed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Channel", "decode"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
 NUMBERS = (
-    "status", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled",
+    "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled",
     "disk_read", "disk_written", "cpu_pressure", "memory_pressure", "io_pressure",
 )  # fmt: skip
 
@@ -29,8 +33,11 @@ def decode(message: bytes) -> Ended | Failed:
     if not words or words[0] != "ended":
         raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
     facts = {words[i]: int(words[i + 1]) for i in range(1, len(words) - 1, 2)}
+    done, status = bool(facts["done"]), facts["status"]
     return Ended(
-        done=bool(facts["done"]),
+        done=done,
+        exit_code=os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None,
+        signal=os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None,
         timed_out=bool(facts["timed_out"]),
         cpu_exceeded=bool(facts["cpu_exceeded"]),
         memory_exceeded=bool(facts["memory_exceeded"]),
@@ -123,7 +130,7 @@ class Channel:
         finally:
             self.socket.close()
 
-    def __enter__(self) -> Channel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.planner.linux import compile_plan, enforce, needs_cgroups
+from proc_sandbox.later import load
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["Plan", "capabilities_of", "compile_plan", "needs_cgroups"]
+__all__ = ["Plan", "capabilities_of", "compile_plan"]
 
 PROBED: dict[str, Any] = {
     "timeout": 1.0,
@@ -25,7 +25,28 @@ PROBED: dict[str, Any] = {
 }
 
 
+PLANNERS = {"linux": "linux.planner", "posix": "posix", "windows": "windows"}
+"""By platform; those of other platforms are never imported."""
+
+
+def of(platform: str, name: str) -> Any:
+    """Return what a platform's planner calls by that name."""
+    return load(f"{__name__}.{PLANNERS[platform]}", name, {})
+
+
+def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:
+    """Decide everything that will be done.
+
+    Raises:
+        ConfigError: a value cannot be carried out on this platform; nothing was started.
+        UnsupportedError: something asked for cannot be enforced here; nothing was started.
+    """
+    plan: Plan = of(host.platform, "compile_plan")(config, command, host, paths)
+    return plan
+
+
 def capabilities_of(host: Host) -> Mapping[str, Enforced | Unenforced]:
     """Return by which mechanism this host would enforce each limit and isolation."""
     config = Config(**PROBED, enforcement="best-effort")
-    return enforce(config, host, Paths()).enforcement
+    said: Mapping[str, Enforced | Unenforced] = of(host.platform, "enforce")(config, host, Paths()).enforcement
+    return said

@@ -5,21 +5,29 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter, survey
 from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.config import Config
+from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.launcher.channel import Channel
-from proc_sandbox.launcher.process import Launcher, launcher
-from proc_sandbox.planner.model import Plan
+from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
+from proc_sandbox.planner.linux.plan import LinuxPlan
+from proc_sandbox.planner.linux.planner import needs_cgroups
 from proc_sandbox.planner.words import encode
+from proc_sandbox.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["LinuxBackend"]
+
+
+NO_LIMITS = Config()
 
 
 class Known(NamedTuple):
@@ -33,14 +41,17 @@ class Known(NamedTuple):
 class LinuxBackend:
     """The backend of Linux."""
 
+    name = "linux"
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.known = Known()
         self.idmaps: dict[tuple[int, int], bool] = {}
         self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
-    def probe(self, *, cgroups: bool = True) -> Host:
+    def probe(self, config: Config | None = None) -> Host:
         """Return what this machine can do; found out once for each launcher, the cgroups when a limit first needs them."""
+        cgroups = config is None or needs_cgroups(config)
         current, known = launcher(), self.known
         host = known.whole or (None if cgroups else known.bare)
         if host is not None and known.launcher is current:
@@ -58,7 +69,7 @@ class LinuxBackend:
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
-        host = self.probe(cgroups=False)
+        host = self.probe(NO_LIMITS)
         if private and not config.working_dir:
             self.make_own(private, host)
         return survey(config, command, self.can_idmap, private, contained=bool(host.namespaces))
@@ -81,7 +92,7 @@ class LinuxBackend:
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""
-        if not self.probe(cgroups=False).root:
+        if not self.probe(NO_LIMITS).root:
             return True
         key = (device, os.statvfs(path).f_fsid)  # numbers of devices without a disk are given again
         if key not in self.idmaps:
@@ -92,11 +103,17 @@ class LinuxBackend:
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""
         return hidden_interpreter(paths)
 
-    def start(self, plan: Plan, descriptors: list[int]) -> Channel:
-        """Start a run with its streams and passed descriptors."""
-        return Channel(self.launcher_for(plan), encode(plan), descriptors)
+    def open_streams(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+    ) -> DescriptorStreams:
+        """Open what the Config says of the streams."""
+        return DescriptorStreams(config, data, supervisor, writable)
 
-    def launcher_for(self, plan: Plan) -> Launcher:
+    def start(self, plan: LinuxPlan, streams: DescriptorStreams) -> LaunchedRun:
+        """Start a run with its streams and passed descriptors."""
+        return LaunchedRun(self.launcher_for(plan), encode(plan), streams.theirs)
+
+    def launcher_for(self, plan: LinuxPlan) -> Launcher:
         """Return a launcher in the plan's network, and where the plan's cgroups can be used."""
         found = launcher(empty_network=plan.network != "host")
         host = self.known.whole
@@ -109,3 +126,17 @@ class LinuxBackend:
                         raise LaunchError("cgroup", host.cgroup.scope, errno.EIO, str(error)) from error
                     self.admitted.add(found)
         return found
+
+    def by_hand(self, plan: LinuxPlan) -> str:
+        """Return the launcher's command line for a plan."""
+        return plan.command_line(launcher_path())
+
+    def private_place(self) -> "PrivateDirectory":
+        """Make a directory for a Sandbox."""
+        from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
+
+        return PrivateDirectory()
+
+    def shutdown(self) -> None:
+        """End the launchers of this process with all their runs."""
+        shutdown()

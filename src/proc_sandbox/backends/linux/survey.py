@@ -15,7 +15,7 @@ from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError,
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
 from proc_sandbox.planner.environment import DEFAULT_PATH
-from proc_sandbox.planner.filesystem import DEVICES, PRIVATE_DIRECTORY
+from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
 
 if TYPE_CHECKING:
     from proc_sandbox.private import PrivateDirectory

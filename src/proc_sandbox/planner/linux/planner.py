@@ -2,21 +2,22 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.environment import environment
-from proc_sandbox.planner.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
-from proc_sandbox.planner.ladder import LADDER, SCOPES, choose, refuse
-from proc_sandbox.planner.model import Cgroup, Filter, Identity, Plan, Rlimit, Sampling
+from proc_sandbox.planner.ladder import Choices, choose, refuse
+from proc_sandbox.planner.launched import Rlimit, Sampling
+from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
+from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
+from proc_sandbox.planner.linux.plan import Cgroup, Filter, Identity, LinuxPlan
 from proc_sandbox.planner.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["Choices", "compile_plan", "enforce", "needs_cgroups"]
+__all__ = ["compile_plan", "enforce", "needs_cgroups"]
 
 SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
@@ -45,6 +46,7 @@ ALWAYS = ("max_output", "max_open_files", "tmp_size")
 OPTIONAL = (
     "timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "read_bps", "write_bps", "max_file_size",
 )  # fmt: skip
+BY_CGROUP = tuple(name for name in OPTIONAL if any(rung.key.startswith("cgroup") for rung in LADDER[name]))
 NEEDED = ("user", "pid", "mount")
 WHERE_THERE = ("ipc", "uts", "cgroup")
 MAX_MOUNTS, MAX_RULES, MAX_SETTINGS = 768, 512, 1024
@@ -53,18 +55,7 @@ MAX_MOUNTS, MAX_RULES, MAX_SETTINGS = 768, 512, 1024
 
 def needs_cgroups(config: Config) -> bool:
     """Return whether a limit is set that a cgroup enforces best."""
-    return any(getattr(config, name) is not None and len(LADDER[name]) > 1 for name in OPTIONAL)
-
-
-class Choices(NamedTuple):
-    """Per limit and isolation the rung that was taken ("" for none), and what is said of it."""
-
-    rungs: Mapping[str, str]
-    enforcement: Mapping[str, Enforced | Unenforced]
-
-    def uses(self, key: str) -> bool:
-        """Return whether any limit stands on that rung."""
-        return key in self.rungs.values()
+    return any(getattr(config, name) is not None for name in BY_CGROUP)
 
 
 def enforce(config: Config, host: Host, paths: Paths) -> Choices:
@@ -77,9 +68,9 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     rungs: dict[str, str] = {}
     said: dict[str, Enforced | Unenforced] = {}
     for name in (*fields, *ALWAYS, *ISOLATIONS):
-        rungs[name], said[name] = choose(name, config, host)
+        rungs[name], said[name] = choose(name, config, host, LADDER)
     if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
-        rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None))
+        rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None), LADDER)
     said["network_access"] = network_enforcement(config, host)
     for name in ("read_bps", "write_bps"):
         if rungs.get(name) and not paths.disks and paths.executable:
@@ -126,18 +117,18 @@ def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
     return Enforced("empty network namespace" + f", and {filtered}" * bool(host.feature("seccomp")))
 
 
-def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:
+def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> LinuxPlan:
     """Decide everything that will be done to a command. Pure.
 
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
     base = compile_base(config.without_streams(), host, paths)
-    return Plan(**{**base.__dict__, "command": tuple(command)})
+    return LinuxPlan(**{**base.__dict__, "command": tuple(command)})
 
 
 @functools.lru_cache(maxsize=256)
-def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
+def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
     choices = enforce(config, host, paths)
     sampling = plan_sampling(config, choices)
     loopback = config.network_access == "loopback"
@@ -147,7 +138,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> Plan:
     descriptors = host.feature("close_range")
     if not descriptors:  # the host's would leak into the run: there is nothing to be lenient about
         refuse("files", config.replace(enforcement="strict"), descriptors.reason, descriptors.remedy)
-    plan = Plan(
+    plan = LinuxPlan(
         command=("-",),
         executable=paths.executable,
         cwd=place or (PRIVATE_DIRECTORY if contained else "/"),
@@ -194,7 +185,7 @@ def namespaces(host: Host, *, alone: bool) -> tuple[str, ...]:
     return (*NEEDED, *(name for name in WHERE_THERE if host.feature(f"{name}ns")), *(("net",) if alone else ()))
 
 
-def check_size(plan: Plan) -> None:
+def check_size(plan: LinuxPlan) -> None:
     """Refuse what the launcher has no room for.
 
     Raises:

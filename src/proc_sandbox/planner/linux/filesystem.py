@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Host, Paths, SystemPath
-from proc_sandbox.planner.model import Landlock, Mount
+from proc_sandbox.planner.linux.plan import Landlock, Mount
 
 __all__ = ["DEVICES", "HOME", "PRIVATE_DIRECTORY", "below", "landlock_rules", "view"]
 

@@ -1,0 +1,244 @@
+"""The command's three streams where files are descriptors: opened, and moved by one poll loop."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+from collections.abc import Callable, Iterator, Sequence
+
+from proc_sandbox.config import Config
+from proc_sandbox.errors import ConfigError
+from proc_sandbox.launcher.channel import Channel
+from proc_sandbox.links import open_resolved, resolve
+from proc_sandbox.report import Ended, Failed
+from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output
+from proc_sandbox.supervise import Collector, Supervisor
+
+__all__ = ["DescriptorStreams", "LaunchedRun"]
+
+open_streams: set[DescriptorStreams] = set()
+"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
+
+LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
+
+
+def open_pipe() -> tuple[int, int]:
+    """Return a pipe that can be opened again by who has it: as root the command has a user of its own, and /dev/stdout names
+    what its standard output is (proc_pid_fd(5)).
+    """
+    reader, writer = os.pipe()
+    if os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):  # a sandbox around us changes no modes: there /dev/stdout stays closed
+            os.fchmod(reader, 0o666)
+    return reader, writer
+
+
+class DescriptorStreams:
+    """What the command gets as 0, 1 and 2, and our ends of the pipes.
+
+    Attributes: theirs, all descriptors of the command's: the three, and pass_fds; readers, our read ends with what takes their
+    bytes; writer, our end of stdin with what is still to be fed.
+    """
+
+    def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()) -> None:
+        self.writable = writable
+        self.owned: list[int] = []
+        open_streams.add(self)
+        self.readers: dict[int, Callable[[bytes], object]] = {}
+        self.writer = -1
+        self.flags: dict[int, int] = {}
+        self.source: Iterator[bytes] = iter(())
+        try:
+            stdin = self.open_input(choose_input(config.stdin, data))
+            stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
+            errors = choose_output(config.stderr)
+            stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
+            self.theirs = [stdin, stdout, stderr, *config.pass_fds]
+            # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
+            self.flags = {fd: fcntl.fcntl(fd, fcntl.F_GETFL) for fd in {*self.theirs} - {*self.owned}}
+        except BaseException:
+            self.close()
+            raise
+
+    def own(self, descriptor: int) -> int:
+        self.owned.append(descriptor)
+        return descriptor
+
+    def open_input(self, choice: Choice) -> int:
+        if choice.kind == "feed":
+            return self.feed_from(choice.value)
+        if choice.kind == "null":
+            return self.own(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        if choice.kind == "path":
+            return self.open_path("stdin", choice.value, os.O_RDONLY)
+        return 0 if choice.kind == "inherit" else int(choice.value)
+
+    def feed_from(self, source: Iterator[bytes]) -> int:
+        reader, self.writer = open_pipe()
+        os.set_blocking(self.writer, False)
+        self.source = source
+        return self.own(reader)
+
+    def open_output(self, field: str, choice: Choice, collector: Collector) -> int:
+        if choice.kind in ("keep", "sink"):
+            collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
+            return self.read_into(collector.feed)
+        if choice.kind == "null":
+            return self.own(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+        if choice.kind == "path":
+            return self.open_path(field, choice.value, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        if choice.kind == "inherit":
+            return 1 if field == "stdout" else 2
+        return int(choice.value)
+
+    def read_into(self, keep: Callable[[bytes], object]) -> int:
+        reader, writer = open_pipe()
+        os.set_blocking(reader, False)
+        self.readers[reader] = keep
+        return self.own(writer)
+
+    def open_path(self, field: str, path: str | os.PathLike[str], flags: int) -> int:
+        """Open a file that the Config names; what a command may have put in its place is not followed.
+
+        Raises:
+            ConfigError: it cannot be opened.
+        """
+        text = os.fsdecode(path)
+        try:
+            found = resolve(text, self.writable, missing_ok=bool(flags & os.O_CREAT))
+            return self.own(open_resolved(found, flags))
+        except OSError as error:
+            raise ConfigError(field, text, f"{error.strerror}; name a file that can be opened") from None
+
+    def release(self) -> None:
+        """Close the command's ends, once the launcher has them."""
+        while self.owned:
+            os.close(self.owned.pop())
+
+    def close(self) -> None:
+        """Close everything that was opened here, and leave the caller's own as they were."""
+        open_streams.discard(self)
+        self.release()
+        while self.flags:
+            descriptor, flags = self.flags.popitem()
+            if fcntl.fcntl(descriptor, fcntl.F_GETFL) != flags:
+                fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
+        self.close_writer()
+        while self.readers:
+            os.close(self.readers.popitem()[0])
+
+    def close_writer(self) -> None:
+        """Close stdin: the command reads its end."""
+        writer, self.writer = self.writer, -1  # forgotten first: what a signal interrupts is not closed twice
+        if writer >= 0:
+            os.close(writer)
+
+
+class Feeder:
+    """Writes to the command's stdin as much as it takes."""
+
+    def __init__(self, streams: DescriptorStreams) -> None:
+        self.streams = streams
+        self.left = memoryview(b"")
+        if streams.writer >= 0:
+            self.next_piece()
+
+    def next_piece(self) -> None:
+        self.left = memoryview(next(self.streams.source, b""))
+        if not self.left:
+            self.streams.close_writer()
+
+    def write(self) -> None:
+        """Write once; close stdin when all is written or the command does not read any more, which is its right."""
+        try:
+            self.left = self.left[os.write(self.streams.writer, self.left[: 1 << 20]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.streams.close_writer()
+            return
+        if not self.left:
+            self.next_piece()
+
+
+def read_some(descriptor: int, keep: Callable[[bytes], object]) -> int:
+    """Move what is there; return its size, 0 at the end, -1 where nothing is there now."""
+    try:
+        data = os.read(descriptor, CHUNK)
+    except BlockingIOError:
+        return -1
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return 0
+        raise
+    if data:
+        keep(data)
+    return len(data)
+
+
+class LaunchedRun(Channel):
+    """A run of the launcher's, whose streams are descriptors."""
+
+    def communicate(self, streams: DescriptorStreams) -> Ended | Failed:
+        """Move bytes both ways until the run has ended; return its outcome.
+
+        Raises:
+            LauncherDiedError: the launcher died, and the run with it.
+        """
+        return pump(self, streams)
+
+
+def pump(channel: Channel, streams: DescriptorStreams) -> Ended | Failed:
+    """Move bytes both ways until the run has ended, then take what the pipes still hold.
+
+    Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
+    descriptor that was passed out of the sandbox keeps nobody waiting.
+    """
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    poll.register(channel.launcher_end(), select.POLLIN)
+    for reader in streams.readers:
+        poll.register(reader, select.POLLIN)
+    feeder = Feeder(streams)
+    writer = streams.writer
+    if writer >= 0:
+        poll.register(writer, select.POLLOUT)
+    while True:
+        ready = dict(poll.poll())
+        for reader in [reader for reader in streams.readers if reader in ready]:
+            if read_some(reader, streams.readers[reader]) == 0:
+                poll.unregister(reader)
+                del streams.readers[reader]
+                os.close(reader)
+        if writer in ready and streams.writer >= 0:
+            feeder.write()
+            if streams.writer < 0:
+                poll.unregister(writer)
+                writer = -1
+        if channel.fileno() in ready:
+            outcome = channel.receive()
+            drain(streams)
+            return outcome
+        if channel.launcher_end() in ready:
+            channel.lost()
+
+
+def drain(streams: DescriptorStreams) -> None:
+    for reader, keep in streams.readers.items():
+        total = 0
+        while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
+            total += size
+
+
+def after_fork_in_child() -> None:
+    while open_streams:
+        streams = open_streams.pop()
+        streams.flags.clear()  # the open files are the parent's still
+        streams.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)

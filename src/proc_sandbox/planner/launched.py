@@ -1,0 +1,64 @@
+"""A plan that the launcher carries out: what every system that has one does between fork and exec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from proc_sandbox.planner.model import Plan
+
+__all__ = ["LaunchedPlan", "Rlimit", "Sampling"]
+
+
+class Rlimit(NamedTuple):
+    """A resource limit by its name in getrlimit(2); soft and hard are the same."""
+
+    name: str
+    value: int
+
+
+class Sampling(NamedTuple):
+    """What the launcher watches where no cgroup can: interval in ns, memory in bytes, CPU in thousandths of a core, tasks."""
+
+    interval: int
+    memory: int = 0
+    cpu: int = 0
+    tasks: int = 0
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchedPlan(Plan):
+    """What the launcher is told, beside what a platform adds."""
+
+    rlimits: tuple[Rlimit, ...] = ()
+    sampling: Sampling | None = None
+    umask: int = 0o022
+    nice: int = 0
+    descriptors: tuple[int, ...] = (0, 1, 2)
+    prefix: bytes = field(default=b"", repr=False, compare=False)
+    """The words of all but the command, encoded once for all runs of a Config."""
+
+    def own_words(self) -> Iterator[str]:
+        """Yield the words of what the platform adds."""
+        return iter(())
+
+    def words(self) -> tuple[str, ...]:
+        """Return the plan as the launcher reads it."""
+        from proc_sandbox.planner.words import encode
+
+        return tuple(word.decode("utf-8", "surrogateescape") for word in encode(self).split(b"\0")[:-1])
+
+    def command_line(self, launcher: str = "launcher") -> str:
+        """Return the shell command that repeats this run by hand."""
+        import shlex
+
+        return shlex.join([launcher, "run", *self.words()])
+
+    def lines_of_limits(self) -> Iterator[str]:
+        """Yield the limits."""
+        yield from super().lines_of_limits()
+        yield from (f"  {rlimit.name} {rlimit.value}" for rlimit in self.rlimits)
+        if self.sampling:
+            yield f"  sampled every {self.sampling.interval / 1e6:g} ms: {self.sampling}"
