@@ -141,6 +141,17 @@ static void on_deadline(struct monitor *monitor)
 	monitor->deadline = 0;
 }
 
+/* The command's time runs from its execve; before that, from the fork. It can't put that off: it has lost the record by then. */
+static void look_at_clock(struct monitor *monitor, int64_t timeout)
+{
+	if (!monitor->deadline || now() < monitor->deadline || monitor->over)
+		return;
+	if (now() < monitor->record->started + timeout)
+		monitor->deadline = monitor->record->started + timeout;
+	else
+		on_deadline(monitor);
+}
+
 /* Returns true when the command may be reaped. */
 static bool on_order(struct monitor *monitor)
 {
@@ -164,13 +175,13 @@ static bool on_order(struct monitor *monitor)
 
 static int wait_milliseconds(const struct monitor *monitor)
 {
-	if (!monitor->deadline)
+	if (!monitor->deadline || monitor->over)
 		return -1;
 	int64_t left = (monitor->deadline - now() + 999999) / 1000000;
 	return left < 0 ? 0 : left > 1000000 ? 1000000 : (int)left;
 }
 
-static void wait_until_reaped(struct monitor *monitor)
+static void wait_until_reaped(struct monitor *monitor, int64_t timeout)
 {
 	struct pollfd watched[2] = {{.fd = monitor->channel, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
 	char bytes[64];
@@ -182,8 +193,7 @@ static void wait_until_reaped(struct monitor *monitor)
 		look_at_command(monitor);
 		if (monitor->over && monitor->record->error)
 			return; /* it never was the command: nothing of it can be left */
-		if (monitor->deadline && now() >= monitor->deadline && !monitor->over)
-			on_deadline(monitor);
+		look_at_clock(monitor, timeout);
 		if (ready > 0 && watched[0].revents)
 			going = !on_order(monitor);
 	}
@@ -215,7 +225,7 @@ int watch_over(const struct plan *plan, int *descriptors, int channel, struct me
 	add_word(&started, "started");
 	add_number(&started, "pid", monitor.command);
 	tell_warden(channel, &started);
-	wait_until_reaped(&monitor);
+	wait_until_reaped(&monitor, (int64_t)plan->timeout);
 	while (waitpid(monitor.command, &status, 0) < 0 && errno == EINTR)
 		;
 	if (monitor.record->error)
