@@ -2,7 +2,7 @@
 
 What POSIX lets one process do to others: limit what each of them has (setrlimit(2)), stop and kill them. All that is on a whole tree
 of processes is therefore looked after by looking (the warden, backends/posix/), and what the command may see and do is nobody's
-business but macOS's Seatbelt (planner/seatbelt.py). What that leaves undone is in DIFFERENCES, and nowhere else.
+business but macOS's Seatbelt (planner/seatbelt.py). What that leaves undone is in DIFFERENCES and WEAKER, and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proc_sandbox.planner.launched import LaunchedPlan, Rlimit, Sampling
 from proc_sandbox.planner.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["DIFFERENCES", "LADDER", "MAX_TASKS", "PosixPlan", "compile_plan", "enforce"]
+__all__ = ["DIFFERENCES", "LADDER", "MAX_TASKS", "WEAKER", "PosixPlan", "compile_plan", "enforce"]
 
 SECOND = 1_000_000_000
 SAMPLE_INTERVAL = 10_000_000
@@ -75,29 +75,50 @@ LADDER: Ladder = {
     **{name: (seatbelt.RUNGS[name],) for name in ISOLATIONS},
 }
 
-DIFFERENCES = (
-    seatbelt.Difference("files", "where there is no Seatbelt the command sees and may do all that its user may: files, network, processes, "
-                        "IPC, privileges. strict refuses that; best-effort says so"),
-    seatbelt.Difference("nothing survives", "descendants are found by their parents, their session and group, a variable that they inherit "
-                        "(PROC_SANDBOX_RUN), and by having been seen before. Who is born between two looks, leaves the session, loses its "
-                        "parent and takes a new environment, all before the next look, is not found. Only a kernel that keeps descendants "
-                        "together (Linux) promises more"),
-    seatbelt.Difference("nothing survives", "a set-user-ID program has a user of its own, and cannot be signalled; macOS's Seatbelt starts none"),
-    seatbelt.Difference("nothing survives", "what a service starts on the command's behalf (at, cron, launchd, systemd --user) is the service's child"),
-    seatbelt.Difference("timeout", "the command has its caller's user, and may signal its caller, the warden and the monitor. Killed, they are "
-                        "reported as killed (LauncherDiedError); where both are stopped at once, the caller waits. macOS's Seatbelt refuses it"),
-    seatbelt.Difference("memory_limit", "sampled; nothing stands behind it. Memory that no process has mapped (files on tmpfs, memfd, System V "
-                        "segments that nobody is attached to, pipes and sockets) is not counted"),
-    seatbelt.Difference("max_processes", "between two looks a tree can grow to RLIMIT_NPROC, which is above the user's tasks at the start of the "
-                        "run; root has none"),
-    seatbelt.Difference("cpu_time_limit", "what a process used after the last look at it is lost when it dies and nobody waits for it"),
-    seatbelt.Difference("cpu_limit", "processes that are stopped and continued can notice; a tenth of a second of CPU may be used at once"),
-    seatbelt.Difference("read_bps", "no mechanism, nor for write_bps"),
-    seatbelt.Difference("tmp_size", "no private /tmp, no private home: without working_dir a run starts in /, a Sandbox's in its directory"),
-    seatbelt.Difference("hostname", "the host's"),
-    seatbelt.Difference("oom", "what the kernel kills for want of memory is reported as killed by SIGKILL: no counter tells it apart"),
-)  # fmt: skip
-"""What this backend does not promise and Linux's does: the README shows it, and tests show that it is so."""
+NOTHING_HIDES = "POSIX has no mechanism for it: the command may do what its user may. macOS's Seatbelt has one (not tried on a Mac yet)"
+DIFFERENCES = {
+    "crash": "a crash is a signal",
+    "private directory": "there is no private view: without working_dir a run starts in /, and only a Sandbox has a directory of its own",
+    "files": NOTHING_HIDES,
+    "files written": NOTHING_HIDES,
+    "network": NOTHING_HIDES,
+    "others": NOTHING_HIDES,
+}
+"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
+
+WEAKER = {
+    "tree": (
+        "descendants are found by their parents, their session and group, a variable that they inherit (PROC_SANDBOX_RUN), and by having been "
+        "seen before. Who leaves the session, loses its parent and takes a new environment, all before the next look, is not found, and stays. "
+        "Looks come every 10 ms where something is measured, else after 5, 15, 35, 75 and then every 100 ms",
+        "a set-user-ID program has a user of its own and cannot be signalled; macOS's Seatbelt starts none",
+        "what a service starts on the command's behalf (at, cron, launchd, systemd --user) is the service's child",
+        "a child that is born and dies all the time, in a new session each time, can outrun the looks: they are given up after 50",
+    ),
+    "timeout": (
+        "the command has its caller's user, and may signal its caller, the warden and the monitor. One that is killed is reported so "
+        "(LauncherDiedError), never as a verdict; where both warden and monitor are stopped (SIGSTOP), the caller waits for ever. macOS's "
+        "Seatbelt lets no signal out",
+    ),
+    "memory": (
+        "looked at, not refused: between two looks a tree can take what the machine has, and nothing stands behind it",
+        "memory that no process has mapped (files on tmpfs, memfd, System V segments that nobody is attached to, what pipes and sockets hold) "
+        "is not counted",
+        "the peak is the largest that was looked at, and an upper bound as long as it is below the limit: what is shared counts for each process",
+        "what the kernel kills for want of memory on the host is told as a SIGKILL: no counter tells it apart",
+    ),
+    "processes": (
+        "looked at, not refused: between two looks a tree can grow up to RLIMIT_NPROC, which is 128 tasks and the limit above what the user has "
+        "when the run starts; root has none. A run that has more is ended (Reason.PROCESSES)",
+    ),
+    "cpu time of the tree": ("what a process used after the last look at it is lost, where it dies and nobody waits for it",),
+    "cpu rate": (
+        "the tree is stopped and continued, which it can notice; what leaves the tree unseen is not",
+        "at once a tenth of a second of the limit may be used",
+    ),
+    "plan": ("a run by hand (the monitor's command line) has no warden: nothing is measured, and who leaves the group stays",),
+}
+"""What it promises, and where the promise ends. Tests show some of it to be so. The README shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,7 +87,7 @@ class Run:
         self.swept_since = 0.0
         self.outcome: list[bytes] = []
         self.flags = dict.fromkeys(("cancelled", "memory_exceeded", "cpu_exceeded", "tasks_exceeded"), False)
-        self.peak = self.peak_tasks = 0
+        self.peak, self.peak_tasks = 0, 1  # the command itself, should nobody have looked
         self.stopped: dict[int, Row] = {}
         self.allowance = 0
         self.cpu_seen = self.looked_at = 0
