@@ -1,6 +1,7 @@
 """The build hook: compiles launcher/ into the package and tags the wheel for this platform.
 
-"python hatch_build.py" does the same in place, for a working tree.
+On Linux it makes the launcher and the monitor, on other POSIX systems the monitor alone. "python hatch_build.py" does the same
+in place, for a working tree; "python hatch_build.py check-portable" compiles the portable part with each compiler that is here.
 """
 
 from __future__ import annotations
@@ -23,9 +24,17 @@ except ImportError:  # run by hand, where hatchling is not needed
     BuildHookInterface = object  # type: ignore[assignment,misc,unused-ignore]
 
 ROOT = Path(__file__).resolve().parent
-FLAGS = ["-std=gnu17", "-O2", "-g0", "-Wall", "-Wextra", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-fno-plt", "-Wl,-z,relro,-z,now,-z,noexecstack"]
-# Linked statically where there is a libc.a: a dynamic linker's work costs as much as the whole confinement.
-LINKS = (["-static-pie", "-fPIE"], ["-static"], ["-pie", "-fPIE"])
+LINUX = sys.platform.startswith("linux")
+FLAGS = ["-std=gnu17", "-O2", "-g0", "-Wall", "-Wextra", "-fstack-protector-strong", "-D_FORTIFY_SOURCE=2"]
+HARDENED = ["-fno-plt", "-Wl,-z,relro,-z,now,-z,noexecstack"] if LINUX else []
+# Linked statically where there is a libc.a: a dynamic linker's work costs as much as the whole confinement. On other systems the
+# linker does what it does by default; macOS has no static libc.
+LINKS = (["-static-pie", "-fPIE"], ["-static"], ["-pie", "-fPIE"]) if LINUX else ([],)
+PORTABLE = ["launcher/words.c", "launcher/limits.c", "launcher/report.c", "launcher/posix/*.c"]
+"""Of these the monitor is made, on every POSIX system: what POSIX and every BSD have, and glibc without _GNU_SOURCE."""
+PROGRAMS = {"launcher": ["launcher/*.c", "launcher/linux/*.c"], "monitor": PORTABLE} if LINUX else {"monitor": PORTABLE}
+BIN = ROOT / "src/proc_sandbox/_bin"
+STRICT = ["-std=c17", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
 
 
 def version() -> str:
@@ -44,25 +53,39 @@ def compiler() -> str:
     raise SystemExit("proc-sandbox: no C compiler; install gcc (Debian: apt-get install gcc libc6-dev) or set CC")
 
 
-def build_launcher(target: Path) -> None:
-    """Compile the launcher to target."""
-    sources = sorted(map(str, (ROOT / "launcher").glob("*.c"))) + sorted(map(str, (ROOT / "launcher/linux").glob("*.c")))
-    flags = [*FLAGS, f'-DVERSION="{version()}"'] + ["-Werror"] * (os.environ.get("PROC_SANDBOX_WERROR") == "1")
+def sources(patterns: list[str]) -> list[str]:
+    """Return the C files of a program."""
+    return [str(path) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
+def build(name: str) -> Path:
+    """Compile a program into the package; return where it is."""
+    target = BIN / name
+    flags = [*FLAGS, *HARDENED, f'-DVERSION="{version()}"'] + ["-Werror"] * (os.environ.get("PROC_SANDBOX_WERROR") == "1")
     target.parent.mkdir(parents=True, exist_ok=True)
     errors = []
     for link in LINKS:
-        # Beside the target and renamed: a launcher that runs is never written to.
+        # Beside the target and renamed: a program that runs is never written to.
         handle, made = tempfile.mkstemp(dir=target.parent)
         os.close(handle)
-        command = [compiler(), *flags, *link, *sources, "-o", made, "-lpthread"]
+        command = [compiler(), *flags, *link, *sources(PROGRAMS[name]), "-o", made, "-lpthread"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             os.chmod(made, 0o755)
             os.replace(made, target)
-            return
+            return target
         os.unlink(made)
         errors.append(f"$ {' '.join(command)}\n{done.stderr}")
-    raise SystemExit("proc-sandbox: the launcher cannot be compiled:\n" + "\n".join(errors))
+    raise SystemExit(f"proc-sandbox: the {name} cannot be compiled:\n" + "\n".join(errors))
+
+
+def check_portable() -> None:
+    """Compile the monitor with each compiler that is here, with nothing of GNU's or Linux's to be had, and no warning let pass."""
+    for name in filter(shutil.which, ("gcc", "clang", "cc")):
+        command = [name, *STRICT, *sources(PORTABLE)]
+        if subprocess.run(command, check=False).returncode:
+            raise SystemExit(f"proc-sandbox: the portable part does not compile: $ {' '.join(command)}")
+        print(f"{name}: the portable part compiles")
 
 
 # --- the wheel's tag ---
@@ -119,14 +142,16 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc,unused-
         del version
         if self.target_name != "wheel":
             return
-        target = None
-        if sys.platform.startswith("linux"):
-            target = ROOT / "src/proc_sandbox/_bin/launcher"
-            build_launcher(target)
-            build_data["force_include"][str(target)] = "proc_sandbox/_bin/launcher"
+        programs = [build(name) for name in PROGRAMS] if os.name == "posix" else []  # Windows has no program of ours
+        for program in programs:
+            build_data["force_include"][str(program)] = f"proc_sandbox/_bin/{program.name}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{platform_tag(target)}"
+        build_data["tag"] = f"py3-none-{platform_tag(programs[0] if programs else None)}"
 
 
 if __name__ == "__main__":
-    build_launcher(ROOT / "src/proc_sandbox/_bin/launcher")
+    if sys.argv[1:] == ["check-portable"]:
+        check_portable()
+    else:
+        for program in PROGRAMS:
+            build(program)
