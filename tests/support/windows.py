@@ -133,9 +133,8 @@ def echo(process: FakeProcess, _: str) -> None:
 
 
 def environment(process: FakeProcess, name: str) -> None:
-    entries = [entry.split("=", 1) for entry in process.creation.environment.split("\0") if "=" in entry]
-    found = {key.upper(): value for key, value in entries}
-    process.print(found.get(name.upper(), "(unset)"))
+    pairs = (entry.split("=", 1) for entry in process.creation.environment.split("\0") if "=" in entry)
+    process.print({key.upper(): value for key, value in pairs}.get(name.upper(), "(unset)"))
 
 
 SIMPLE: dict[str, Callable[[FakeProcess, str], object]] = {

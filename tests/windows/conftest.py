@@ -20,7 +20,7 @@ def windows(request: pytest.FixtureRequest) -> Iterator[Windows]:
     real = RealWindows()
     wine = real.win32.wine_version()
     if wine and request.node.get_closest_marker("needs_windows"):
-        pytest.skip(f"Wine {wine} accepts the limit and does not enforce it; this has never run on Windows")
+        pytest.skip(f"Wine {wine} does not do this; it has never run on Windows")
     yield real
 
 
