@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["PlantedLinkError", "Resolved", "open_resolved", "resolve"]
+__all__ = ["PlantedLinkError", "Resolved", "open_report", "open_resolved", "resolve"]
 
 O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
 """Linux and FreeBSD: without it a directory is opened only where it can be read."""
@@ -115,6 +115,16 @@ def open_resolved(found: Resolved, flags: int, mode: int = 0o666) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def open_report(path: str, writable: Iterable[str]) -> int:
+    """Open a file of the caller's to be written anew; no link that a command may have made is followed.
+
+    Raises:
+        OSError: as open(2); ELOOP for such a link.
+    """
+    found = resolve(path, writable, missing_ok=True)
+    return open_resolved(found, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
 
 def open_directory(path: str) -> int:

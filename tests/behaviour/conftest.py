@@ -17,6 +17,9 @@ from support.behaviours import PROMISES, WINE, Runner, column, differences
 import proc_sandbox as ps
 from proc_sandbox.backends import HERE
 
+ISOLATIONS = {"files": "files", "files written": "files", "network": "network_access", "others": "processes"}
+"""What Wine does not isolate is refused without being asked for, so that there is nothing to run."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-behaviours", metavar="FILE", help="write there which promise held for which backend")
@@ -53,6 +56,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing:
         item.user_properties.append(("cell", f"no: {missing}"))
         pytest.skip(f"{backend} does not promise it: {missing}")
+    lacking = ps.capabilities(backend=backend).mechanisms[ISOLATIONS[marker.args[0]]] if WINE and marker.args[0] in ISOLATIONS else None
+    if isinstance(lacking, ps.Unenforced):
+        item.user_properties.append(("cell", f"refused: {ISOLATIONS[marker.args[0]]} {lacking.reason}"))
+        pytest.skip(f"refused, as it should be: {lacking.reason}")
 
 
 @pytest.hookimpl(wrapper=True)

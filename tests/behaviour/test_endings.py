@@ -63,6 +63,19 @@ os.wait()
 assert os.read(reader, 1) == b"u"
 os.write(1, b"all up")
 """
+if sys.platform == "win32":
+    ORPHANING = """
+flags = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP
+child = subprocess.Popen([sys.executable, "-I", "-S", "-c", PRELUDE + CHILD, "daemon"], stdout=subprocess.PIPE, creationflags=flags)
+assert child.stdout.read(2) == b"up"
+os.write(1, b"up")
+os._exit(0)
+"""
+    DAEMON = f"""
+held = hold("command")
+start("between", {ORPHANING!r}).wait()
+os.write(1, b"all up")
+"""
 NAMES = ("command", "child", "grandchild")
 
 

@@ -58,7 +58,7 @@ def test_a_signal_of_its_own_is_told_as_one(run: Runner, name: str) -> None:
 
 @promise("crash")
 def test_a_crash_is_the_status_that_windows_gives(run: Runner) -> None:
-    result = run(python("import ctypes; ctypes.windll.kernel32.TerminateProcess(-1, 0xC0000005)"))
+    result = run(python("import ctypes; ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC0000005)"))
     assert (result.exit_code, result.signal, result.reason) == (0xC0000005, None, ps.Reason.EXITED)
 
 

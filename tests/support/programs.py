@@ -84,8 +84,8 @@ def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Map
 
 
 def text(result: ps.Result | subprocess.CompletedProcess[bytes]) -> str:
-    """Standard output as text, whoever ran the command."""
-    return bytes(result.stdout).decode("utf-8", "replace")
+    """Standard output as text with plain ends of lines, whoever ran the command."""
+    return bytes(result.stdout).decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def refusal(output: str) -> int | None:

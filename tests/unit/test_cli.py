@@ -216,8 +216,8 @@ def test_doctors_verdict(
         def report(self) -> str:
             return "memory_limit ..."
 
-    monkeypatch.setattr(ps, "capabilities", Capabilities)
-    monkeypatch.setattr(commands, "trial", lambda: failure)
+    monkeypatch.setattr(ps, "capabilities", lambda backend: Capabilities())
+    monkeypatch.setattr(commands, "trial", lambda backend: failure)
     assert main(["doctor"]) == expected
     printed = capsys.readouterr().out
     assert f"a confined run of true(1): {failure or 'ok'}" in printed

@@ -71,9 +71,11 @@ def test_a_path_in_full_and_what_depends_on_a_current_directory(tools: Path) -> 
     full = str(tools / "first")
     assert locate(full, ps.Config(), None) == full + ".exe"
     assert locate(full.replace("\\", "/"), ps.Config(), None) == full + ".exe"
-    for word in (full[2:], f"{full[:2]}{tools.name}\\first", str(tools)):
+    for word in (full[2:], f"{full[:2]}{tools.name}\\first"):
         with pytest.raises(ps.CommandNotFoundError):
             locate(word, ps.Config(), None)
+    with pytest.raises(ps.CommandNotExecutableError, match="directory"):
+        locate(str(tools), ps.Config(), None)
 
 
 def test_the_path_that_the_command_will_have(tools: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,13 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
     def by_hand(self, plan: PlanT_contra) -> str | None:
         """Return the shell command that repeats a run; None where no program carries plans out."""
 
+    def open_report(self, path: str, writable: Sequence[str]) -> int:
+        """Open a file of the caller's to be written anew, as a descriptor; no link that a command may have made is followed.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+
     def private_place(self) -> PrivatePlace:
         """Make a directory for a Sandbox; removed at the latest when the interpreter exits."""
 

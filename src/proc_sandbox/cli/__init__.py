@@ -193,7 +193,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def program() -> int:
     """Be the command `proc-sandbox`: main(), after which the interpreter ends."""
     try:
-        return main()
+        code = main()
+        # Windows' exit codes are unsigned, and sys.exit() takes a C long, which is signed there: 0xC0000005 is -1073741819.
+        return code - (1 << 32) if code >> 31 else code
     finally:
         # At its end the interpreter looks through everything that was imported for cycles: milliseconds, for memory that
         # the kernel takes back anyway.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.backends import current
 from proc_sandbox.cli import options, status
-from proc_sandbox.links import open_resolved, resolve
 
 if TYPE_CHECKING:
     import argparse
 
+TRUE = ["cmd", "/d", "/c", "exit 0"] if sys.platform == "win32" else ["true"]
+"""true(1), or what does as little."""
 ALL_ENFORCED, SOME_MISSING, UNUSABLE = 0, 1, 2
 """Exit statuses of `doctor`."""
 ON_DEMAND = ("read_bps", "write_bps")
@@ -31,8 +31,7 @@ def open_report(path: str | None, config: ps.Config) -> contextlib.AbstractConte
     if path is None or path == "-":
         return contextlib.nullcontext(None if path is None else sys.stdout)
     try:
-        found = resolve(path, config.writable_places(), missing_ok=True)
-        return open(open_resolved(found, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8")
+        return open(current(config.backend).open_report(path, config.writable_places()), "w", encoding="utf-8")
     except OSError as error:
         remedy = "name a file in a directory that you may write"
         raise ps.ConfigError("--json", path, f"{remedy} ({error.strerror})") from error
@@ -91,10 +90,10 @@ def plan_command(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def trial() -> str | None:
+def trial(backend: Any = None) -> str | None:
     """Run true(1) under everything that this host offers; return what went wrong, if anything."""
     try:
-        result = ps.run(["true"], timeout=60, enforcement="best-effort")
+        result = ps.run(TRUE, timeout=60, enforcement="best-effort", backend=backend)
     except ps.SandboxError as error:
         return str(error)
     return None if result.ok else result.error or f"true(1) ended with {result.returncode}"
@@ -107,7 +106,7 @@ def policy_failure(parsed: argparse.Namespace) -> str | None:
         ConfigError: a value is not valid.
     """
     try:
-        ps.plan(["true"], config=options.make_config(parsed))
+        ps.plan(TRUE, config=options.make_config(parsed))
     except ps.UnsupportedError as error:
         return str(error)
     return None
@@ -119,12 +118,13 @@ def doctor_command(parsed: argparse.Namespace) -> int:
     With limits given as options the verdict is on these: 0 when all of them can be enforced here, else 1.
     """
     try:
-        capabilities = ps.capabilities()
+        backend = getattr(parsed, "backend", None)
+        capabilities = ps.capabilities(backend=backend)
     except ps.SandboxError as error:
         print(f"proc-sandbox: {error}", file=sys.stderr)
         return UNUSABLE
     missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
-    failure = trial()
+    failure = trial(backend)
     asked = any(name in parsed for name in options.NAMES)
     refused = policy_failure(parsed) if asked else None
     if parsed.json:

@@ -20,6 +20,7 @@ __all__ = [
     "DIFFERENCES",
     "LADDER",
     "SCRATCH",
+    "WEAKER",
     "Access",
     "JobLimits",
     "Token",
@@ -76,36 +77,58 @@ ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 READING_IS_OPEN = "applied all the same: low integrity, with which it writes nothing but what is granted; reading stays open"
 
 DIFFERENCES = {
-    "timeout": "The deadline is held by the thread that called run(); should the caller die, the run ends with it. While the caller "
-    "is suspended as a whole nobody holds it.",
-    "memory_limit": "Commit charge: what was promised to the processes, written to or not, and no page cache. An allocation beyond it "
-    "fails, and the run is ended when Windows says so.",
-    "cpu_limit": "A cap for each scheduling interval, in steps of a hundredth of a percent of all processors together.",
-    "cpu_time_limit": "Looked at every 20 ms; behind it the job's own limit, which counts user mode only.",
-    "max_processes": "Processes only: threads do not count.",
-    "read_bps": "No mechanism.",
-    "write_bps": "No mechanism.",
-    "max_file_size": "No mechanism.",
-    "max_open_files": "No mechanism: handles are not limited.",
-    "tmp_size": "No mechanism: the run's own directory lies on the disk of the caller's temporary files.",
-    "working_dir": "Default: a new directory, which vanishes; it is at its own path, for there is no view of the run's own. TEMP and "
-    "USERPROFILE are there too.",
-    "allowed_dirs": "By an access control entry for the run's AppContainer, which is added when the run starts and taken back at its end. "
-    "A large directory takes time for that. Directories above a granted one cannot be listed.",
-    "env": "Names are the same in either case. The base is what Windows programs need: SYSTEMROOT, PATH, PATHEXT, TEMP and their like.",
-    "network_access": "An AppContainer without capabilities, loopback included. A network of a run's own does not exist, so "
-    '"loopback" is refused. With True the host\'s own loopback stays closed.',
-    "pass_fds": "Refused: a number is the C runtime's, and no other program's.",
-    "hostname": "No mechanism.",
-    "umask": "No mechanism: what is made has the access control of its directory.",
-    "nice": "A priority class: 0 normal, 1 to 9 below normal, 10 to 19 idle; it cannot be raised inside.",
-    "core_dumps": "False: an unhandled exception ends the process without a dialog and without error reporting.",
-    "signal": "There are none: a command that was ended has an exit code, as an unsigned number (3221225477 is 0xC0000005).",
-    "peak_processes": "Not known: Windows counts how many there were in all, not how many at a time.",
-    "syscalls": "There is no filter of system calls: policies of the process narrow what it reaches of the kernel.",
-    "commands": "A batch file (.bat, .cmd) is not run by itself, for no quoting is safe there: name cmd yourself.",
+    "signal": "Windows has no signals: what was ended by another process has an exit code",
+    "threads": "a job counts processes; threads are not limited",
+    "file size": "Windows limits no file's size",
+    "open files": "Windows limits no process's handles",
+    "pass_fds": "a descriptor is a number of the C runtime's, not of the system's",
 }
-"""What is different from Linux, by field of Config or Result. The README shows it."""
+"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
+
+WEAKER = {
+    "timeout": (
+        ("the deadline is held by the thread that called run(); should the caller die, the run ends with it (KILL_ON_JOB_CLOSE). While the "
+        "caller is suspended as a whole nobody holds it"),
+    ),
+    "tree": (
+        ("what Windows starts on the command's behalf (WMI, the task scheduler, COM servers) is the service's child, not the job's; an "
+        "AppContainer may not ask most of them"),
+    ),
+    "memory": (
+        ("commit charge: what was promised to the processes, written to or not, and no page cache. An allocation beyond it fails, and the run "
+        "is ended when Windows tells of it: Reason.MEMORY, also where the command made do without"),
+    ),
+    "cpu rate": ("a cap for each scheduling interval, in steps of a hundredth of a percent of all processors together",),
+    "cpu time": ("looked at every 20 ms; behind it the job's own limit, which counts user mode only",),
+    "processes": ("one too many fails to start, as does every further one; processes_exceeded says so",),
+    "usage": (
+        "peak memory is the job's peak of commit charge; how many processes there were at a time is not counted (peak_processes is None)",
+    ),
+    "crash": ("the exit code is the exception's, unsigned (0xC0000005 is 3221225477); core_dumps=False: no dialog, no error reporting",),
+    "arguments": ("a batch file (.bat, .cmd) is not run by itself, for no quoting is safe there: name cmd yourself",),
+    "environment": (
+        "names are the same in either case. The base is what Windows programs need: SYSTEMROOT, PATH, PATHEXT, TEMP, USERPROFILE and their like",
+    ),
+    "private directory": (
+        "it lies among the caller's temporary files, on a disk, with no size of its own (tmp_size); TEMP and USERPROFILE are there too",
+    ),
+    "files": (
+        ("by an access control entry for the run's AppContainer, which is added to what was granted and all below it when the run starts, and taken "
+        "back at its end: a large directory takes time. Directories above a granted one cannot be listed. What Windows shows to every app can "
+        "be read: programs that are installed for all users, and parts of the registry"),
+        "without AppContainers, low integrity: nothing is written but what was granted, reading stays open. That is not called enforced",
+    ),
+    "network": (
+        'no network at all, or the host\'s: "loopback" is refused. With network_access=True the host\'s own loopback stays closed',
+    ),
+    "others": ("without AppContainers processes of other runs can be reached",),
+    "honesty": (
+        "there is no filter of system calls: policies of the process narrow what it reaches of the kernel, and syscalls is called partial",
+        "hostname, umask, tmp_size, read_bps and write_bps have no mechanism: a value other than the default is refused",
+        "nice is a priority class: 0 normal, 1 to 9 below normal, 10 to 19 idle",
+    ),
+}
+"""What it promises, and where the promise ends. The README shows it."""
 
 APP_CONTAINER = feature("job", "appcontainer")
 

@@ -16,6 +16,7 @@ from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
+from proc_sandbox.links import open_report
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
 from proc_sandbox.planner.words import encode
@@ -130,6 +131,10 @@ class LinuxBackend:
     def by_hand(self, plan: LinuxPlan) -> str:
         """Return the launcher's command line for a plan."""
         return plan.command_line(launcher_path())
+
+    def open_report(self, path: str, writable: Sequence[str]) -> int:
+        """Open a file of the caller's to be written anew."""
+        return open_report(path, writable)
 
     def private_place(self) -> "PrivateDirectory":
         """Make a directory for a Sandbox."""

@@ -20,6 +20,7 @@ from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import program_path, send_rights
+from proc_sandbox.links import open_report
 from proc_sandbox.planner.posix import PosixPlan
 from proc_sandbox.planner.words import encode
 from proc_sandbox.supervise import Supervisor
@@ -178,6 +179,10 @@ class PosixBackend:
     def by_hand(self, plan: PosixPlan) -> str:
         """Return the monitor's command line for a plan."""
         return plan.command_line(program_path("monitor"))
+
+    def open_report(self, path: str, writable: Sequence[str]) -> int:
+        """Open a file of the caller's to be written anew."""
+        return open_report(path, writable)
 
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""

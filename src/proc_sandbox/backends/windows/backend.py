@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Sequence
 
 from proc_sandbox.backends.windows.access import ITSELF, SHARED, extended
 from proc_sandbox.backends.windows.appcontainer import undo
+from proc_sandbox.backends.windows.links import open_named
 from proc_sandbox.backends.windows.private import PrivateDirectory, sweep
 from proc_sandbox.backends.windows.probe import probe
 from proc_sandbox.backends.windows.run import WindowsRun
@@ -15,7 +17,7 @@ from proc_sandbox.backends.windows.security import ALL_APPLICATION_PACKAGES, REA
 from proc_sandbox.backends.windows.streams import Streams
 from proc_sandbox.backends.windows.survey import survey
 from proc_sandbox.backends.windows.tools import Tools, make_tools
-from proc_sandbox.backends.windows.winapi import OPEN_EXISTING
+from proc_sandbox.backends.windows.winapi import GENERIC_WRITE, OPEN_EXISTING
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.windows import WindowsPlan
@@ -93,6 +95,13 @@ class WindowsBackend:
     def by_hand(self, plan: WindowsPlan) -> str | None:
         """Return None: no program carries plans out."""
         return None
+
+    def open_report(self, path: str, writable: Sequence[str]) -> int:
+        """Open a file of the caller's to be written anew."""
+        import msvcrt  # there is none elsewhere, where this backend is only type-checked and tried on a fake
+
+        handle = open_named(self.tools.win32, path, GENERIC_WRITE, writable)
+        return msvcrt.open_osfhandle(handle, os.O_WRONLY | getattr(os, "O_BINARY", 0))  # type: ignore[attr-defined,unused-ignore,no-any-return]
 
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""

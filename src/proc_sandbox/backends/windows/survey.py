@@ -168,6 +168,8 @@ def by_path(word: str, config: Config, private: str | None) -> str:
     if not drive and not start:
         return ""
     path = ntpath.normpath(word if drive else ntpath.join(start or "", word))
+    if os.path.isdir(path):
+        raise CommandNotExecutableError("find", path, errno.EACCES, "it is a directory")
     return next((each for each in candidates(path) if os.path.isfile(each)), "")
 
 
