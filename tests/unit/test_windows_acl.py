@@ -73,3 +73,29 @@ def test_lists_of_other_kinds() -> None:
 def test_labels() -> None:
     assert label("low", directory=True) == "S:(ML;OICI;NW;;;LW)"
     assert label("medium", directory=False) == "S:(ML;;NW;;;ME)"
+
+
+def test_layouts_of_structures() -> None:
+    """x86-64: as Microsoft's headers lay them out."""
+    from ctypes import sizeof
+
+    from proc_sandbox.backends.windows import native_security as native
+
+    sizes = {"SidAndAttributes": 16, "LuidAndAttributes": 12, "SecurityAttributes": 24, "FileInformation": 52}
+    assert {name: sizeof(getattr(native, name)) for name in sizes} == sizes
+    assert native.SecurityAttributes.descriptor.offset == 8
+    assert native.SidAndAttributes.attributes.offset == 8
+    for name, (_, _, arguments) in native.SIGNATURES.items():
+        assert arguments, name
+
+
+def test_what_this_system_does_not_have_is_an_error_when_it_is_called() -> None:
+    import sys
+
+    from proc_sandbox.backends.windows.native_security import NativeSecurity
+    from proc_sandbox.backends.windows.winapi import ERROR_PROC_NOT_FOUND, Win32Error
+
+    if sys.platform != "win32":
+        with pytest.raises(Win32Error) as caught:
+            NativeSecurity().container_sid("x")
+        assert caught.value.code == ERROR_PROC_NOT_FOUND
