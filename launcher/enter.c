@@ -148,18 +148,6 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	die(record, "exec", plan->path);
 }
 
-static void add_niceness(int more, struct record *record)
-{
-	enum { MOST = 19 };
-	errno = 0;
-	int niceness = more ? getpriority(PRIO_PROCESS, 0) : 0;
-	if (errno)
-		die(record, "nice", "");
-	niceness = niceness + more > MOST ? MOST : niceness + more;
-	if (more && setpriority(PRIO_PROCESS, 0, niceness) < 0)
-		die(record, "nice", "");
-}
-
 static struct { struct record *record; enum reach reach; } orders; /* for the signal handler */
 
 /*

@@ -1,6 +1,7 @@
 /*
  * The launcher's map: the plan as the words give it, the record that a run leaves, every prototype.
- * Read main.c for the theory of operation and enter.c for the steps between clone and execve.
+ * Read main.c for the theory of operation and enter.c for the steps between clone and execve. Of other systems than Linux:
+ * posix/main.c and posix/enter.c; they share words.c, limits.c and report.c, which include nothing that only Linux has.
  */
 #ifndef LAUNCHER_H
 #define LAUNCHER_H
@@ -101,7 +102,7 @@ struct plan {
 	char **argv, **envp; /* NULL-terminated, in storage that the caller of parse_words gave */
 };
 
-/* words.c: pure; -1 with a message in *why */
+/* words.c, and linux/words.c or posix/words.c: pure; -1 with a message in *why */
 int parse_words(const char *words, size_t size, char **storage, size_t n_storage, struct plan *plan, const char **why);
 size_t count_words(const char *words, size_t size);
 
@@ -128,6 +129,13 @@ struct record {
 void record_failure(struct record *record, const char *step, const char *object, int error);
 noreturn void die(struct record *record, const char *step, const char *object);
 int64_t now(void);
+struct message { char text[2048]; size_t size; };
+void add_word(struct message *message, const char *text);
+void add_number(struct message *message, const char *key, int64_t value);
+
+/* limits.c */
+void set_rlimits(const struct plan *plan, struct record *record);
+void add_niceness(int more, struct record *record);
 
 /* --- steps --------------------------------------------------------------------------------------------------------- */
 
@@ -170,7 +178,6 @@ void drop_bounding_set(const struct plan *plan, struct record *record);
 void set_identity(const struct plan *plan, uint32_t host_uid, struct record *record);
 void drop_privileges(struct record *record);
 void set_slice(uint64_t nanoseconds);
-void set_rlimits(const struct plan *plan, struct record *record);
 
 /* linux/landlock.c */
 int landlock_abi(void);

@@ -1,8 +1,9 @@
-/* Failures on the way to the command: written once, to the run's record, from where run.c tells Python. */
-#define _GNU_SOURCE
+/* Failures on the way to the command: written once, to the run's record; and the messages that tell Python. */
 #include "launcher.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,4 +33,23 @@ int64_t now(void)
 	struct timespec time;
 	clock_gettime(CLOCK_MONOTONIC, &time);
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+void add_word(struct message *message, const char *text)
+{
+	enum { LONGEST = RECORD_OBJECT }; /* a longer one is cut: it may be missed, but the words after it never */
+	size_t size = strnlen(text, LONGEST - 1), room = sizeof message->text - message->size;
+	if (size >= room)
+		size = room - 1; /* never: a step, an object and two dozen numbers are all that is ever said */
+	memcpy(message->text + message->size, text, size);
+	message->text[message->size + size] = '\0';
+	message->size += size + 1;
+}
+
+void add_number(struct message *message, const char *key, int64_t value)
+{
+	char text[32];
+	snprintf(text, sizeof text, "%lld", (long long)value);
+	add_word(message, key);
+	add_word(message, text);
 }

@@ -17,27 +17,6 @@ struct server server;
 
 /* --- telling Python --- */
 
-struct message { char text[2048]; size_t size; };
-
-static void word(struct message *message, const char *text)
-{
-	enum { LONGEST = RECORD_OBJECT }; /* a longer one is cut: it may be missed, but the words after it never */
-	size_t size = strnlen(text, LONGEST - 1), room = sizeof message->text - message->size;
-	if (size >= room)
-		size = room - 1; /* never: a step, an object and two dozen numbers are all that is ever said */
-	memcpy(message->text + message->size, text, size);
-	message->text[message->size + size] = '\0';
-	message->size += size + 1;
-}
-
-static void number(struct message *message, const char *key, int64_t value)
-{
-	char text[32];
-	snprintf(text, sizeof text, "%lld", (long long)value);
-	word(message, key);
-	word(message, text);
-}
-
 static void tell(int socket, const struct message *message)
 {
 	/* One message on a fresh socket always fits; a caller that has gone does not matter. */
@@ -48,10 +27,10 @@ static void tell(int socket, const struct message *message)
 void tell_failure(int socket, const char *step, const char *object, int error)
 {
 	struct message message = {.size = 0};
-	word(&message, "failed");
-	word(&message, step);
-	word(&message, object);
-	number(&message, "errno", error);
+	add_word(&message, "failed");
+	add_word(&message, step);
+	add_word(&message, object);
+	add_number(&message, "errno", error);
 	tell(socket, &message);
 }
 
@@ -114,34 +93,34 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 		cage_usage(run->cage, &cage);
 	else if (run->cpu_seen > user + system)
 		user = run->cpu_seen - system;
-	word(message, "ended");
-	number(message, "done", record->done);
-	number(message, "status", record->done ? record->status : -1);
-	number(message, "reaper", reaper_status);
-	number(message, "wall", end - record->started);
-	number(message, "user", cage.user >= 0 ? cage.user : user);
-	number(message, "system", cage.system >= 0 ? cage.system : system);
+	add_word(message, "ended");
+	add_number(message, "done", record->done);
+	add_number(message, "status", record->done ? record->status : -1);
+	add_number(message, "reaper", reaper_status);
+	add_number(message, "wall", end - record->started);
+	add_number(message, "user", cage.user >= 0 ? cage.user : user);
+	add_number(message, "system", cage.system >= 0 ? cage.system : system);
 	if (cage.seen > peak)
 		peak = cage.seen;
-	number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
-	number(message, "tasks", run->peak_tasks);
+	add_number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
+	add_number(message, "tasks", run->peak_tasks);
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
-	number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	number(message, "refused_forks", cage.refused_forks);
-	number(message, "throttled", cage.throttled);
-	number(message, "disk_read", cage.disk_read);
-	number(message, "disk_written", cage.disk_written);
-	number(message, "cpu_pressure", cage.cpu_pressure);
-	number(message, "memory_pressure", cage.memory_pressure);
-	number(message, "io_pressure", cage.io_pressure);
-	number(message, "timed_out", run->timed_out);
+	add_number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
+	add_number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
+	add_number(message, "refused_forks", cage.refused_forks);
+	add_number(message, "throttled", cage.throttled);
+	add_number(message, "disk_read", cage.disk_read);
+	add_number(message, "disk_written", cage.disk_written);
+	add_number(message, "cpu_pressure", cage.cpu_pressure);
+	add_number(message, "memory_pressure", cage.memory_pressure);
+	add_number(message, "io_pressure", cage.io_pressure);
+	add_number(message, "timed_out", run->timed_out);
 	/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
 	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
-	number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
-	number(message, "memory_exceeded", run->memory_exceeded);
-	number(message, "tasks_exceeded", run->tasks_exceeded);
-	number(message, "cancelled", run->cancelled);
+	add_number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
+	add_number(message, "memory_exceeded", run->memory_exceeded);
+	add_number(message, "tasks_exceeded", run->tasks_exceeded);
+	add_number(message, "cancelled", run->cancelled);
 }
 
 /* Closing does not do: as long as the child of another run holds a copy, its events would still come (epoll(7)). */

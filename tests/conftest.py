@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
+import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import children, until_false
+from support.leaks import Before
 
 import proc_sandbox as ps
-from proc_sandbox.backends import current
-from proc_sandbox.backends.linux.cgroup import sweep
-from proc_sandbox.launcher.process import shutdown
+from proc_sandbox.backends import current, shutdown
+
+ELSEWHERE = {"adversarial", "integration", "vm"} if sys.platform != "linux" else set()
+"""Folders whose tests are about Linux."""
 
 
-def cgroups_of_the_dead() -> set[str]:
-    """Cgroups whose launcher is gone: nobody would remove them any more."""
-    found = current().probe().cgroup
-    if found:
-        sweep(found)  # as the next caller would
-    left = set()
-    for _, directory in found.directories if found else ():
-        for entry in os.scandir(directory):
-            match = re.match(r"proc-sandbox-(\d+)-", entry.name)
-            if match and not os.path.exists(f"/proc/{match[1]}"):
-                left.add(entry.path)  # not swept, although its launcher is gone
-    return left
-
-
-def mounts() -> set[str]:
-    return {line.split(" ")[4] for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()}
-
-
-def descriptors() -> dict[str, str]:
-    found = {}
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found[number] = os.readlink(f"/proc/self/fd/{number}")
-    return found
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if collection_path.name in ELSEWHERE else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -68,16 +44,10 @@ def idmap() -> None:
 def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Processes, threads, mounts, cgroups, descriptors and temporary files are at the end what they were before."""
     directory = tmp_path_factory.mktemp("temporary")
-    before = tempfile.tempdir
+    usual = tempfile.tempdir
     tempfile.tempdir = str(directory)
-    own, threads, mounted, opened = set(children(os.getpid())), set(threading.enumerate()), mounts(), descriptors()
+    before = Before(directory)
     yield
     shutdown()
-    tempfile.tempdir = before
-    assert not until_false(lambda: set(children(os.getpid())) - own), "processes are left"
-    assert not until_false(cgroups_of_the_dead), "cgroups are left"
-    assert not {thread for thread in set(threading.enumerate()) - threads if not thread.daemon}, "threads are left"
-    assert not {place for place in mounts() - mounted if "proc-sandbox-private" in place or str(directory) in place}
-    assert not [path for path in directory.iterdir() if path.name.startswith("proc-sandbox")], "files are left"
-    leaked = {number: link for number, link in descriptors().items() if number not in opened}
-    assert not {link for link in leaked.values() if "ns/" in link or "cgroup" in link or "_bin" in link}, leaked
+    tempfile.tempdir = usual
+    before.check()

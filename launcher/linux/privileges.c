@@ -65,20 +65,3 @@ void set_slice(uint64_t nanoseconds)
 	own.runtime = nanoseconds;
 	syscall(SYS_sched_setattr, 0, &own, 0);
 }
-
-void set_rlimits(const struct plan *plan, struct record *record)
-{
-	for (size_t i = 0; i < plan->n_rlimits; i++) {
-		struct rlimit limit = {plan->rlimits[i].value, plan->rlimits[i].value};
-		if (setrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &limit) == 0)
-			continue;
-		/* A hard limit of the caller that is lower already holds more than was asked: keep it. */
-		struct rlimit held;
-		if (errno != EPERM || getrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &held) < 0 ||
-		    held.rlim_max > limit.rlim_max)
-			die(record, "rlimit", "");
-		held.rlim_cur = held.rlim_max;
-		if (setrlimit((__rlimit_resource_t)plan->rlimits[i].resource, &held) < 0)
-			die(record, "rlimit", "");
-	}
-}

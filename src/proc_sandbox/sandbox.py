@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from proc_sandbox.backends import PrivatePlace, Run, current, shutdown
+from proc_sandbox.backends import current, shutdown
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import (
     CommandNotExecutableError,
@@ -38,6 +38,7 @@ from proc_sandbox.verdict import judge
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from proc_sandbox.backends.protocol import PrivatePlace, Run
     from proc_sandbox.config import Options
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
@@ -95,7 +96,7 @@ def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None
         raise ConfigError("input", input, "stdin is given too; name one of them")
 
 
-Watch = Callable[[Run[Any]], contextlib.AbstractContextManager[object]]
+Watch = Callable[["Run[Any]"], contextlib.AbstractContextManager[object]]
 
 
 def execute(

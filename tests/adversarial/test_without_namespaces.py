@@ -36,7 +36,7 @@ from support.programs import (
 )
 
 import proc_sandbox as ps
-from proc_sandbox.backends import current
+from proc_sandbox.backends import current, made
 from proc_sandbox.backends.linux import backend
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.launcher.process import launcher
@@ -56,11 +56,12 @@ def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No namespaces, and no cgroups either."""
     monkeypatch.setattr(backend, "host_from_greeting", bare_host)
     monkeypatch.setattr(backend, "with_cgroups", lambda host, _: host)
-    current.cache_clear()
+    made.clear()
     if current().probe().landlock_abi < SCOPES:
         pytest.skip(f"Landlock ABI {SCOPES} is needed")
     yield
-    current.cache_clear()
+    made.clear()
+    current()  # a new one, which knows how to end the launcher
 
 
 @pytest.fixture(autouse=True)

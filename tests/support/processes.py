@@ -25,7 +25,7 @@ def until_false(look: Callable[[], object]) -> object:
     """Look until nothing is found; return what stays. For what the kernel or a service takes down by itself."""
     end = time.monotonic() + PATIENCE
     while (found := look()) and time.monotonic() < end:
-        os.sched_yield()
+        time.sleep(0)  # gives the processor away
     return found
 
 
@@ -53,6 +53,10 @@ def status_of(pid: int) -> tuple[str, int]:
 
 def children(pid: int) -> list[int]:
     """The direct children of a process, zombies too."""
+    if not os.path.isdir("/proc/self"):
+        import psutil
+
+        return [child.pid for child in psutil.Process(pid).children()]
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -165,8 +169,9 @@ def caller(code: str, *arguments: str, **options: Any) -> Iterator[subprocess.Po
         try:
             yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGCONT)
+            if sys.platform != "win32":
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGCONT)
             process.kill()
 
 

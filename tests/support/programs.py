@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import proc_sandbox as ps
-from proc_sandbox.planner.launched import Sampling
 
 HANG = 120.0
 """Seconds after which a test counts as hung; nothing is ever expected to take as long."""
 
 MEGABYTE = 1 << 20
 ATTACKS = Path(__file__).with_name("attacks")
-ROOT = os.geteuid() == 0
+ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 INVISIBLE = frozenset({errno.ENOENT, errno.EACCES, errno.ENOTDIR})
 """How the kernel refuses what is not in the view at all."""
@@ -77,6 +76,8 @@ def carry_out(plan: ps.Plan, **changes: Any) -> subprocess.CompletedProcess[byte
 
 def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Mapping[str, Any] | None = None, **config: Any) -> str:
     """Run under a memory limit that is sampled, whatever better this host has; return all that it and the launcher said."""
+    from proc_sandbox.planner.launched import Sampling
+
     watch = Sampling(10_000_000, memory=memory)
     completed = carry_out(ps.plan(args, **config), **{"cgroup": None, "sampling": watch, **(changes or {})})
     return (completed.stdout + completed.stderr).decode()

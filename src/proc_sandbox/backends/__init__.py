@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-from proc_sandbox.backends.protocol import Backend, PrivatePlace, Run, Streams
 from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.later import load
 
@@ -14,10 +13,15 @@ if sys.platform == "linux":
     # Here and not in current(): it is the one that nearly everybody needs.
     from proc_sandbox.backends.linux.backend import LinuxBackend
 
-__all__ = ["Backend", "PrivatePlace", "Run", "Streams", "current", "shutdown"]
+if TYPE_CHECKING:  # protocols cost milliseconds to make, and nothing asks for them
+    from typing import Any
 
-AnyBackend = Backend[Any, Any]
-"""Each one is only ever given plans of its own planner and streams of its own."""
+    from proc_sandbox.backends.protocol import Backend
+
+    AnyBackend = Backend[Any, Any]
+    """Each one is only ever given plans of its own planner and streams of its own."""
+
+__all__ = ["current", "shutdown"]
 
 BEST = {"linux": "linux", "win32": "windows"}.get(sys.platform, "posix")
 HERE = {"linux": ("linux", "posix"), "win32": ("windows",)}.get(sys.platform, ("posix",))

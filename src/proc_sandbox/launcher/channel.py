@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from proc_sandbox.errors import LauncherDiedError
-from proc_sandbox.launcher.process import Launcher, discard
 from proc_sandbox.report import Ended, Failed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Channel", "decode"]
+__all__ = ["Channel", "Server", "decode"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
@@ -30,6 +30,8 @@ def decode(message: bytes) -> Ended | Failed:
     words = message.decode("utf-8", "surrogateescape").split("\0")[:-1]
     if len(words) == 5 and words[0] == "failed":
         return Failed(words[1], words[2], int(words[4]))
+    if len(words) == 2 and words[0] == "died":
+        raise LauncherDiedError(words[1])
     if not words or words[0] != "ended":
         raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
     facts = {words[i]: int(words[i + 1]) for i in range(1, len(words) - 1, 2)}
@@ -47,20 +49,44 @@ def decode(message: bytes) -> Ended | Failed:
     )
 
 
+class Server(Protocol):
+    """What serves runs: the launcher, or where there is none the POSIX backend's warden.
+
+    kind: of the sockets of its runs; end: a descriptor that becomes readable when it has died, -1 when it was seen to be dead.
+    """
+
+    kind: int
+    end: int
+
+    def send(self, words: bytes, descriptors: Sequence[int]) -> None:
+        """Send one run: its words, its socket and its descriptors.
+
+        Raises:
+            LauncherDiedError: it is gone, and with it every run of it.
+        """
+
+    def discard(self) -> None:
+        """Forget it: it was seen to be dead, and the next run starts a new one."""
+
+
 class Channel:
     """Our end of one run."""
 
-    def __init__(self, launcher: Launcher, words: bytes, descriptors: list[int]) -> None:
+    def __init__(self, launcher: Server, words: bytes, descriptors: list[int]) -> None:
         self.launcher = launcher
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.outcome: Ended | Failed | None = None
+        self.dead = False
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
             with theirs:
-                launcher.send(words, [theirs.fileno(), *descriptors])
+                self.hand_over(theirs, words, descriptors)
         except BaseException:
             self.socket.close()
             raise
-        self.outcome: Ended | Failed | None = None
-        self.dead = False
+
+    def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
+        """Give the run to the launcher, with the other end of its socket."""
+        self.launcher.send(words, [theirs.fileno(), *descriptors])
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when the run has ended."""
@@ -105,7 +131,7 @@ class Channel:
         if descriptor >= 0:
             end.register(descriptor, select.POLLIN)
         if descriptor < 0 or end.poll(PATIENCE * 1000):  # another run's thread may have been here before
-            discard(self.launcher)
+            self.launcher.discard()
             raise LauncherDiedError("the launcher has died; the run is dead with it")
         raise LauncherDiedError("the launcher has let go of the run without a word; the run is dead")
 

@@ -19,15 +19,20 @@ from collections.abc import Iterator, Sequence
 from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.version import __version__
 
-__all__ = ["Launcher", "begin", "launcher", "launcher_path", "shutdown"]
+__all__ = ["Launcher", "begin", "launcher", "launcher_path", "program_path", "send_rights", "shutdown"]
 
 MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
 GREETING_SECONDS = 30.0
 
 
+def program_path(name: str) -> str:
+    """Return where one of our programs lies: inside the package, never on PATH."""
+    return os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "_bin", name)
+
+
 def launcher_path() -> str:
-    """Return where the launcher lies: inside the package, never on PATH."""
-    return os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "_bin", "launcher")
+    """Return where the launcher lies."""
+    return program_path("launcher")
 
 
 class Launcher:
@@ -36,6 +41,8 @@ class Launcher:
     Attributes: pid; end, a descriptor that becomes readable when it has died; greeting, the words in which it said what
     this machine can do, empty until await_greeting().
     """
+
+    kind = socket.SOCK_SEQPACKET
 
     def __init__(self, *, empty_network: bool) -> None:
         path = launcher_path()
@@ -100,7 +107,7 @@ class Launcher:
                 while view:
                     view = view[os.write(memfd, view) :]
                 descriptors = [descriptors[0], memfd, *descriptors[1:]]
-            self.send_with(body, descriptors)
+            send_rights(self.socket, body, descriptors)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             discard(self)
             raise LauncherDiedError("the launcher has died; its runs are dead with it") from error
@@ -122,23 +129,9 @@ class Launcher:
             words = ours.recv(4096).split(b"\0")
         return int(words[4]) if len(words) > 4 else errno.EIO
 
-    def send_with(self, body: bytes, descriptors: Sequence[int]) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-        try:
-            self.socket.sendmsg([body], rights)
-        except OSError as error:
-            if error.errno != errno.ETOOMANYREFS:
-                raise
-            # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
-            # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
-            try:
-                with more_descriptors():
-                    self.socket.sendmsg([body], rights)
-            except OSError as still:
-                if still.errno != errno.ETOOMANYREFS:
-                    raise
-                hint = "commands of this user have too many descriptors on the way; give them a smaller max_open_files"
-                raise LaunchError("send", None, errno.ETOOMANYREFS, hint) from still
+    def discard(self) -> None:
+        """Forget it: it was seen to be dead, and the next run starts a new one."""
+        discard(self)
 
     def close(self) -> None:
         """End the launcher and all its runs; returns when nothing of it is left."""
@@ -156,6 +149,30 @@ class Launcher:
         self.socket.close()
         self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
+
+
+def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
+    """Send a message with descriptors; return how many of its bytes went.
+
+    Raises:
+        LaunchError: too many descriptors are on the way. OSError: as sendmsg(2).
+    """
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    try:
+        return to.sendmsg([body], rights)
+    except OSError as error:
+        if error.errno != errno.ETOOMANYREFS:
+            raise
+        # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
+        # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
+        try:
+            with more_descriptors():
+                return to.sendmsg([body], rights)
+        except OSError as still:
+            if still.errno != errno.ETOOMANYREFS:
+                raise
+            hint = "commands of this user have too many descriptors on the way; give them a smaller max_open_files"
+            raise LaunchError("send", None, errno.ETOOMANYREFS, hint) from still
 
 
 @contextlib.contextmanager

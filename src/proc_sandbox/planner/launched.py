@@ -27,7 +27,6 @@ class Sampling(NamedTuple):
     tasks: int = 0
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class LaunchedPlan(Plan):
     """What the launcher is told, beside what a platform adds."""
@@ -43,6 +42,23 @@ class LaunchedPlan(Plan):
     def own_words(self) -> Iterator[str]:
         """Yield the words of what the platform adds."""
         return iter(())
+
+    def watch_words(self) -> Iterator[str]:
+        """Yield the words of what is looked after by looking."""
+        if self.sampling:
+            yield from ("sample", str(self.sampling.interval))
+            if self.sampling.memory:
+                yield from ("sampled-memory", str(self.sampling.memory))
+            if self.sampling.cpu:
+                yield from ("sampled-cpu", str(self.sampling.cpu))
+            if self.sampling.tasks:
+                yield from ("sampled-tasks", str(self.sampling.tasks))
+        if self.cpu_time:
+            yield from ("cpu-time", str(self.cpu_time))
+
+    def exec_words(self) -> Iterator[str]:
+        """Yield the last words: what is executed, and its arguments."""
+        yield from ("exec", self.executable, *self.command)
 
     def words(self) -> tuple[str, ...]:
         """Return the plan as the launcher reads it."""

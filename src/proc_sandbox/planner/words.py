@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from proc_sandbox.version import __version__
@@ -19,10 +19,11 @@ def join(words: Iterator[str]) -> bytes:
     return os.fsencode("\0".join(words) + "\0")
 
 
-def encode(plan: LaunchedPlan) -> bytes:
-    """Return the words of a whole plan."""
+def encode(plan: LaunchedPlan, variables: Mapping[str, str] | None = None) -> bytes:
+    """Return the words of a whole plan; variables: what the command's environment gets beside the plan's."""
     prefix = plan.prefix or encode_prefix(plan)
-    return prefix + join(iter(("exec", plan.executable, *plan.command)))
+    more = join(word for item in variables.items() for word in ("env", "=".join(item))) if variables else b""
+    return prefix + more + join(plan.exec_words())
 
 
 def encode_prefix(plan: LaunchedPlan) -> bytes:
@@ -36,18 +37,9 @@ def prefix_words(plan: LaunchedPlan) -> Iterator[str]:
     yield from ("cwd", plan.cwd)
     for rlimit in plan.rlimits:
         yield from ("rlimit", rlimit.name, str(rlimit.value))
-    if plan.sampling:
-        yield from ("sample", str(plan.sampling.interval))
-        if plan.sampling.memory:
-            yield from ("sampled-memory", str(plan.sampling.memory))
-        if plan.sampling.cpu:
-            yield from ("sampled-cpu", str(plan.sampling.cpu))
-        if plan.sampling.tasks:
-            yield from ("sampled-tasks", str(plan.sampling.tasks))
+    yield from plan.watch_words()
     if plan.timeout:
         yield from ("timeout", str(plan.timeout))
-    if plan.cpu_time:
-        yield from ("cpu-time", str(plan.cpu_time))
     yield from ("umask", str(plan.umask), "nice", str(plan.nice))
     for descriptor in plan.descriptors:
         yield from ("fd", str(descriptor))

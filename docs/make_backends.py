@@ -1,0 +1,52 @@
+"""Write the README's table of backends from what the tests recorded: python docs/make_backends.py. A test keeps it current."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent / "tests"))
+
+from support.behaviours import PROMISES, differences
+
+BEGIN = "<!-- backends: written by docs/make_backends.py from docs/behaviours.json -->"
+END = "<!-- end of backends -->"
+
+
+def table(columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """Yield the lines of promises x backends."""
+    names = sorted(columns)
+    yield f"| promise | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for promise, text in PROMISES.items():
+        cells = (columns[name].get(promise, "not tried").partition(":")[0] for name in names)
+        yield f"| {text} | {' | '.join(cells)} |"
+
+
+def reasons(backend: str) -> Iterator[str]:
+    """Yield what a backend does not promise, and why."""
+    yield f"What `{backend}` does not promise:"
+    yield ""
+    for promise, why in differences(backend).items():
+        yield f"- {PROMISES[promise]}: {why}"
+
+
+def block(columns: Mapping[str, Mapping[str, str]]) -> str:
+    """Return all that stands between the marks."""
+    lines = [*table(columns), "", *reasons("posix"), "", *reasons("windows")]
+    return "\n".join(lines)
+
+
+def with_block(text: str, columns: Mapping[str, Mapping[str, str]]) -> str:
+    """Return a page with the block between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n{block(columns)}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    readme = DOCS.parent / "README.md"
+    recorded = json.loads((DOCS / "behaviours.json").read_text(encoding="utf-8"))
+    readme.write_text(with_block(readme.read_text(encoding="utf-8"), recorded), encoding="utf-8")

@@ -1,0 +1,199 @@
+"""Any POSIX system: joins probe, survey, warden and monitor."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import select
+import socket
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from proc_sandbox.backends.posix.frames import Frames, frame
+from proc_sandbox.backends.posix.probe import look_at_host
+from proc_sandbox.backends.posix.process import Warden, handing_over, shutdown, warden
+from proc_sandbox.backends.posix.survey import missing_interpreter, survey
+from proc_sandbox.config import Config
+from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
+from proc_sandbox.errors import LauncherDiedError
+from proc_sandbox.host import Host, Paths
+from proc_sandbox.launcher.process import program_path, send_rights
+from proc_sandbox.planner.posix import PosixPlan
+from proc_sandbox.planner.words import encode
+from proc_sandbox.supervise import Supervisor
+
+if TYPE_CHECKING:
+    from proc_sandbox.private import PrivateDirectory
+
+__all__ = ["PosixBackend"]
+
+MARK = "PROC_SANDBOX_RUN"
+CHUNK = 1 << 16
+
+
+class PosixRun(LaunchedRun):
+    """A run of the warden's."""
+
+    def __init__(self, server: Warden, words: bytes, descriptors: list[int], mark: str) -> None:
+        self.mark = mark
+        self.frames = Frames()
+        self.received: list[bytes] = []
+        super().__init__(server, words, descriptors)
+
+    def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
+        """Give the warden the run's socket, and over that the run; wait until it has all of it.
+
+        The control socket takes one byte for each run, so that nothing can be left half said there: a signal's exception in the
+        middle of this harms this run only. Descriptors on their way must stay open here: some systems close a socket that nobody has
+        open while it is in flight.
+        """
+        handing_over.add(theirs)
+        try:
+            self.launcher.send(b"r", [theirs.fileno()])
+            self.talk(frame(words), list(descriptors))
+            if self.hear() != b"got":
+                raise LauncherDiedError("the warden has not taken the run")
+        finally:
+            handing_over.discard(theirs)
+
+    def talk(self, data: bytes, descriptors: list[int]) -> None:
+        left = memoryview(data)
+        while left:
+            self.wait_for(select.POLLOUT)
+            sent = send_rights(self.socket, left[:CHUNK], descriptors) if descriptors else self.socket.send(left[:CHUNK])
+            descriptors = []
+            left = left[sent:]
+
+    def hear(self) -> bytes:
+        """Return the next message; nothing where the warden has closed the socket."""
+        while not self.received:
+            data = self.socket.recv(CHUNK)
+            if not data:
+                return b""
+            self.received += self.frames.feed(data)
+            if not self.received:
+                self.wait_for(select.POLLIN)
+        return self.received.pop(0)
+
+    def wait_for(self, event: int) -> None:
+        """Wait until the socket is ready.
+
+        Raises:
+            LauncherDiedError: the warden has died.
+        """
+        poll = select.poll()
+        poll.register(self.socket, event)
+        if self.launcher.end >= 0:
+            poll.register(self.launcher.end, select.POLLIN)
+        ready = dict(poll.poll())
+        if self.socket.fileno() not in ready:
+            self.lost()
+
+    def last_word(self) -> bytes:
+        """Return what the warden said of this run's end; nothing if it has closed the socket without a word, or is dead."""
+        try:
+            self.wait_for(select.POLLIN)
+            return self.hear()
+        except ConnectionResetError:  # a "kill" of ours was not read
+            return b""
+
+    def lost(self) -> NoReturn:
+        """Give up on a run whose warden has died, and end what is left of it by the mark that its processes carry."""
+        said = self.launcher.why() if isinstance(self.launcher, Warden) and self.launcher.end >= 0 else ""
+        try:
+            super().lost()
+        except LauncherDiedError as error:
+            sweep(self.mark)
+            raise LauncherDiedError(f"{error}\n{said}" if said else str(error)) from None
+
+
+class Sweep(PosixRun):
+    """What a dead warden has left of a run, to be ended by another one."""
+
+    def lost(self) -> NoReturn:
+        """Give up: the other one has died too."""
+        self.dead = True
+        raise LauncherDiedError("the warden has died; the run is dead as far as it could be reached")
+
+
+def sweep(mark: str) -> None:
+    """End all processes that carry a mark; returns when they are gone.
+
+    Raises:
+        LauncherDiedError: a new warden cannot be started, or has died too.
+    """
+    with Sweep(warden(), json.dumps({"mark": mark}).encode() + b"\n", [], mark) as run:
+        run.last_word()
+        run.dead = True  # there is nothing to be killed any more
+
+
+class PosixBackend:
+    """The backend of any POSIX system."""
+
+    name = "posix"
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.host: Host | None = None
+
+    def probe(self, config: Config | None = None) -> Host:
+        """Return what this machine can do; found out once.
+
+        Raises:
+            UnsupportedError: psutil is missing.
+        """
+        del config
+        with self.lock:
+            if self.host is None:
+                self.host = look_at_host()
+            return self.host
+
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
+        """Return where things are, for one run; private: a Sandbox's own directory on the host."""
+        if private and not config.working_dir:
+            from proc_sandbox.private import find  # it is there already when there is one
+
+            find(private).check()
+        return survey(config, command, private)
+
+    def explain(self, paths: Paths) -> str | None:
+        """Return why a command that is there could not be executed: the interpreter of a script is missing."""
+        return missing_interpreter(paths)
+
+    def open_streams(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+    ) -> DescriptorStreams:
+        """Open what the Config says of the streams."""
+        return DescriptorStreams(config, data, supervisor, writable)
+
+    def start(self, plan: PosixPlan, streams: DescriptorStreams) -> PosixRun:
+        """Start a run with its streams and passed descriptors."""
+        mark = secrets.token_hex(16)
+        around = os.environ.get(MARK)  # a run within a run belongs to both
+        words = encode(plan, {MARK: f"{around}:{mark}" if around else mark})
+        return PosixRun(warden(), instructions(plan, mark) + b"\n" + words, streams.theirs, mark)
+
+    def by_hand(self, plan: PosixPlan) -> str:
+        """Return the monitor's command line for a plan."""
+        return plan.command_line(program_path("monitor"))
+
+    def private_place(self) -> PrivateDirectory:
+        """Make a directory for a Sandbox."""
+        from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
+
+        return PrivateDirectory()
+
+    def shutdown(self) -> None:
+        """End the warden of this process with all its runs."""
+        shutdown()
+
+
+def instructions(plan: PosixPlan, mark: str) -> bytes:
+    """Return what the warden is told, as one line."""
+    assert plan.sampling
+    data = {
+        **plan.sampling._asdict(), "mark": mark, "cpu_time": plan.cpu_time, "timeout": plan.timeout, "spare_tasks": plan.spare_tasks,
+    }  # fmt: skip
+    return json.dumps(data).encode()

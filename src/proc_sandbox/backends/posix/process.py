@@ -1,0 +1,178 @@
+"""The warden of this process: started when first needed, shared by all threads, stopped at exit.
+
+After os.fork() the child forgets its parent's and starts its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+
+from proc_sandbox.backends.posix.frames import Frames
+from proc_sandbox.backends.posix.probe import psutil_directory
+from proc_sandbox.errors import LauncherDiedError, UnsupportedError
+from proc_sandbox.launcher.process import program_path, send_rights
+from proc_sandbox.version import __version__
+
+__all__ = ["Warden", "handing_over", "shutdown", "warden"]
+
+GREETING_SECONDS = 60.0
+BOOT = "import sys; sys.path += sys.argv[3:]; from proc_sandbox.backends.posix.warden import main; main(int(sys.argv[1]), sys.argv[2])"
+"""-I and -S leave the standard library alone on sys.path, and to that come the places of this package and of psutil: not the caller's
+own, for a command may be able to write there (its working directory), and the warden is not confined.
+"""
+
+handing_over: set[socket.socket] = set()
+"""Ends of sockets that are on their way to another process: a child by os.fork() closes its copies, or no end would be seen."""
+
+
+class Warden:
+    """The warden's process and our end of its control socket.
+
+    Attributes: pid; end, a descriptor that becomes readable when it has died.
+    """
+
+    kind = socket.SOCK_STREAM
+
+    def __init__(self) -> None:
+        if not sys.executable:
+            raise UnsupportedError("backend", "the POSIX backend needs a Python interpreter of its own", "set sys.executable to one")
+        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+        places = dict.fromkeys((package, psutil_directory()))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        handing_over.add(theirs)
+        command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, str(theirs.fileno()), program_path("monitor"), *places]
+        try:
+            # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
+            self.process = subprocess.Popen(
+                command, env={name: os.environ[name] for name in ("PROC_SANDBOX_RUN",) if name in os.environ},
+                pass_fds=[theirs.fileno()], cwd="/", start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise LauncherDiedError(f"the warden cannot be started: {error}") from error
+        finally:
+            handing_over.discard(theirs)
+            theirs.close()
+        self.socket = ours
+        self.pid = self.process.pid
+        self.end = ours.fileno()
+        self.last_words = Frames()
+
+    def await_greeting(self) -> None:
+        """Wait until it is there.
+
+        Raises:
+            LauncherDiedError: it died, or is of another version.
+        """
+        self.socket.settimeout(GREETING_SECONDS)
+        try:
+            found = ""
+            while not found:
+                data = self.socket.recv(1 << 16)
+                if not data:
+                    raise LauncherDiedError("the warden has died before it could do anything")
+                found = "".join(message.decode("utf-8", "replace") for message in self.last_words.feed(data))
+        except OSError as error:
+            raise LauncherDiedError(f"the warden did not answer: {error}") from error
+        if found != __version__:
+            raise LauncherDiedError(f"the warden is not of version {__version__}, but said: {found}")
+        self.socket.settimeout(None)
+
+    def send(self, words: bytes, descriptors: list[int]) -> None:
+        """Send the socket of a run.
+
+        Raises:
+            LauncherDiedError: it is gone, and with it every run of it.
+        """
+        try:
+            send_rights(self.socket, words, descriptors)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self.discard()
+            raise LauncherDiedError("the warden has died; its runs are dead with it") from error
+
+    def why(self) -> str:
+        """Return what one that has died said of it, "" if nothing."""
+        said: list[bytes] = []
+        with contextlib.suppress(OSError, ValueError):
+            while data := self.socket.recv(1 << 16, socket.MSG_DONTWAIT):
+                said += self.last_words.feed(data)
+        return b"".join(said).decode("utf-8", "replace")
+
+    def discard(self) -> None:
+        """Forget it: it was seen to be dead, and the next run starts a new one."""
+        with lock:
+            if wardens[:1] == [self]:
+                wardens.clear()
+                self.close()
+
+    def close(self) -> None:
+        """End the warden and all its runs; returns when nothing of it is left."""
+        self.end = -1
+        self.socket.close()
+        self.process.wait()
+
+    def forget(self) -> None:
+        """Let go of a warden that belongs to the parent process."""
+        self.end = -1
+        self.socket.close()
+        self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
+
+
+def is_dead(found: Warden) -> bool:
+    """Return whether a warden has died: it says nothing on its control socket after its greeting, but at its end."""
+    poll = select.poll()
+    poll.register(found.end, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+lock = threading.Lock()
+wardens: list[Warden] = []
+"""None or one."""
+
+
+def warden() -> Warden:
+    """Return the warden of this process, started if there is none or if it has died.
+
+    Raises:
+        LauncherDiedError: it cannot be started. UnsupportedError: psutil is missing.
+    """
+    with lock:
+        if wardens and is_dead(wardens[0]):
+            wardens.pop().close()
+        if not wardens:
+            found = Warden()
+            try:
+                found.await_greeting()
+            except BaseException:  # whatever it is, a signal's exception too: nothing is left of one that cannot be used
+                found.close()
+                raise
+            wardens.append(found)
+        return wardens[0]
+
+
+def shutdown() -> None:
+    """Stop the warden of this process and all its runs; harmless when there is none."""
+    with lock:
+        while wardens:
+            wardens.pop().close()
+
+
+def after_fork_in_child() -> None:
+    global lock
+    lock = threading.Lock()
+    while wardens:
+        wardens.pop().forget()
+    while handing_over:
+        handing_over.pop().close()
+
+
+os.register_at_fork(after_in_child=after_fork_in_child)
+atexit.register(shutdown)

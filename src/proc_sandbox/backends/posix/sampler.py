@@ -1,0 +1,246 @@
+"""The processes of a run, found among all of the host's, and what they use: psutil's figures, added up.
+
+A process belongs to a run when it was seen to belong to it before, when its parent does, when its session or group is one that the run
+has made, or when it has the run's mark in its environment. Processes are known by number and start time (psutil does not
+signal one that has taken over another's number). What was there before a run began never belongs to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import psutil
+
+__all__ = ["MARK", "Row", "Sample", "Table", "Tree", "tasks_of_user"]
+
+MARK = "PROC_SANDBOX_RUN"
+"""The variable by which descendants are found that have left parent, session and group."""
+GONE = (psutil.NoSuchProcess, ProcessLookupError)
+DENIED = (psutil.AccessDenied, PermissionError)
+SURE_SECONDS = 0.25
+"""For how long a number is believed to be the same process's without asking for its start: before it can be given again all others
+have to be, 32,768 at the least (proc_sys_kernel(5), pid_max) and 99,999 on macOS and FreeBSD.
+"""
+PSS = sys.platform == "linux"
+USS = sys.platform == "darwin"
+
+
+class Row(NamedTuple):
+    """One process as it was at one look. stopped: by a signal; zombie: it has ended and nobody has waited for it."""
+
+    process: psutil.Process
+    parent: int
+    session: int
+    group: int
+    zombie: bool
+    stopped: bool
+
+    @property
+    def pid(self) -> int:
+        """Return its number."""
+        return self.process.pid
+
+
+class Sample(NamedTuple):
+    """What a tree uses: bytes, ns, tasks."""
+
+    memory: int
+    cpu: int
+    tasks: int
+
+
+class Table:
+    """All processes of the host, looked at for all runs at once.
+
+    Attributes: look, the number of the last look; vanished, whether a process was gone before it could be looked at: its children may
+    have been missed.
+    """
+
+    def __init__(self) -> None:
+        self.look = 0
+        self.checked = 0.0
+        self.vanished = False
+        self.known: dict[int, tuple[psutil.Process, int]] = {}
+        """By number: the process, and the look at which it was new."""
+        self.rows: dict[int, Row] = {}
+
+    def refresh(self, since: int) -> None:
+        """Look at all processes that were new after that look."""
+        self.look += 1
+        self.vanished = False
+        sure = time.monotonic() - self.checked > SURE_SECONDS
+        if sure:
+            self.checked = time.monotonic()
+        pids = psutil.pids()
+        for pid in self.known.keys() - pids:
+            del self.known[pid]
+        for pid in pids:
+            known = self.known.get(pid)
+            if known is None or sure and not known[0].is_running():
+                with contextlib.suppress(*DENIED):
+                    self.meet(pid)
+        self.rows = {}
+        for pid, (process, met) in self.known.items():
+            if met > since:
+                self.take(pid, process)
+
+    def meet(self, pid: int) -> None:
+        try:
+            self.known[pid] = psutil.Process(pid), self.look
+        except psutil.NoSuchProcess:
+            self.known.pop(pid, None)
+            self.vanished = True
+
+    def take(self, pid: int, process: psutil.Process) -> None:
+        try:
+            with process.oneshot():
+                status = process.status()
+                parent = process.ppid()
+            zombie = status == psutil.STATUS_ZOMBIE
+            self.rows[pid] = Row(process, parent, *place(pid), zombie, status == psutil.STATUS_STOPPED)
+        except GONE:
+            self.vanished = True
+        except DENIED:
+            return  # another user's, where the system tells nobody else
+
+
+def place(pid: int) -> tuple[int, int]:
+    """Return session and group; 0 where the system does not tell (getsid(2), EPERM)."""
+    try:
+        return os.getsid(pid), os.getpgid(pid)
+    except PermissionError:
+        return 0, 0
+
+
+class Tree:
+    """The processes of one run.
+
+    Attributes: mark, its variable's value; since, the look before it began; members, those alive at the last look, without the
+    command's own when that is a zombie; cpu, ns seen to be used by all that ever were members.
+    """
+
+    def __init__(self, mark: str, since: int) -> None:
+        self.mark = f"{MARK}={mark}".encode()
+        self.value = mark
+        self.since = since
+        self.members: dict[int, Row] = {}
+        self.seen: set[psutil.Process] = set()
+        self.sessions: set[int] = set()
+        self.judged: dict[psutil.Process, bool] = {}
+        self.used: dict[psutil.Process, float] = {}
+        self.cpu = 0
+
+    def find(self, table: Table, roots: Iterable[int] = ()) -> dict[int, Row]:
+        """Return the run's processes that are alive in the table; roots: the command, as the monitor tells."""
+        found: dict[int, Row] = {}
+        children: dict[int, list[Row]] = {}
+        rows = [row for row in table.rows.values() if table.known[row.pid][1] > self.since]
+        for row in rows:
+            children.setdefault(row.parent, []).append(row)
+        todo = [row for row in rows if row.pid in roots or self.is_ours(row)]
+        while todo:
+            row = todo.pop()
+            if row.pid in found:
+                continue
+            found[row.pid] = row
+            self.remember(row)
+            todo += children.get(row.pid, ())
+        self.members = {pid: row for pid, row in found.items() if not row.zombie}
+        self.judged = {process: mine for process, mine in self.judged.items() if process.pid in table.known}
+        return self.members
+
+    def remember(self, row: Row) -> None:
+        self.seen.add(row.process)
+        if row.session:
+            self.sessions.add(row.session)
+
+    def is_ours(self, row: Row) -> bool:
+        if row.process in self.seen:
+            return True
+        if row.session in self.sessions:
+            if row.session != row.pid:
+                return True
+            self.sessions.discard(row.session)  # a leader that we have not seen: the number has been given again
+        return self.has_mark(row)
+
+    def has_mark(self, row: Row) -> bool:
+        """Return whether it has inherited the variable; asked again as long as there is no environment (it is within execve(2))."""
+        known = self.judged.get(row.process)
+        if known is not None:
+            return known
+        if row.zombie:
+            return False
+        try:
+            environment = row.process.environ()
+        except (*GONE, *DENIED, OSError):
+            return False
+        mine = self.value in environment.get(MARK, "")
+        if environment:
+            self.judged[row.process] = mine
+        return mine
+
+    def measure(self, limit: int) -> Sample:
+        """Return what the members use now. limit: of memory, 0 if none: up to it the sum of what each has resident does."""
+        tasks = 0
+        live: list[psutil.Process] = []
+        waited = 0.0
+        for row in self.members.values():
+            try:
+                with row.process.oneshot():
+                    times = row.process.cpu_times()
+                    tasks += row.process.num_threads()
+            except (*GONE, *DENIED):
+                continue
+            live.append(row.process)
+            self.used[row.process] = times.user + times.system
+            waited += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+        # Two figures that are both too small: of all that were seen what each had used when last seen; and of those alive, with
+        # what they have waited for. What is counted in both is the same, so the larger one is taken.
+        alive = sum(self.used[process] for process in live) + waited
+        self.cpu = max(self.cpu, round(max(sum(self.used.values()), alive) * 1e9))
+        return Sample(memory_of(live, limit), self.cpu, tasks)
+
+
+def memory_of(processes: list[psutil.Process], limit: int) -> int:
+    """Return the memory of processes: what is resident, an upper bound; above the limit the exact figure where the system has one."""
+    bound = sum(resident(processes))
+    return bound if bound <= limit else sum(exact(processes))
+
+
+def resident(processes: list[psutil.Process]) -> Iterator[int]:
+    for process in processes:
+        with contextlib.suppress(*GONE, *DENIED):
+            yield int(process.memory_info().rss)
+
+
+def exact(processes: list[psutil.Process]) -> Iterator[int]:
+    for process in processes:
+        with contextlib.suppress(*GONE):
+            yield exact_of(process)
+
+
+def exact_of(process: psutil.Process) -> int:
+    """Return PSS on Linux, on macOS what nobody shares; elsewhere, or where it may not be asked for, what is resident."""
+    if PSS or USS:
+        with contextlib.suppress(*DENIED):
+            full = process.memory_full_info()
+            return int(full.pss + full.swap if PSS else full.uss)
+    try:
+        return int(process.memory_info().rss)
+    except DENIED:
+        return 0
+
+
+def tasks_of_user() -> int:
+    """Return how many tasks RLIMIT_NPROC counts for this user: on Linux threads, elsewhere processes."""
+    count, user = 0, os.getuid()
+    for process in psutil.process_iter():
+        with contextlib.suppress(*GONE, *DENIED):
+            if process.uids().real == user:
+                count += process.num_threads() if PSS else 1
+    return count
