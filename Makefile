@@ -39,8 +39,11 @@ test-vm: launcher         ## boot every kind of host in QEMU and run the tests t
 	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney
 	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
 
+test-wine: .venv/.made  ## run the tests of the Windows backend with a Windows Python under Wine (which must be installed)
+	tests/windows/wine -- tests/windows tests/unit/test_windows_layout.py
+
 bench: .venv/.made      ## measure, interleaved with subprocess and peers
 	$(BIN)/python bench/latency.py
 	$(BIN)/python bench/startup.py
 
-.PHONY: help launcher launcher-posix demo test test-vm lint bench
+.PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench
