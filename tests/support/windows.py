@@ -25,8 +25,10 @@ HANG = 60_000
 class Windows(Protocol):
     """Where a test runs."""
 
-    win32: Win32
     real: bool
+
+    @property
+    def win32(self) -> Win32: ...
 
     def child(self, *words: str) -> Creation:
         """What starts a child that does what the words say."""

@@ -32,7 +32,7 @@ class Recorder(native.Native):
 
 
 def pointed(argument: object) -> object:
-    target = getattr(argument, "_obj", argument)
+    target: Any = getattr(argument, "_obj", argument)
     return (
         bytes(target) if isinstance(target, (ctypes.Structure, ctypes.Array)) or hasattr(target, "_length_") else target
     )

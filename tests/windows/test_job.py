@@ -50,6 +50,8 @@ from proc_sandbox.backends.windows.winapi import (
     STATUS_ACCESS_VIOLATION,
     Completion,
     CpuRate,
+    Created,
+    Creation,
     ExtendedLimits,
     Win32Error,
 )
@@ -152,7 +154,7 @@ def test_without_the_attribute(windows: Windows) -> None:
     """Where Windows is too old for the list of jobs, it is put into them asleep."""
     given = windows.win32
 
-    def create(creation):  # type: ignore[no-untyped-def]
+    def create(creation: Creation) -> Created:
         if creation.jobs:
             raise Win32Error("UpdateProcThreadAttribute", ERROR_INVALID_PARAMETER)
         assert creation.flags & CREATE_SUSPENDED
@@ -172,7 +174,7 @@ def test_what_cannot_be_put_into_its_job_never_runs(windows: Windows) -> None:
     """Nothing is left, neither the process nor a handle."""
     given, made = windows.win32, []
 
-    def create(creation):  # type: ignore[no-untyped-def]
+    def create(creation: Creation) -> Created:
         if creation.jobs:
             raise Win32Error("UpdateProcThreadAttribute", ERROR_INVALID_PARAMETER)
         created = given.create_process(creation)
@@ -191,10 +193,15 @@ def test_what_cannot_be_put_into_its_job_never_runs(windows: Windows) -> None:
 
 
 def test_another_refusal_is_no_reason_to_start_it_otherwise(windows: Windows) -> None:
-    with job_with(windows) as job:
-        broken = Changed(windows.win32, create_process=failing("CreateProcessW", ERROR_INVALID_PARAMETER))
-        with pytest.raises(Win32Error, match="CreateProcessW"):
-            start(broken, windows.child("exit:5")._replace(jobs=(job.handle,)))
+    tried = []
+
+    def create(creation: Creation) -> Created:
+        tried.append(creation)
+        raise Win32Error("CreateProcessW", ERROR_INVALID_PARAMETER)
+
+    with job_with(windows) as job, pytest.raises(Win32Error, match="CreateProcessW"):
+        start(Changed(windows.win32, create_process=create), windows.child("exit:5")._replace(jobs=(job.handle,)))
+    assert len(tried) == 1
 
 
 def test_children_are_inside(windows: Windows) -> None:
@@ -411,6 +418,22 @@ def test_a_limit_that_is_kept_otherwise_is_not_kept(windows: Windows) -> None:
     with Job(other) as job:
         asked = Bounds(ExtendedLimits(JOB_OBJECT_LIMIT_ACTIVE_PROCESS, active_processes=3))
         assert job.bind(asked) == (NotKept("active_processes", "accepted and not kept"),)
+
+
+def test_other_bounds_that_are_kept_otherwise(windows: Windows) -> None:
+    """Asked of a system that has both, and gives back less than it was given."""
+    lying = Changed(
+        windows.win32,
+        set_cpu_rate=lambda job, rate: None,
+        cpu_rate=lambda job: CpuRate(0, 0),
+        ui_restrictions=lambda job: 0x0F,
+    )
+    with Job(lying) as job:
+        assert job.bind(Bounds(ui=0xFF, cpu_rate=CpuRate(CAPPED, 2500))) == (
+            NotKept("ui", "accepted and not kept"),
+            NotKept("cpu_rate", "accepted and not kept"),
+        )
+        assert job.bind(Bounds(ui=0x03)) == ()  # more than was asked for is kept as well
 
 
 def test_a_way_out_that_nobody_asked_for_is_told(windows: Windows) -> None:

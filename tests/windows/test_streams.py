@@ -6,13 +6,12 @@ import contextlib
 import io
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.windows import HANG, FakeWindows, Windows, failing
+from support.windows import HANG, Changed, FakeWindows, Windows, failing
 
 import proc_sandbox as ps
 from proc_sandbox.backends.windows.job import Bounds, Job
@@ -112,7 +111,8 @@ def test_cap(windows: Windows) -> None:
 
 def test_what_survives_keeps_nobody(windows: Windows) -> None:
     """Somebody outside the job holds the ends of all pipes: what was written is taken, and that is all."""
-    win32, held = windows.win32, []
+    win32 = windows.win32
+    held: list[int] = []
 
     class Keeping(Streams):
         def release(self) -> None:
@@ -137,30 +137,30 @@ def test_what_survives_keeps_nobody(windows: Windows) -> None:
         win32.close(handle)
 
 
-def test_a_pipe_that_never_runs_dry(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A survivor that writes and writes."""
-    monkeypatch.setattr("proc_sandbox.backends.windows.streams.LIMIT_AFTER_END", 100_000)
-    win32, over = windows.win32, threading.Event()
-    supervisor = Supervisor(10)
-    streams = Streams(win32, ps.Config(), None, supervisor)
-    writer = win32.duplicate(streams.theirs[1], inheritable=False)
-
-    def write() -> None:
-        while not over.is_set():
-            try:
-                win32.write(writer, b"x" * 1000)
-            except Win32Error:
-                return
-
-    thread = threading.Thread(target=write)
-    streams.release()
+def test_what_is_in_a_pipe_at_the_end_is_taken(windows: Windows) -> None:
+    """Although the run is over when our thread first looks."""
+    supervisor = Supervisor(1 << 20)
+    streams = Streams(windows.win32, ps.Config(), None, supervisor)
+    windows.win32.write(streams.theirs[1], b"late")
+    for pump in streams.pumps:
+        pump.ending.set()
     streams.begin(lambda: None)
-    thread.start()
     streams.finish()
     streams.close()
-    over.set()
-    thread.join()
-    win32.close(writer)
+    assert bytes(supervisor.stdout.kept) == b"late"
+
+
+def test_a_pipe_that_never_runs_dry(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A survivor that writes faster than we read."""
+    monkeypatch.setattr("proc_sandbox.backends.windows.streams.LIMIT_AFTER_END", 100_000)
+    endless = Changed(windows.win32, available=lambda handle: 1000, read=lambda handle, size: b"x" * 1000)
+    supervisor = Supervisor(10)
+    streams = Streams(endless, ps.Config(), None, supervisor)
+    streams.release()
+    streams.begin(lambda: None)
+    streams.finish()
+    streams.close()
+    assert supervisor.stdout.truncated
 
 
 class BrokenFile(io.RawIOBase):

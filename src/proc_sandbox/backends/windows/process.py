@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from proc_sandbox.backends.windows.winapi import (
     CREATE_NEW_PROCESS_GROUP,
@@ -20,6 +21,9 @@ from proc_sandbox.backends.windows.winapi import (
     Win32Error,
 )
 from proc_sandbox.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["OWN_CONSOLE", "Process", "command_line", "environment_block", "is_batch_file", "start"]
 
@@ -131,7 +135,7 @@ class Process:
         if handle:
             self.win32.close(handle)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
