@@ -40,7 +40,7 @@ test-vm: launcher         ## boot every kind of host in QEMU and run the tests t
 	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
 
 test-wine: .venv/.made  ## run the tests of the Windows backend with a Windows Python under Wine (which must be installed)
-	tests/windows/wine -- tests/windows tests/unit/test_windows_layout.py
+	tests/windows/wine -- tests/windows tests/behaviour tests/unit/test_windows_*.py
 
 bench: .venv/.made      ## measure, interleaved with subprocess and peers
 	$(BIN)/python bench/latency.py

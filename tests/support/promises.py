@@ -17,7 +17,6 @@ import proc_sandbox as ps
 from proc_sandbox.backends import HERE
 from support.behaviours import PROMISES, WINE, column, differences
 
-
 ISOLATIONS = {"files": "files", "files written": "files", "network": "network_access", "others": "processes"}
 """What Wine does not isolate is refused without being asked for, so that there is nothing to run."""
 

@@ -199,6 +199,16 @@ def test_without_an_app_container_low_integrity_is_applied_and_not_called_enough
         assert how.remedy == "Windows 8 or newer", "what would be stronger is said"
 
 
+def test_a_caller_in_a_job_has_no_ui_restrictions_and_says_so() -> None:
+    host = replace(WINDOWS, features={**FEATURES, "job_ui": Feature(False, "denied", "start the caller outside of a job")})
+    made = plan(host)
+    how = made.enforcement["ipc"]
+    assert isinstance(how, ps.Enforced)
+    assert (how.strength, how.remedy, made.job.ui) == ("partial", "start the caller outside of a job", ())
+    with pytest.raises(ps.UnsupportedError, match="denied"):
+        plan(replace(host, features={**host.features, "appcontainer": Feature(False, "no", "do")}), enforcement=ps.best_effort("files", "network_access"))
+
+
 def test_who_may_touch_what() -> None:
     made = plan(paths=GRANTED)
     assert made.access == (

@@ -100,7 +100,9 @@ WEAKER = {
     ),
     "cpu rate": ("a cap for each scheduling interval, in steps of a hundredth of a percent of all processors together",),
     "cpu time": ("looked at every 20 ms; behind it the job's own limit, which counts user mode only",),
-    "processes": ("one too many fails to start, as does every further one; processes_exceeded says so",),
+    "processes": (
+        "one too many fails to start, as does every further one; processes_exceeded says so. The python.exe of a virtual environment is two",
+    ),
     "usage": (
         "peak memory is the job's peak of commit charge; how many processes there were at a time is not counted (peak_processes is None)",
     ),
@@ -126,6 +128,7 @@ WEAKER = {
         "there is no filter of system calls: policies of the process narrow what it reaches of the kernel, and syscalls is called partial",
         "hostname, umask, tmp_size, read_bps and write_bps have no mechanism: a value other than the default is refused",
         "nice is a priority class: 0 normal, 1 to 9 below normal, 10 to 19 idle",
+        "a job with UI restrictions has no others in it or around it: where the caller is in one, ipc is partial; inside none can be made",
     ),
 }
 """What it promises, and where the promise ends. The README shows it."""
@@ -173,6 +176,7 @@ LADDER: Ladder = {
     ),
     "ipc": (
         Rung("appcontainer", "AppContainer's own names of objects, UI restrictions of the job", feature("job", "appcontainer", "job_ui")),
+        Rung("names", "AppContainer's own names of objects; clipboard and windows are the session's", APP_CONTAINER, "partial", weaker=True),
         Rung("ui", "UI restrictions of the job; names of objects are the session's", feature("job", "job_ui"), "partial", weaker=True),
     ),
     "syscalls": (
@@ -350,7 +354,7 @@ def plan_job(config: Config, host: Host, choices: Choices) -> JobLimits:
         user_time=max(1, round((config.cpu_time_limit or 0) * 1e9 / TICK)) if taken.get("cpu_time_limit") else 0,
         cpu_rate=cpu_rate(config.cpu_limit or 0, host.processors) if taken.get("cpu_limit") else 0,
         priority=priority(config.nice) if host.feature("job_priority") else "",
-        ui=UI if taken.get("ipc") else (),
+        ui=UI if taken.get("ipc") in ("appcontainer", "ui") else (),
         die_on_unhandled_exception=not config.core_dumps and bool(host.feature("job_exceptions")),
     )
 

@@ -120,12 +120,12 @@ def try_job(tools: Tools, limits: JobLimits) -> str:
 
 def token_features(tools: Tools, remedy: str) -> dict[str, Feature]:
     """Return what a token takes from a process that is started with it."""
-    found = {
-        "restricted_token": tried(lambda: try_token(tools, Token()), remedy),
-        "low_integrity": tried(lambda: try_token(tools, Token(deny_only=(), integrity="low")), remedy),
+    low = tried(lambda: try_token(tools, Token(integrity="low")), remedy)
+    return {
+        "restricted_token": low or tried(lambda: try_token(tools, Token()), remedy),
+        "low_integrity": low,
         "mitigations": tried(lambda: try_mitigations(tools), remedy),
     }
-    return found
 
 
 def try_token(tools: Tools, asked: Token) -> str:
