@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -401,6 +402,18 @@ def test_the_owner_of_what_a_command_made_may_not_change_its_access(tools: Tools
 def test_the_tree_of_somebody_elses_making(tools: Tools) -> None:
     with pytest.raises(Win32Error):
         remove_tree(tools, "C:\\Temp\\missing")
+
+
+def test_the_callers_grants_are_taken_back_at_its_exit(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one who made no Sandbox, and so has nothing else to end."""
+    import atexit
+
+    kept: list[Callable[[], object]] = []
+    monkeypatch.setattr(atexit, "register", kept.append)
+    tools.callers.give([Access("C:\\data", "read", holder="caller")])
+    (end,) = kept
+    end()
+    assert list(tools.journal.left()) == []
 
 
 def test_the_callers_grants_once(tools: Tools) -> None:

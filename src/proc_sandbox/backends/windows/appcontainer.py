@@ -7,6 +7,7 @@ journal also where the caller was killed.
 
 from __future__ import annotations
 
+import atexit
 import secrets
 import threading
 import warnings
@@ -66,6 +67,8 @@ class CallerGrants:
             if fresh:
                 if self.written is None:
                     self.written = self.journal.begin(Entry(sid=self.sid))
+                    atexit.unregister(self.take_back)  # once: another one was taken back by shutdown()
+                    atexit.register(self.take_back)
                 self.written.entry.paths += [item.path for item in fresh]
                 self.written.write()
                 self.control.give(fresh, lambda holder: self.sid, lambda path, label: None)
