@@ -7,8 +7,10 @@ them. Deliberate differences: no message of a job is ever lost, and handles are 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import ntpath
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -768,6 +770,8 @@ class FakeWin32:
             del found.file.data[found.position :]
 
     def handle_of(self, descriptor: int) -> int:
+        if descriptor not in self.descriptors:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self.descriptors[descriptor]
 
     def standard_handle(self, number: int) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import ctypes
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.windows import HANG, Changed, FakeWindows, Windows, failing
+from support.windows import HANG, Changed, FakeWindows, RealWindows, Windows, failing
 
 import proc_sandbox as ps
 from proc_sandbox.backends.windows.job import Bounds, Job
@@ -323,6 +326,43 @@ def test_callers_descriptor(windows: Windows, tmp_path: Path) -> None:
     windows.win32.close(writer)
 
 
+def test_a_descriptor_that_is_none(windows: Windows) -> None:
+    """The number of a socket on Windows, say."""
+    with pytest.raises(ps.ConfigError, match="stdout"):
+        run(windows, "print:x", stdout=4000)
+
+
+def test_many_at_once_under_an_event_loop(windows: Windows) -> None:
+    """On Windows that is the proactor's, with a completion port of its own and a child of its own."""
+
+    async def all_of_them() -> list[bytes]:
+        runs = [asyncio.to_thread(run, windows, "echo", data=b"%d" % number * LARGE) for number in range(4)]
+        other = await asyncio.create_subprocess_exec(sys.executable, "-I", "-S", "-c", "input()", stdin=subprocess.PIPE)
+        done = [bytes(supervisor.stdout.kept) for supervisor in await asyncio.gather(*runs)]
+        await other.communicate(b"\n")
+        assert other.returncode == 0
+        return done
+
+    assert asyncio.run(all_of_them()) == [b"%d" % number * LARGE for number in range(4)]
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="there is no Windows here; the fake looks after every test")
+def test_no_handle_is_left() -> None:
+    real = RealWindows()
+    count = ctypes.c_uint32()
+
+    def handles() -> int:
+        if sys.platform == "win32":
+            ctypes.WinDLL("kernel32").GetProcessHandleCount(ctypes.c_void_p(-1), ctypes.byref(count))
+        return count.value
+
+    run(real, "echo", data=b"x")
+    before = handles()
+    for _ in range(5):
+        run(real, "echo", data=b"x")
+    assert handles() == before
+
+
 def test_stream_that_this_process_does_not_have(windows: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows.win32, "standard_handle", lambda number: 0)
     with pytest.raises(ps.ConfigError, match="no such stream"):
@@ -341,8 +381,6 @@ def test_nothing_is_left_when_one_cannot_be_opened(
 @pytest.mark.skipif(sys.platform != "win32", reason="there is no Windows here")
 def test_inherit() -> None:
     """Through a caller of its own, whose streams the tests have."""
-    import subprocess
-
     code = (
         "import sys; sys.path[:0] = %r\n"
         "from windows.test_streams import run\n"

@@ -188,13 +188,13 @@ class Streams:
             return self.own(self.win32.open_file("NUL", access, FILE_SHARE_READ | FILE_SHARE_WRITE, OPEN_EXISTING))
         if choice.kind == "inherit":
             return self.lend(field, "INHERIT", self.win32.standard_handle(number))
-        if choice.kind == "descriptor":
-            return self.lend(field, choice.value, self.win32.handle_of(choice.value))
-        path = os.fsdecode(choice.value)
         try:
-            return self.own(open_named(self.win32, path, access, self.writable))
+            if choice.kind == "descriptor":
+                return self.lend(field, choice.value, self.win32.handle_of(choice.value))
+            return self.own(open_named(self.win32, os.fsdecode(choice.value), access, self.writable))
         except OSError as error:
-            raise ConfigError(field, path, f"{error.strerror}; name a file that can be opened") from None
+            # Also of a socket, whose fileno() on Windows is no descriptor of the C runtime.
+            raise ConfigError(field, choice.value, f"{error.strerror}; pass an open file, or name one") from None
 
     def begin(self, failed: Callable[[], None]) -> None:
         """Start to move bytes; failed() is called from a thread when one of the caller's own files fails."""
