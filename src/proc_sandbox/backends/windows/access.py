@@ -21,6 +21,7 @@ from proc_sandbox.backends.windows.security import (
     Security,
 )
 from proc_sandbox.backends.windows.winapi import (
+    ERROR_ACCESS_DENIED,
     ERROR_FILE_NOT_FOUND,
     ERROR_PATH_NOT_FOUND,
     FILE_FLAG_BACKUP_SEMANTICS,
@@ -106,7 +107,7 @@ class AccessControl:
     def take_back(self, path: str, sid: str) -> None:
         """Take out every entry of a SID, from a path and what lies below it; harmless where there is none, or no such path."""
         with self.alone():
-            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_DAC):
+            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_DAC, lenient=True):
                 before = self.security.dacl(handle)
                 after = acl.without(before, sid)
                 if after != before:
@@ -115,19 +116,24 @@ class AccessControl:
     def take_label_back(self, path: str, before: dict[str, str]) -> None:
         """Give a path and what lies below it the labels that they had before; none where they had none."""
         with self.alone():
-            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_OWNER):
+            for handle, _, _ in self.objects(path, READ_CONTROL | WRITE_OWNER, lenient=True):
                 self.security.set_label(handle, before.get(self.win32.final_path(handle), ""))
 
-    def objects(self, path: str, access: int) -> Iterator[tuple[int, bool, bool]]:
+    def objects(self, path: str, access: int, *, lenient: bool = False) -> Iterator[tuple[int, bool, bool]]:
         """Yield a handle for a path and for all below it, whether it is a directory, and whether it is the path itself.
 
-        What vanishes meanwhile, is a link, or has come to lie elsewhere is left out.
+        What vanishes meanwhile, is a link, or has come to lie elsewhere is left out. So is what lies below and denies us: nothing of
+        the run's is in its list, and a command could leave such a thing for others to stumble over ("Owner Rights"). lenient: so is the
+        path itself.
+
+        Raises:
+            Win32Error: the path itself denies us; filename says which.
         """
         top = ""
         pending = [extended(path)]
         while pending:
             name = pending.pop()
-            with self.opened(name, access) as handle:
+            with self.opened(name, access, passable=lenient or bool(top)) as handle:
                 if not handle:
                     continue
                 place, attributes = self.win32.final_path(handle), self.security.attributes(handle)
@@ -140,12 +146,13 @@ class AccessControl:
                 pending += [f"{name}\\{entry}" for entry in self.listing(name)]
 
     @contextlib.contextmanager
-    def opened(self, name: str, access: int) -> Iterator[int]:
-        """Open an object itself; 0 where it is not there any more."""
+    def opened(self, name: str, access: int, *, passable: bool) -> Iterator[int]:
+        """Open an object itself; 0 where it is not there any more, or denies us and may be passed by."""
         try:
             handle = self.win32.open_file(name, access, SHARED, OPEN_EXISTING, ITSELF)
         except Win32Error as error:
-            if error.code not in GONE:
+            if error.code not in GONE and not (passable and error.code == ERROR_ACCESS_DENIED):
+                error.filename = name
                 raise
             yield 0
             return
@@ -158,6 +165,6 @@ class AccessControl:
         try:
             return self.security.names(name)
         except Win32Error as error:
-            if error.code not in GONE:
+            if error.code not in (*GONE, ERROR_ACCESS_DENIED):
                 raise
             return ()

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import IO
@@ -78,11 +79,7 @@ class Journal:
         return Written(os.path.join(self.directory, f"run-{secrets.token_hex(8)}.json"), entry)
 
     def sweep(self, undo: Callable[[Entry], None]) -> None:
-        """Undo what callers that died have left.
-
-        Raises:
-            OSError: of undo(); the entry stays, to be tried again.
-        """
+        """Undo what callers that died have left. What cannot be undone stays and is tried again; it keeps nobody from running."""
         for path in self.left():
             try:
                 claimed = claim(path)
@@ -90,8 +87,12 @@ class Journal:
                 continue  # its owner lives, or another caller was faster
             with open(claimed, encoding="utf-8") as file:  # held: nobody else takes it from us
                 entry = parse(file.read())
-                if entry:
-                    undo(entry)
+                try:
+                    if entry:
+                        undo(entry)
+                except OSError as error:
+                    warnings.warn(f"what a killed caller has changed could not be undone: {error}", ResourceWarning, stacklevel=2)
+                    continue
             os.unlink(claimed)
 
     def left(self) -> Iterator[str]:

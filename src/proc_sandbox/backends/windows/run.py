@@ -65,7 +65,7 @@ class WindowsRun:
             self.prepare(streams, user)
         except Win32Error as error:
             self.undo.close()
-            self.failed = Failed(self.step, self.object, error.errno or errno.EINVAL, error.strerror or "")
+            self.failed = Failed(self.step, error.filename or self.object, error.errno or errno.EINVAL, error.strerror or "")
         except BaseException:
             self.undo.close()
             raise
