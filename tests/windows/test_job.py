@@ -485,7 +485,8 @@ def test_memory_of_all_together(windows: Windows) -> None:
         job_with(windows, limits(JOB_OBJECT_LIMIT_JOB_MEMORY, job_memory=256 * MEGABYTE)) as job,
         Child(windows, job, half, f"spawn:{half};hang", "hang") as child,
     ):
-        assert [child.line() for _ in range(3)] == ["allocated", "spawned", "refused 1455"]
+        # Parent and child write at once: in which order they do, nobody knows.
+        assert sorted(child.line() for _ in range(3)) == ["allocated", "refused 1455", "spawned"]
 
 
 @pytest.mark.needs_windows
