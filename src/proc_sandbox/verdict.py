@@ -100,7 +100,7 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
     """Return what the facts mean."""
     ended = report.ended
     reason = reason_of(ended)
-    number = ended.signal if ended.done else SIGKILL
+    number = SIGKILL if plan.signals and not ended.done else ended.signal
     return Result(
         args=plan.command,
         exit_code=ended.exit_code,

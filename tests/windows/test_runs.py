@@ -71,7 +71,7 @@ def test_the_code_of_our_own_kills_is_nothing_special(runner: Runner) -> None:
 
 def test_a_timeout_ends_the_whole_tree(runner: Runner) -> None:
     result = runner.run("spawn:hang", "print:before\n", "hang", timeout=0.5 if runner.real else 0.05)
-    assert (result.reason, result.exit_code, result.timed_out) == (ps.Reason.TIMEOUT, None, True)
+    assert (result.reason, result.exit_code, result.signal, result.timed_out) == (ps.Reason.TIMEOUT, None, None, True)
     assert b"before" in bytes(result.stdout) or runner.real
     assert result.error
     assert "wall time limit" in result.error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from proc_sandbox.result import Enforced, Unenforced
 
@@ -24,6 +25,9 @@ def as_data(value: object) -> object:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be done, and by which mechanism each limit and isolation is enforced."""
+
+    signals: ClassVar[bool] = True
+    """Whether what is ended on this platform is ended by a signal."""
 
     command: tuple[str, ...]
     executable: str

@@ -6,7 +6,7 @@ import functools
 import ntpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError
@@ -237,6 +237,8 @@ class Access(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class WindowsPlan(Plan):
     """What will be done to a command on Windows."""
+
+    signals: ClassVar[bool] = False
 
     job: JobLimits
     token: Token | None
