@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -87,23 +88,65 @@ def check_portable() -> None:
         print(f"{name}: the portable part compiles")
 
 
+# --- the wheel's tag ---
+
+MACHINES = {62: "x86_64", 183: "aarch64"}
+"""EM_X86_64 and EM_AARCH64: elf(5)."""
+PT_INTERP = 3
+OLDEST_MACOS = "11.0"
+"""What the C compiler is told on macOS, unless MACOSX_DEPLOYMENT_TARGET says otherwise: the oldest that has both processors."""
+if sys.platform == "darwin":
+    os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", OLDEST_MACOS)
+
+
+def platform_tag(program: Path | None, system: str = sys.platform) -> str:
+    """Return for which platforms a wheel is that carries this program; the Python in it is for all of them (PEP 425).
+
+    Windows: nothing is compiled, so that one wheel is for every processor. Not "any": other systems would take it and lack theirs.
+    """
+    if system.startswith("linux") and program:
+        return linux_tag(program.read_bytes())
+    if system == "win32":
+        return "win32.win_amd64.win_arm64"
+    if system == "darwin":
+        major, minor = f"{os.environ.get('MACOSX_DEPLOYMENT_TARGET') or OLDEST_MACOS}.0".split(".")[:2]
+        return f"macosx_{major}_{minor if int(major) < 11 else 0}_{platform.machine()}"
+    return re.sub(r"[^a-z0-9_]", "_", sysconfig.get_platform().lower())
+
+
+def linux_tag(program: bytes) -> str:
+    """Return the tag for an ELF program, by what it says of itself.
+
+    One that asks for no interpreter uses no library of the system, neither glibc's nor musl's: it starts wherever the kernel and
+    the processor are right, which is more than the oldest tags of both still promise (PEP 600: glibc 2.17, PEP 656: musl 1.1). What it
+    needs of the kernel it finds out when it runs. Any other is for the system that it was made on.
+    """
+    machine = MACHINES.get(struct.unpack_from("<H", program, 18)[0], "")
+    if not machine or needs_interpreter(program):
+        return f"linux_{machine or platform.machine()}"
+    return f"manylinux_2_17_{machine}.musllinux_1_1_{machine}"
+
+
+def needs_interpreter(program: bytes) -> bool:
+    """Return whether a 64-bit ELF program is linked dynamically: its program headers name what loads it."""
+    (start,) = struct.unpack_from("<Q", program, 32)  # e_phoff
+    size, count = struct.unpack_from("<HH", program, 54)  # e_phentsize, e_phnum
+    return any(struct.unpack_from("<I", program, start + size * index)[0] == PT_INTERP for index in range(count))
+
+
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg,misc,unused-ignore]
     """Puts the launcher into wheels; a source distribution carries its source."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile and tag."""
         del version
-        if self.target_name != "wheel" or os.name != "posix":
+        if self.target_name != "wheel":
             return
-        for name in PROGRAMS:
-            build_data["force_include"][str(build(name))] = f"proc_sandbox/_bin/{name}"
+        programs = [build(name) for name in PROGRAMS] if os.name == "posix" else []  # Windows has no program of ours
+        for program in programs:
+            build_data["force_include"][str(program)] = f"proc_sandbox/_bin/{program.name}"
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-linux_{platform.machine()}" if LINUX else f"py3-none-{system_tag()}"
-
-
-def system_tag() -> str:
-    """Return the wheel tag of a system that is not Linux: what hatchling's own builder would say (PEP 425)."""
-    return re.sub(r"[^a-z0-9_]", "_", sysconfig.get_platform().lower())
+        build_data["tag"] = f"py3-none-{platform_tag(programs[0] if programs else None)}"
 
 
 if __name__ == "__main__":

@@ -59,12 +59,16 @@ static int remount_found(int proc, int place, uint64_t attributes)
 	return fchdir(proc) < 0 ? -1 : remount(place, path, attributes);
 }
 
+/* STATX_MNT_ID and stx_mnt_id, which musl's headers do not have; the kernel's <linux/stat.h> cannot be had beside them. */
+enum { MOUNT_ID = 0x1000, MOUNT_ID_AT = 0x90 / sizeof(uint64_t) };
+
 static int mount_id(int place)
 {
-	struct statx status;
-	if (statx(place, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID, &status) < 0)
+	union { struct statx known; uint64_t words[32]; } status;
+	_Static_assert(sizeof status == sizeof status.known, "struct statx has 256 bytes");
+	if (statx(place, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, MOUNT_ID, &status.known) < 0)
 		return -1;
-	return status.stx_mask & STATX_MNT_ID ? (int)status.stx_mnt_id : -1;
+	return status.known.stx_mask & MOUNT_ID ? (int)status.words[MOUNT_ID_AT] : -1;
 }
 
 /* Spaces and their like are written as \ooo: proc_pid_mountinfo(5). */

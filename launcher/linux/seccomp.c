@@ -32,7 +32,9 @@
 #error "the system call filter knows x86-64 and aarch64"
 #endif
 
-/* Newer than some headers; from 424 on the numbers are the same on every machine. */
+/* Newer than some headers, and than what musl knows; from 424 on the numbers are the same on every machine. */
+#define SYS_futex_waitv_ 449
+#define SYS_set_mempolicy_home_node_ 450
 #define SYS_cachestat_ 451
 #define SYS_fchmodat2_ 452
 #define SYS_map_shadow_stack_ 453
@@ -82,12 +84,12 @@ static const short ALLOWED[] = {
 	/* memory */
 	SYS_munmap, SYS_mprotect, SYS_pkey_mprotect, SYS_pkey_alloc, SYS_pkey_free, SYS_mremap, SYS_madvise,
 	SYS_msync, SYS_mincore, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_mlockall, SYS_munlockall, SYS_brk, SYS_membarrier,
-	SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_set_mempolicy_home_node, SYS_remap_file_pages,
+	SYS_mbind, SYS_set_mempolicy, SYS_get_mempolicy, SYS_set_mempolicy_home_node_, SYS_remap_file_pages,
 	SYS_map_shadow_stack_, SYS_mseal_,
 	/* processes and threads */
 	SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_wait4, SYS_waitid, SYS_getpid, SYS_getppid, SYS_gettid,
 	SYS_getpgid, SYS_setpgid, SYS_getsid, SYS_setsid, SYS_set_tid_address, SYS_set_robust_list, SYS_get_robust_list,
-	SYS_futex, SYS_futex_waitv, SYS_futex_wake_, SYS_futex_wait_, SYS_futex_requeue_, SYS_rseq, SYS_prctl, SYS_kill,
+	SYS_futex, SYS_futex_waitv_, SYS_futex_wake_, SYS_futex_wait_, SYS_futex_requeue_, SYS_rseq, SYS_prctl, SYS_kill,
 	SYS_tkill, SYS_tgkill, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_getcpu, SYS_sched_yield,
 	SYS_sched_getaffinity, SYS_sched_getparam, SYS_sched_getscheduler, SYS_sched_getattr, SYS_sched_get_priority_max,
 	SYS_sched_get_priority_min, SYS_sched_rr_get_interval, SYS_getpriority, SYS_ioprio_get, SYS_getrlimit,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.behaviours import PROMISES
 
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Grant, Host, Paths, SystemPath
@@ -290,8 +291,9 @@ def test_no_network_names_no_service_of_it() -> None:
 
 
 def test_each_name_has_its_reason() -> None:
-    for table in (seatbelt.MACH_SERVICES, seatbelt.NETWORK_SERVICES, seatbelt.SYSCTLS, seatbelt.SYSTEM, seatbelt.DIFFERENCES):
+    for table in (seatbelt.MACH_SERVICES, seatbelt.NETWORK_SERVICES, seatbelt.SYSCTLS, seatbelt.SYSTEM, seatbelt.UNLIKE_LINUX):
         assert all(all(item[:2]) for item in table)
+    assert set(seatbelt.HELD) <= set(PROMISES)
     names = [item.name for item in (*seatbelt.MACH_SERVICES, *seatbelt.NETWORK_SERVICES)]
     assert not any(part in name for name in names for part in ("launchservices", "lsd", "Security", "pasteboard", "windowserver", "cfprefsd"))
     assert not any("proc." in item.name for item in seatbelt.SYSCTLS)

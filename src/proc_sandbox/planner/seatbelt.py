@@ -33,12 +33,13 @@ from proc_sandbox.planner.ladder import Rung, feature, refuse
 from proc_sandbox.result import Enforced, Unenforced
 
 __all__ = [
-    "DIFFERENCES",
+    "HELD",
     "MACH_SERVICES",
     "RUNGS",
     "SANDBOX_EXEC",
     "SYSCTLS",
     "SYSTEM",
+    "UNLIKE_LINUX",
     "command_line",
     "network_enforcement",
     "profile",
@@ -469,7 +470,7 @@ class Difference(NamedTuple):
     text: str
 
 
-DIFFERENCES = (
+UNLIKE_LINUX = (
     Difference("memory_limit", "sampled only: there are no cgroups. There is no PSS: each process counts with its footprint (proc_pid_rusage, "
                "psutil's uss), where what is shared counts for the one that the kernel charges it to"),
     Difference("memory_limit", "RLIMIT_AS and RLIMIT_RSS are accepted and hold nothing (setrlimit(2)): between two looks nothing stands behind "
@@ -494,3 +495,7 @@ DIFFERENCES = (
                "(swift build, Chromium) need their switch against it"),
 )  # fmt: skip
 """What the README shows of macOS."""
+HELD = ("files", "files written", "network")
+"""Of the promises that every backend is tried for, those that the POSIX backend keeps by Seatbelt alone. Not that others cannot be
+seen: see above, kern.procargs2.
+"""
