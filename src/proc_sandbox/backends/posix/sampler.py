@@ -26,8 +26,6 @@ SURE_SECONDS = 0.25
 """For how long a number is believed to be the same process's without asking for its start: before it can be given again all others
 have to be, 32,768 at the least (proc_sys_kernel(5), pid_max) and 99,999 on macOS and FreeBSD.
 """
-PSS = sys.platform == "linux"
-USS = sys.platform == "darwin"
 
 
 class Row(NamedTuple):
@@ -226,10 +224,12 @@ def exact(processes: list[psutil.Process]) -> Iterator[int]:
 
 def exact_of(process: psutil.Process) -> int:
     """Return PSS on Linux, on macOS what nobody shares; elsewhere, or where it may not be asked for, what is resident."""
-    if PSS or USS:
-        with contextlib.suppress(*DENIED):
+    with contextlib.suppress(*DENIED):
+        if sys.platform == "linux":
             full = process.memory_full_info()
-            return int(full.pss + full.swap if PSS else full.uss)
+            return int(full.pss + full.swap)
+        if sys.platform == "darwin":
+            return int(process.memory_full_info().uss)
     try:
         return int(process.memory_info().rss)
     except DENIED:
@@ -242,5 +242,5 @@ def tasks_of_user() -> int:
     for process in psutil.process_iter():
         with contextlib.suppress(*GONE, *DENIED):
             if process.uids().real == user:
-                count += process.num_threads() if PSS else 1
+                count += process.num_threads() if sys.platform == "linux" else 1
     return count
