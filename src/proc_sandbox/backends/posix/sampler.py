@@ -1,7 +1,7 @@
 """The processes of a run, found among all of the host's, and what they use: psutil's figures, added up.
 
-A process belongs to a run when it was seen to belong to it before, when its parent does, when its session or group is one that the run
-has made, or when it has the run's mark in its environment. Processes are known by number and start time (psutil does not
+A process belongs to a run when it was seen to belong to it before, when its parent does, when its session is one that the run has
+made, or when it has the run's mark in its environment. Processes are known by number and start time (psutil does not
 signal one that has taken over another's number). What was there before a run began never belongs to it.
 """
 
@@ -123,14 +123,14 @@ class Tree:
     """
 
     def __init__(self, mark: str, since: int) -> None:
-        self.mark = f"{MARK}={mark}".encode()
-        self.value = mark
+        self.mark = mark
         self.since = since
         self.members: dict[int, Row] = {}
         self.seen: set[psutil.Process] = set()
         self.sessions: set[int] = set()
         self.judged: dict[psutil.Process, bool] = {}
         self.used: dict[psutil.Process, float] = {}
+        self.used_by_dead = 0.0
         self.cpu = 0
 
     def find(self, table: Table, roots: Iterable[int] = ()) -> dict[int, Row]:
@@ -140,6 +140,8 @@ class Tree:
         rows = [row for row in table.rows.values() if table.known[row.pid][1] > self.since]
         for row in rows:
             children.setdefault(row.parent, []).append(row)
+        # A leader that was not seen before: its number has been given again.
+        self.sessions -= {row.pid for row in rows if row.session == row.pid and row.process not in self.seen}
         todo = [row for row in rows if row.pid in roots or self.is_ours(row)]
         while todo:
             row = todo.pop()
@@ -149,22 +151,32 @@ class Tree:
             self.remember(row)
             todo += children.get(row.pid, ())
         self.members = {pid: row for pid, row in found.items() if not row.zombie}
-        self.judged = {process: mine for process, mine in self.judged.items() if process.pid in table.known}
+        self.sessions &= {row.session for row in found.values()}  # one without members: its number may be given again
+        self.forget(table)
         return self.members
 
     def remember(self, row: Row) -> None:
+        """Know a process again. Its session is the run's if it leads it: one that a server has started for it is in the server's."""
         self.seen.add(row.process)
-        if row.session:
+        if row.session == row.pid:
             self.sessions.add(row.session)
+
+    def forget(self, table: Table) -> None:
+        """Let go of the dead, but for what they have used: there is no end of them."""
+
+        def is_gone(process: psutil.Process) -> bool:
+            return process.pid not in table.known or table.known[process.pid][0] is not process
+
+        for process in [process for process in self.used if is_gone(process)]:
+            self.used_by_dead += self.used.pop(process)
+        self.seen -= {process for process in self.seen if is_gone(process)}
+        for process in [process for process in self.judged if is_gone(process)]:
+            del self.judged[process]
 
     def is_ours(self, row: Row) -> bool:
         if row.process in self.seen:
             return True
-        if row.session in self.sessions:
-            if row.session != row.pid:
-                return True
-            self.sessions.discard(row.session)  # a leader that we have not seen: the number has been given again
-        return self.has_mark(row)
+        return row.session in self.sessions or self.has_mark(row)
 
     def has_mark(self, row: Row) -> bool:
         """Return whether it has inherited the variable; asked again as long as there is no environment (it is within execve(2))."""
@@ -177,7 +189,7 @@ class Tree:
             environment = row.process.environ()
         except (*GONE, *DENIED, OSError):
             return False
-        mine = self.value in environment.get(MARK, "")
+        mine = self.mark in environment.get(MARK, "")
         if environment:
             self.judged[row.process] = mine
         return mine
@@ -200,7 +212,7 @@ class Tree:
         # Two figures that are both too small: of all that were seen what each had used when last seen; and of those alive, with
         # what they have waited for. What is counted in both is the same, so the larger one is taken.
         alive = sum(self.used[process] for process in live) + waited
-        self.cpu = max(self.cpu, round(max(sum(self.used.values()), alive) * 1e9))
+        self.cpu = max(self.cpu, round(max(self.used_by_dead + sum(self.used.values()), alive) * 1e9))
         return Sample(memory_of(live, limit), self.cpu, tasks)
 
 
