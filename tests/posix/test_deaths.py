@@ -16,7 +16,9 @@ from support.processes import Witness, caller, until_false, witness
 from support.programs import HANG, python
 
 import proc_sandbox as ps
-from proc_sandbox.backends.posix.process import warden
+from proc_sandbox.backends.posix import process
+from proc_sandbox.backends.posix.probe import psutil_directory
+from proc_sandbox.backends.posix.process import shutdown, warden
 
 DAEMON = """
 import os, sys, time
@@ -103,13 +105,13 @@ def test_the_tree_ends_with_a_caller_that_is_killed(before: str) -> None:
     """Also where a child of the caller's lives on."""
     with witness() as pipe:
         code = CALLER.format(before=before)
-        with caller(code, str(pipe.write_end), DAEMON.format(fd=pipe.write_end), pass_fds=[pipe.write_end], start_new_session=True) as process:
+        with caller(code, str(pipe.write_end), DAEMON.format(fd=pipe.write_end), pass_fds=[pipe.write_end], start_new_session=True) as killed:
             pipe.hear(b"ready")
             pipe.hear(b"daemon")
-            process.kill()
+            killed.kill()
             pipe.wait_alone()
             if before:
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(killed.pid, signal.SIGKILL)
 
 
 def test_a_child_by_fork_has_a_warden_of_its_own(run: Runner) -> None:
@@ -121,8 +123,6 @@ def test_a_child_by_fork_has_a_warden_of_its_own(run: Runner) -> None:
         try:
             done = run(["true"])
             os.write(writer, f"{done.ok} {warden().pid}".encode())
-            from proc_sandbox.backends import shutdown
-
             shutdown()
         finally:
             os._exit(0)
@@ -160,12 +160,44 @@ wait_for_ever()
 def test_the_deadline_holds_while_the_caller_is_busy_or_stopped(act: str, tmp_path: Path) -> None:
     """sum() does not let go of the interpreter's lock until it is done."""
     held = tmp_path / "held"
-    with caller(BUSY.format(act=act), "-", *python(HOLDER, str(held))) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"up\n"
+    with caller(BUSY.format(act=act), "-", *python(HOLDER, str(held))) as busy:
+        assert busy.stdout is not None
+        assert busy.stdout.readline() == b"up\n"
         if not act:
-            process.send_signal(signal.SIGSTOP)
+            busy.send_signal(signal.SIGSTOP)
         assert not until_false(lambda: is_held(held))
         if not act:
-            process.send_signal(signal.SIGCONT)
-            assert process.stdout.readline() == b"timeout\n"
+            busy.send_signal(signal.SIGCONT)
+            assert busy.stdout.readline() == b"timeout\n"
+
+
+def test_a_monitor_that_cannot_be_started_is_an_error_that_says_so(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown()
+    monkeypatch.setattr(process, "program_path", lambda name: f"/nowhere/{name}")
+    with pytest.raises(ps.LaunchError) as caught:
+        run(["true"])
+    assert (caught.value.step, caught.value.filename) == ("monitor", "/nowhere/monitor")
+    shutdown()
+
+
+def test_a_warden_that_cannot_be_started_is_an_error_that_says_so(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown()
+    monkeypatch.setattr(process, "BOOT", "import sys; sys.exit(1)")
+    with pytest.raises(ps.LauncherDiedError, match="died before"):
+        run(["true"])
+
+
+def test_a_warden_that_fails_says_why(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown()
+    broken = "import proc_sandbox.backends.posix.watch as w; w.Run.begin = lambda *a: 1 // 0; from proc_sandbox.backends.posix.warden import main"
+    monkeypatch.setattr(process, "BOOT", process.BOOT.replace("from proc_sandbox.backends.posix.warden import main", broken))
+    with pytest.raises(ps.LauncherDiedError, match="ZeroDivisionError"):
+        run(["true"])
+    shutdown()
+
+
+def test_without_psutil_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(ps.UnsupportedError) as caught:
+        psutil_directory()
+    assert "pip install 'proc-sandbox[posix]'" in caught.value.remedy

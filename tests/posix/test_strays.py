@@ -130,8 +130,8 @@ def test_nothing_of_a_run_stays_in_the_warden(run: Runner) -> None:
     before = process.num_fds()
     for _ in range(5):
         assert run(["sh", "-c", "sleep 3600 & echo x"]).ok
-    assert process.num_fds() == before
-    assert process.children() == []
+    assert not until_false(lambda: process.num_fds() > before)  # the caller is told before all is closed
+    assert not until_false(process.children)
 
 
 def test_only_the_streams_are_open(run: Runner) -> None:

@@ -155,6 +155,7 @@ if sys.platform != "win32":
     def table(*entries: Entry) -> Table:
         """A table in which these processes are; one that is the same is the same process."""
         made = Table()
+        made.floor = 1
         for entry in entries:
             process = known.setdefault(entry, Process(entry.pid, entry.mark))
             made.known[entry.pid] = process, entry.met  # type: ignore[assignment]

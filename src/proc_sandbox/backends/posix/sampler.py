@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import psutil
@@ -55,20 +55,21 @@ class Sample(NamedTuple):
 class Table:
     """All processes of the host, looked at for all runs at once.
 
-    Attributes: look, the number of the last look; vanished, whether a process was gone before it could be looked at: its children may
+    Attributes: look, the number of the last look; floor, the look before the oldest run that is under way; vanished, whether a process was gone before it could be looked at: its children may
     have been missed.
     """
 
     def __init__(self) -> None:
         self.look = 0
+        self.floor = 0
         self.checked = 0.0
         self.vanished = False
         self.known: dict[int, tuple[psutil.Process, int]] = {}
         """By number: the process, and the look at which it was new."""
         self.rows: dict[int, Row] = {}
 
-    def refresh(self, since: int) -> None:
-        """Look at all processes that were new after that look."""
+    def refresh(self) -> None:
+        """Look at all processes that were new after the floor, and find out which there are."""
         self.look += 1
         self.vanished = False
         sure = time.monotonic() - self.checked > SURE_SECONDS
@@ -84,7 +85,7 @@ class Table:
                     self.meet(pid)
         self.rows = {}
         for pid, (process, met) in self.known.items():
-            if met > since:
+            if met > self.floor:
                 self.take(pid, process)
 
     def meet(self, pid: int) -> None:
@@ -99,8 +100,12 @@ class Table:
             with process.oneshot():
                 status = process.status()
                 parent = process.ppid()
-            zombie = status == psutil.STATUS_ZOMBIE
-            self.rows[pid] = Row(process, parent, *place(pid), zombie, status == psutil.STATUS_STOPPED)
+            if status == psutil.STATUS_ZOMBIE:
+                self.rows[pid] = Row(process, parent, 0, 0, zombie=True, stopped=False)
+            else:
+                self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=status == psutil.STATUS_STOPPED)
+        except psutil.ZombieProcess:
+            self.rows[pid] = Row(process, 0, 0, 0, zombie=True, stopped=False)
         except GONE:
             self.vanished = True
         except DENIED:
@@ -133,8 +138,8 @@ class Tree:
         self.used_by_dead = 0.0
         self.cpu = 0
 
-    def find(self, table: Table, roots: Iterable[int] = ()) -> dict[int, Row]:
-        """Return the run's processes that are alive in the table; roots: the command, as the monitor tells."""
+    def find(self, table: Table, roots: Collection[int] = ()) -> dict[int, Row]:
+        """Return the run's processes that are alive in the table; roots: the command, which its monitor holds, dead or alive."""
         found: dict[int, Row] = {}
         children: dict[int, list[Row]] = {}
         rows = [row for row in table.rows.values() if table.known[row.pid][1] > self.since]
@@ -142,7 +147,7 @@ class Tree:
             children.setdefault(row.parent, []).append(row)
         # A leader that was not seen before: its number has been given again.
         self.sessions -= {row.pid for row in rows if row.session == row.pid and row.process not in self.seen}
-        todo = [row for row in rows if row.pid in roots or self.is_ours(row)]
+        todo = [row for row in rows if row.pid in roots or row.session in roots or self.is_ours(row)]
         while todo:
             row = todo.pop()
             if row.pid in found:
