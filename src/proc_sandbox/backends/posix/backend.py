@@ -22,6 +22,7 @@ from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import program_path, send_rights
 from proc_sandbox.planner.posix import PosixPlan
 from proc_sandbox.planner.words import encode
+from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -84,6 +85,18 @@ class PosixRun(LaunchedRun):
         if self.launcher.end >= 0:
             poll.register(self.launcher.end, select.POLLIN)
         return self.socket.fileno() in dict(poll.poll())
+
+    def receive(self) -> Ended | Failed:
+        """Wait for the outcome.
+
+        Raises:
+            LauncherDiedError: the warden or the run's monitor died, and the run with it.
+        """
+        try:
+            return super().receive()
+        except LauncherDiedError:
+            self.dead = True  # nothing more is going to be said
+            raise
 
     def last_word(self) -> bytes:
         """Return what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""

@@ -138,6 +138,7 @@ class Run:
         head, _, words = message.partition(b"\n")
         self.plan = json.loads(head)
         if not words:
+            self.tell(b"got")
             self.tree = Tree(self.plan["mark"], -1)
             self.outcome = [b"swept"]
             self.command_over = True
