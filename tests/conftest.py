@@ -13,6 +13,8 @@ from support.leaks import Before
 import proc_sandbox as ps
 from proc_sandbox.backends import current, shutdown
 
+pytest_plugins = ["support.promises"]
+
 ELSEWHERE = {"adversarial", "integration", "vm"} if sys.platform != "linux" else set()
 """Folders whose tests are about Linux."""
 
@@ -48,6 +50,7 @@ def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     tempfile.tempdir = str(directory)
     before = Before(directory)
     yield
+    current()  # which knows of what the command line has started
     shutdown()
     tempfile.tempdir = usual
     before.check()

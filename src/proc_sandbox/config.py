@@ -534,6 +534,17 @@ def check_paths(config: Config) -> None:
         raise ConfigError("working_dir", config.working_dir, "it is in read_only_dirs too; name it once")
 
 
+def argument(item: str | bytes | os.PathLike[str]) -> str:
+    try:
+        word = os.fsdecode(item)
+        os.fsencode(word)
+    except UnicodeError:  # Windows takes no other bytes than UTF-8 (PEP 529), and no system every str
+        raise ConfigError("args", item, "cannot be encoded as an argument") from None
+    if "\0" in word:
+        raise ConfigError("args", item, "an argument cannot hold NUL")
+    return word
+
+
 def check_command(args: object) -> tuple[str, ...]:
     """Return a command as a tuple of str.
 
@@ -541,7 +552,7 @@ def check_command(args: object) -> tuple[str, ...]:
         ConfigError: it is a string, empty, or holds something else than str, bytes and paths, or a NUL.
     """
     if isinstance(args, (str, bytes, os.PathLike)):
-        shown = os.fsdecode(args)
+        shown = args if isinstance(args, bytes) else os.fspath(args)
         raise ConfigError("args", args, f'a list is needed, never a shell line; for a shell write ["sh", "-c", {shown!r}]')
     if not isinstance(args, Sequence) or not args:
         raise ConfigError("args", args, 'a list that is not empty is needed, as in ["ls", "-l"]')
@@ -549,14 +560,7 @@ def check_command(args: object) -> tuple[str, ...]:
     for item in args:
         if not isinstance(item, (str, bytes, os.PathLike)):
             raise ConfigError("args", item, "each argument must be str, bytes or a path")
-        word = os.fsdecode(item)
-        if "\0" in word:
-            raise ConfigError("args", item, "an argument cannot hold NUL")
-        try:
-            os.fsencode(word)
-        except UnicodeEncodeError:
-            raise ConfigError("args", item, "cannot be encoded as an argument") from None
-        words.append(word)
+        words.append(argument(item))
     if not words[0]:
         raise ConfigError("args", args, "the command's name is empty")
     return tuple(words)

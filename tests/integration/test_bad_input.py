@@ -13,6 +13,8 @@ from support.programs import inside
 
 import proc_sandbox as ps
 
+EVERY_BACKEND = True
+
 TOO_MUCH = 2**64
 BAD_VALUES: list[tuple[str, Any]] = [
     *(

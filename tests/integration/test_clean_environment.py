@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.behaviours import promise
 from support.processes import caller, children, output_of
 from support.programs import HANG, inside, outside, text
 
 import proc_sandbox as ps
+
+EVERY_BACKEND = True
 
 CANARIES = [
     *(
@@ -53,6 +56,7 @@ def variables(result: ps.Result) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in text(result).splitlines())
 
 
+@promise("private directory")
 def test_the_default_is_small_and_clean() -> None:
     got = variables(inside(["env"], check=True))
     assert got.pop("PATH") == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,6 +66,7 @@ def test_the_default_is_small_and_clean() -> None:
     assert set(got) <= {"PWD", "SHELL"}
 
 
+@promise("others")
 def test_canaries_reach_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CANARIES:
         monkeypatch.setenv(name, f"{SECRET}-{name}")
@@ -91,6 +96,7 @@ def test_the_launcher_has_none_of_them_either() -> None:
         process.communicate(timeout=HANG)
 
 
+@promise("private directory")
 @pytest.mark.parametrize(
     "given",
     [

@@ -12,11 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.behaviours import promise
 from support.fixtures import Programs
 from support.processes import output_of
 from support.programs import HANG, inside, outside, python, text
 
 import proc_sandbox as ps
+
+EVERY_BACKEND = True
 
 
 def script(path: Path, body: str) -> Path:
@@ -52,6 +55,7 @@ def test_a_virtual_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert text(inside(["python3", "-c", code])) == f"42 {venv}\n"
 
 
+@promise("files written")
 def test_a_virtual_environment_stays_as_it_is(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=HANG)
@@ -164,6 +168,7 @@ def test_a_path_that_is_nowhere(name: str) -> None:
     assert name in str(caught.value)
 
 
+@promise("files")
 def test_a_command_that_exists_but_is_not_visible(programs: Programs) -> None:
     """The error says just that, and what to allow."""
     with pytest.raises(FileNotFoundError) as caught:
@@ -174,6 +179,7 @@ def test_a_command_that_exists_but_is_not_visible(programs: Programs) -> None:
     assert "allowed_dirs" in message
 
 
+@promise("files")
 def test_an_interpreter_that_is_not_visible(tmp_path: Path, programs: Programs) -> None:
     script(tmp_path / "script", f"#!{programs('multicall')}\n")
     with pytest.raises(FileNotFoundError) as caught:
@@ -188,6 +194,7 @@ def test_an_interpreter_that_is_nowhere(tmp_path: Path) -> None:
     assert "/no/such/interpreter" in str(caught.value)
 
 
+@promise("files")
 def test_a_link_whose_target_is_not_visible(tmp_path: Path, programs: Programs) -> None:
     (tmp_path / "tool").symlink_to(programs("multicall"))
     with pytest.raises(FileNotFoundError) as caught:
@@ -268,6 +275,7 @@ def test_argv_0_may_be_the_commands_own_matter() -> None:
     assert result.stdout.startswith(b"sh\0-c\0")
 
 
+@promise("others")
 def test_the_command_is_a_session_of_its_own() -> None:
     code = "import os; print(os.getsid(0) == os.getpid() or os.getsid(0) != 0, os.getppid())"
     assert text(inside(python(code))) == "True 1\n"

@@ -8,10 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from support.behaviours import promise
 from support.processes import caller, output_of
 from support.programs import HANG, MEGABYTE, inside, python, text
 
 import proc_sandbox as ps
+
+EVERY_BACKEND = True
 
 COUNTS = """
 import gc, json, os, pathlib, statistics, sys, tempfile, threading, time
@@ -101,6 +104,7 @@ def test_64_that_are_really_alive_together() -> None:
     assert all(result.reason is ps.Reason.EXITED for result in results)
 
 
+@promise("others")
 def test_64_different_configs_at_once() -> None:
     def one(number: int) -> ps.Result:
         return inside(

@@ -17,12 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.behaviours import promise
 from support.fixtures import Programs
 from support.processes import Witness, caller, carriers, children, new_mark, output_of, wait_dead, watched, witness
 from support.programs import HANG, inside, outside, python, text
 
 import proc_sandbox as ps
 from proc_sandbox.launcher.process import launcher_path
+
+EVERY_BACKEND = True
 
 COUNT = 40
 
@@ -122,12 +125,14 @@ def test_a_command_that_stops_itself_meets_its_deadline() -> None:
     assert (result.reason, result.stdout) == (ps.Reason.TIMEOUT, b"before\n")
 
 
+@promise("others")
 def test_a_command_that_stops_everything_meets_its_deadline() -> None:
     code = "import os, signal\nprint('x', flush=True)\nos.kill(0, signal.SIGSTOP)\nos.kill(-1, signal.SIGSTOP)\nimport time; time.sleep(600)"
     result = inside(python(code), timeout=1.0)
     assert result.reason is ps.Reason.TIMEOUT
 
 
+@promise("others")
 def test_a_bounded_fork_bomb_is_over_with_its_run(programs: Programs) -> None:
     """Bounded by its own tickets as well: should the limit not hold, the host stays usable."""
     script = f"for i in 1 2 3 4; do {programs('tasks')} bomb 60 & done; wait"

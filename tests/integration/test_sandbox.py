@@ -7,12 +7,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.behaviours import promise
 from support.processes import output_of
 from support.programs import inside, text
 
 import proc_sandbox as ps
 
+EVERY_BACKEND = True
 
+
+@promise("private directory")
 def test_files_stay_from_run_to_run_and_no_longer() -> None:
     with ps.Sandbox() as box:
         assert box.run(["sh", "-c", "echo kept > file; pwd"], check=True).stdout == b"/tmp/work\n"

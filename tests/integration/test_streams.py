@@ -15,6 +15,8 @@ from support.programs import MEGABYTE, inside, python, text
 
 import proc_sandbox as ps
 
+EVERY_BACKEND = True
+
 ALL_BYTES = bytes(range(256)) * 64
 
 FLOOD = """

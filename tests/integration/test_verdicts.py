@@ -12,11 +12,14 @@ import threading
 import time
 
 import pytest
+from support.behaviours import promise
 from support.fixtures import Programs
 from support.processes import carriers, new_mark, wait_dead, watched, witness
 from support.programs import inside, outside, python
 
 import proc_sandbox as ps
+
+EVERY_BACKEND = True
 
 ALWAYS_REPORTED = {"files", "network_access", "privileges", "processes", "ipc", "syscalls"}
 
@@ -112,6 +115,7 @@ def test_the_streams_belong_to_their_commands() -> None:
     assert (result.stdout.text(), result.stderr.text()) == ("out\n", "err\n")
 
 
+@promise("files")
 def test_every_isolation_and_limit_names_its_mechanism() -> None:
     limits = {"timeout": 100, "memory_limit": "256M", "max_processes": 50, "cpu_time_limit": 50, "cpu_limit": 100}
     result = inside(["true"], **limits)
