@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,11 +28,18 @@ def table(columns: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def reasons(backend: str) -> Iterator[str]:
-    """Yield what a backend does not promise, and why."""
+    """Yield what a backend does not promise, and why; and where what it promises ends."""
     yield f"What `{backend}` does not promise:"
     yield ""
     for promise, why in differences(backend).items():
         yield f"- {PROMISES[promise]}: {why}"
+    weaker = getattr(importlib.import_module(f"proc_sandbox.planner.{backend}"), "WEAKER", {})
+    if weaker:
+        yield ""
+        yield f"Where a promise of `{backend}` ends:"
+        yield ""
+    for promise, texts in weaker.items():
+        yield f"- {PROMISES[promise]}: {'; '.join(texts)}"
 
 
 def block(columns: Mapping[str, Mapping[str, str]]) -> str:

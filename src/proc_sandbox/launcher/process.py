@@ -42,7 +42,7 @@ class Launcher:
     this machine can do, empty until await_greeting().
     """
 
-    kind = socket.SOCK_SEQPACKET
+    kind: int = socket.SOCK_SEQPACKET
 
     def __init__(self, *, empty_network: bool) -> None:
         path = launcher_path()

@@ -23,6 +23,7 @@ from proc_sandbox.launcher.process import program_path, send_rights
 from proc_sandbox.links import open_report
 from proc_sandbox.planner.posix import PosixPlan
 from proc_sandbox.planner.words import encode
+from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PosixRun(LaunchedRun):
         self.mark = mark
         self.frames = Frames()
         self.received: list[bytes] = []
+        self.swept = False
         super().__init__(server, words, descriptors)
 
     def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
@@ -55,68 +57,83 @@ class PosixRun(LaunchedRun):
             self.launcher.send(b"r", [theirs.fileno()])
             self.talk(frame(words), list(descriptors))
             if self.hear() != b"got":
-                raise LauncherDiedError("the warden has not taken the run")
+                self.lost()
         finally:
             handing_over.discard(theirs)
 
     def talk(self, data: bytes, descriptors: list[int]) -> None:
         left = memoryview(data)
         while left:
-            self.wait_for(select.POLLOUT)
+            if not self.is_ready(select.POLLOUT):
+                self.lost()
             sent = send_rights(self.socket, left[:CHUNK], descriptors) if descriptors else self.socket.send(left[:CHUNK])
             descriptors = []
             left = left[sent:]
 
     def hear(self) -> bytes:
-        """Return the next message; nothing where the warden has closed the socket."""
+        """Return the next message; nothing where the warden has closed the socket, or has died."""
         while not self.received:
-            data = self.socket.recv(CHUNK)
+            data = self.socket.recv(CHUNK) if self.is_ready(select.POLLIN) else b""
             if not data:
                 return b""
             self.received += self.frames.feed(data)
-            if not self.received:
-                self.wait_for(select.POLLIN)
         return self.received.pop(0)
 
-    def wait_for(self, event: int) -> None:
-        """Wait until the socket is ready.
-
-        Raises:
-            LauncherDiedError: the warden has died.
-        """
+    def is_ready(self, event: int) -> bool:
+        """Wait until the socket is ready; return False where the warden has died instead."""
         poll = select.poll()
         poll.register(self.socket, event)
         if self.launcher.end >= 0:
             poll.register(self.launcher.end, select.POLLIN)
-        ready = dict(poll.poll())
-        if self.socket.fileno() not in ready:
-            self.lost()
+        return self.socket.fileno() in dict(poll.poll())
+
+    def receive(self) -> Ended | Failed:
+        """Wait for the outcome.
+
+        Raises:
+            LauncherDiedError: the warden or the run's monitor died, and the run with it.
+        """
+        try:
+            return super().receive()
+        except LauncherDiedError:
+            self.dead = True  # nothing more is going to be said
+            raise
 
     def last_word(self) -> bytes:
-        """Return what the warden said of this run's end; nothing if it has closed the socket without a word, or is dead."""
+        """Return what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""
         try:
-            self.wait_for(select.POLLIN)
-            return self.hear()
+            word = self.hear()
         except ConnectionResetError:  # a "kill" of ours was not read
-            return b""
+            word = b""
+        if not word:
+            self.end_strays()
+        return word
+
+    def end_strays(self) -> str:
+        """End what is left of a run whose warden has died, by the mark that its processes carry; return why not, if that failed."""
+        if not self.swept:
+            try:
+                sweep(self.mark)
+            except LauncherDiedError as error:
+                return f"; what it has left was not looked for: {error}"
+            self.swept = True
+        return ""
 
     def lost(self) -> NoReturn:
-        """Give up on a run whose warden has died, and end what is left of it by the mark that its processes carry."""
+        """Give up on a run whose warden has died, say why it did, and end what is left of the run."""
         said = self.launcher.why() if isinstance(self.launcher, Warden) and self.launcher.end >= 0 else ""
         try:
             super().lost()
         except LauncherDiedError as error:
-            sweep(self.mark)
-            raise LauncherDiedError(f"{error}\n{said}" if said else str(error)) from None
+            raise LauncherDiedError(f"{error}{self.end_strays()}" + f"\n{said}" * bool(said)) from None
 
 
 class Sweep(PosixRun):
     """What a dead warden has left of a run, to be ended by another one."""
 
-    def lost(self) -> NoReturn:
-        """Give up: the other one has died too."""
-        self.dead = True
-        raise LauncherDiedError("the warden has died; the run is dead as far as it could be reached")
+    def end_strays(self) -> str:
+        """Do nothing: this is that."""
+        return ""
 
 
 def sweep(mark: str) -> None:
@@ -126,7 +143,8 @@ def sweep(mark: str) -> None:
         LauncherDiedError: a new warden cannot be started, or has died too.
     """
     with Sweep(warden(), json.dumps({"mark": mark}).encode() + b"\n", [], mark) as run:
-        run.last_word()
+        if run.last_word() != b"swept\0":
+            run.lost()
         run.dead = True  # there is nothing to be killed any more
 
 

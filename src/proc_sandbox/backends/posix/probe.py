@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.machinery
 import os
 import subprocess
 import sys
@@ -26,7 +26,10 @@ def psutil_directory() -> str:
     Raises:
         UnsupportedError: it is not installed.
     """
-    found = importlib.util.find_spec("psutil")
+    here = os.path.realpath(os.getcwd())
+    # The current directory is on the path of many callers (python -m, python -c), and often what a command may write to.
+    places = [place for place in sys.path if place and os.path.realpath(place) != here]
+    found = importlib.machinery.PathFinder.find_spec("psutil", places)
     if found is None or not found.origin:
         raise UnsupportedError("backend", "the POSIX backend looks at processes through psutil, which is missing", "pip install 'proc-sandbox[posix]'")
     return os.path.dirname(os.path.dirname(found.origin))

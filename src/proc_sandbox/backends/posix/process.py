@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 from proc_sandbox.backends.posix.frames import Frames
 from proc_sandbox.backends.posix.probe import psutil_directory
@@ -38,7 +39,7 @@ class Warden:
     Attributes: pid; end, a descriptor that becomes readable when it has died.
     """
 
-    kind = socket.SOCK_STREAM
+    kind: int = socket.SOCK_STREAM
 
     def __init__(self) -> None:
         if not sys.executable:
@@ -86,7 +87,7 @@ class Warden:
             raise LauncherDiedError(f"the warden is not of version {__version__}, but said: {found}")
         self.socket.settimeout(None)
 
-    def send(self, words: bytes, descriptors: list[int]) -> None:
+    def send(self, words: bytes, descriptors: Sequence[int]) -> None:
         """Send the socket of a run.
 
         Raises:

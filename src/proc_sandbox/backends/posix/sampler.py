@@ -1,7 +1,7 @@
 """The processes of a run, found among all of the host's, and what they use: psutil's figures, added up.
 
-A process belongs to a run when it was seen to belong to it before, when its parent does, when its session or group is one that the run
-has made, or when it has the run's mark in its environment. Processes are known by number and start time (psutil does not
+A process belongs to a run when it was seen to belong to it before, when its parent does, when its session is one that the run has
+made, or when it has the run's mark in its environment. Processes are known by number and start time (psutil does not
 signal one that has taken over another's number). What was there before a run began never belongs to it.
 """
 
@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import psutil
@@ -26,8 +26,6 @@ SURE_SECONDS = 0.25
 """For how long a number is believed to be the same process's without asking for its start: before it can be given again all others
 have to be, 32,768 at the least (proc_sys_kernel(5), pid_max) and 99,999 on macOS and FreeBSD.
 """
-PSS = sys.platform == "linux"
-USS = sys.platform == "darwin"
 
 
 class Row(NamedTuple):
@@ -57,20 +55,21 @@ class Sample(NamedTuple):
 class Table:
     """All processes of the host, looked at for all runs at once.
 
-    Attributes: look, the number of the last look; vanished, whether a process was gone before it could be looked at: its children may
+    Attributes: look, the number of the last look; floor, the look before the oldest run that is under way; vanished, whether a process was gone before it could be looked at: its children may
     have been missed.
     """
 
     def __init__(self) -> None:
         self.look = 0
+        self.floor = 0
         self.checked = 0.0
         self.vanished = False
         self.known: dict[int, tuple[psutil.Process, int]] = {}
         """By number: the process, and the look at which it was new."""
         self.rows: dict[int, Row] = {}
 
-    def refresh(self, since: int) -> None:
-        """Look at all processes that were new after that look."""
+    def refresh(self) -> None:
+        """Look at all processes that were new after the floor, and find out which there are."""
         self.look += 1
         self.vanished = False
         sure = time.monotonic() - self.checked > SURE_SECONDS
@@ -86,7 +85,7 @@ class Table:
                     self.meet(pid)
         self.rows = {}
         for pid, (process, met) in self.known.items():
-            if met > since:
+            if met > self.floor:
                 self.take(pid, process)
 
     def meet(self, pid: int) -> None:
@@ -101,8 +100,12 @@ class Table:
             with process.oneshot():
                 status = process.status()
                 parent = process.ppid()
-            zombie = status == psutil.STATUS_ZOMBIE
-            self.rows[pid] = Row(process, parent, *place(pid), zombie, status == psutil.STATUS_STOPPED)
+            if status == psutil.STATUS_ZOMBIE:
+                self.rows[pid] = Row(process, parent, 0, 0, zombie=True, stopped=False)
+            else:
+                self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=status == psutil.STATUS_STOPPED)
+        except psutil.ZombieProcess:
+            self.rows[pid] = Row(process, 0, 0, 0, zombie=True, stopped=False)
         except GONE:
             self.vanished = True
         except DENIED:
@@ -125,24 +128,26 @@ class Tree:
     """
 
     def __init__(self, mark: str, since: int) -> None:
-        self.mark = f"{MARK}={mark}".encode()
-        self.value = mark
+        self.mark = mark
         self.since = since
         self.members: dict[int, Row] = {}
         self.seen: set[psutil.Process] = set()
         self.sessions: set[int] = set()
         self.judged: dict[psutil.Process, bool] = {}
         self.used: dict[psutil.Process, float] = {}
+        self.used_by_dead = 0.0
         self.cpu = 0
 
-    def find(self, table: Table, roots: Iterable[int] = ()) -> dict[int, Row]:
-        """Return the run's processes that are alive in the table; roots: the command, as the monitor tells."""
+    def find(self, table: Table, roots: Collection[int] = ()) -> dict[int, Row]:
+        """Return the run's processes that are alive in the table; roots: the command, which its monitor holds, dead or alive."""
         found: dict[int, Row] = {}
         children: dict[int, list[Row]] = {}
         rows = [row for row in table.rows.values() if table.known[row.pid][1] > self.since]
         for row in rows:
             children.setdefault(row.parent, []).append(row)
-        todo = [row for row in rows if row.pid in roots or self.is_ours(row)]
+        # A leader that was not seen before: its number has been given again.
+        self.sessions -= {row.pid for row in rows if row.session == row.pid and row.process not in self.seen}
+        todo = [row for row in rows if row.pid in roots or row.session in roots or self.is_ours(row)]
         while todo:
             row = todo.pop()
             if row.pid in found:
@@ -151,22 +156,32 @@ class Tree:
             self.remember(row)
             todo += children.get(row.pid, ())
         self.members = {pid: row for pid, row in found.items() if not row.zombie}
-        self.judged = {process: mine for process, mine in self.judged.items() if process.pid in table.known}
+        self.sessions &= {row.session for row in found.values()}  # one without members: its number may be given again
+        self.forget(table)
         return self.members
 
     def remember(self, row: Row) -> None:
+        """Know a process again. Its session is the run's if it leads it: one that a server has started for it is in the server's."""
         self.seen.add(row.process)
-        if row.session:
+        if row.session == row.pid:
             self.sessions.add(row.session)
+
+    def forget(self, table: Table) -> None:
+        """Let go of the dead, but for what they have used: there is no end of them."""
+
+        def is_gone(process: psutil.Process) -> bool:
+            return process.pid not in table.known or table.known[process.pid][0] is not process
+
+        for process in [process for process in self.used if is_gone(process)]:
+            self.used_by_dead += self.used.pop(process)
+        self.seen -= {process for process in self.seen if is_gone(process)}
+        for process in [process for process in self.judged if is_gone(process)]:
+            del self.judged[process]
 
     def is_ours(self, row: Row) -> bool:
         if row.process in self.seen:
             return True
-        if row.session in self.sessions:
-            if row.session != row.pid:
-                return True
-            self.sessions.discard(row.session)  # a leader that we have not seen: the number has been given again
-        return self.has_mark(row)
+        return row.session in self.sessions or self.has_mark(row)
 
     def has_mark(self, row: Row) -> bool:
         """Return whether it has inherited the variable; asked again as long as there is no environment (it is within execve(2))."""
@@ -179,7 +194,7 @@ class Tree:
             environment = row.process.environ()
         except (*GONE, *DENIED, OSError):
             return False
-        mine = self.value in environment.get(MARK, "")
+        mine = self.mark in environment.get(MARK, "")
         if environment:
             self.judged[row.process] = mine
         return mine
@@ -202,7 +217,7 @@ class Tree:
         # Two figures that are both too small: of all that were seen what each had used when last seen; and of those alive, with
         # what they have waited for. What is counted in both is the same, so the larger one is taken.
         alive = sum(self.used[process] for process in live) + waited
-        self.cpu = max(self.cpu, round(max(sum(self.used.values()), alive) * 1e9))
+        self.cpu = max(self.cpu, round(max(self.used_by_dead + sum(self.used.values()), alive) * 1e9))
         return Sample(memory_of(live, limit), self.cpu, tasks)
 
 
@@ -226,10 +241,12 @@ def exact(processes: list[psutil.Process]) -> Iterator[int]:
 
 def exact_of(process: psutil.Process) -> int:
     """Return PSS on Linux, on macOS what nobody shares; elsewhere, or where it may not be asked for, what is resident."""
-    if PSS or USS:
-        with contextlib.suppress(*DENIED):
+    with contextlib.suppress(*DENIED):
+        if sys.platform == "linux":
             full = process.memory_full_info()
-            return int(full.pss + full.swap if PSS else full.uss)
+            return int(full.pss + full.swap)
+        if sys.platform == "darwin":
+            return int(process.memory_full_info().uss)
     try:
         return int(process.memory_info().rss)
     except DENIED:
@@ -242,5 +259,5 @@ def tasks_of_user() -> int:
     for process in psutil.process_iter():
         with contextlib.suppress(*GONE, *DENIED):
             if process.uids().real == user:
-                count += process.num_threads() if PSS else 1
+                count += process.num_threads() if sys.platform == "linux" else 1
     return count

@@ -22,7 +22,7 @@ from types import TracebackType
 
 from proc_sandbox.backends.posix.frames import frame
 from proc_sandbox.backends.posix.sampler import Table
-from proc_sandbox.backends.posix.watch import Run
+from proc_sandbox.backends.posix.watch import Run, check_room
 from proc_sandbox.version import __version__
 
 __all__ = ["main"]
@@ -67,11 +67,12 @@ class Warden:
     def on_control(self) -> None:
         """A new run, or the end of the caller."""
         try:
-            data, rights, _, _ = self.control.recvmsg(1, socket.CMSG_SPACE(4))
+            data, rights, flags, _ = self.control.recvmsg(1, socket.CMSG_SPACE(4))
         except (BlockingIOError, InterruptedError):
             return
         except ConnectionError:
-            data, rights = b"", []
+            data, rights, flags = b"", [], 0
+        check_room(flags)
         for level, kind, content in rights:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 run = Run(socket.socket(fileno=memoryview(content).cast("i")[0]), self.program)
@@ -115,7 +116,8 @@ class Warden:
         due = [run for run in self.runs if run.tree is not None and not run.over and run.next_look <= time.monotonic()]
         if not due:
             return
-        self.table.refresh(min(run.tree.since for run in due if run.tree is not None))
+        self.table.floor = min(run.tree.since for run in self.runs if run.tree is not None)
+        self.table.refresh()
         for run in due:
             run.look(self.table)
 

@@ -7,6 +7,7 @@ else, and killed, until a look finds nobody and missed nobody. Then the monitor 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -23,7 +24,7 @@ import psutil
 from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.sampler import DENIED, GONE, Row, Table, Tree, tasks_of_user
 
-__all__ = ["Run"]
+__all__ = ["Run", "check_room"]
 
 SECOND = 1_000_000_000
 FIRST_LOOK = 5_000_000
@@ -100,11 +101,12 @@ class Run:
     def on_caller(self, table: Table) -> None:
         """Take what the caller says: first the run, then whatever it is: that the run is to end."""
         try:
-            data, rights, _, _ = self.socket.recvmsg(1 << 16, socket.CMSG_SPACE(DESCRIPTORS * 4))
+            data, rights, flags, _ = self.socket.recvmsg(1 << 16, socket.CMSG_SPACE(DESCRIPTORS * 4))
         except (BlockingIOError, InterruptedError):
             return
         except ConnectionError:
-            data, rights = b"", []
+            data, rights, flags = b"", [], 0
+        check_room(flags)
         for level, kind, content in rights:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 whole = content[: len(content) - len(content) % 4]
@@ -136,12 +138,13 @@ class Run:
         head, _, words = message.partition(b"\n")
         self.plan = json.loads(head)
         if not words:
+            self.tell(b"got")
             self.tree = Tree(self.plan["mark"], -1)
             self.outcome = [b"swept"]
             self.command_over = True
             self.end()
             return
-        table.refresh(table.look)  # what is there now is not the run's
+        table.refresh()  # what is there now is not the run's
         self.tree = Tree(self.plan["mark"], table.look)
         for descriptor in self.descriptors:
             os.set_inheritable(descriptor, False)
@@ -150,6 +153,9 @@ class Run:
         except OSError as error:
             self.outcome = [b"failed", b"monitor", os.fsencode(self.program), b"errno", str(error.errno or 0).encode()]
             self.command_over = True
+            if self.channel is not None:
+                self.channel.close()
+                self.channel = None
         finally:
             while self.descriptors:
                 os.close(self.descriptors.pop())
@@ -209,12 +215,17 @@ class Run:
         assert self.monitor is not None
         self.monitor.wait()
         self.channel = self.monitor = None
+        self.command = 0  # from now on its number may be given again
         if not self.outcome:
             self.outcome = [b"died", b"the monitor of the run was killed: how the command ended is not known"]
             self.command_over = True
         self.end()
 
     # --- looking ---
+
+    def roots(self) -> tuple[int, ...]:
+        """Return the command's number, as long as nobody else can have it."""
+        return (self.command,) if self.command else ()
 
     def look(self, table: Table) -> None:
         """Do what is due: measure and keep to the limits, or sweep."""
@@ -223,7 +234,7 @@ class Run:
         if self.ordered or self.command_over:
             self.sweep(table)
             return
-        self.tree.find(table, (self.command,))
+        self.tree.find(table, self.roots())
         self.measure(began)
         if self.ordered:
             self.sweep(table)
@@ -296,16 +307,17 @@ class Run:
         assert self.tree is not None
         stopped: set[int] = set()
         for _ in range(LOOKS_AT_ONCE):
-            table.refresh(self.tree.since)
-            found = self.tree.find(table, (self.command,))
-            theirs = {pid: row for pid, row in found.items() if pid != self.command or self.monitor is None}
+            table.refresh()
+            found = self.tree.find(table, self.roots())
+            theirs = {pid: row for pid, row in found.items() if pid != self.command}
             new = theirs.keys() - stopped
             if not new:
                 break
-            stopped |= {pid for pid in new if signal_to(theirs[pid].process.suspend) or True}
+            for pid in new:
+                signal_to(theirs[pid].process.suspend)
+            stopped |= new
         else:
-            theirs = dict(self.tree.members)
-            theirs.pop(self.command if self.monitor else 0, None)
+            theirs = {pid: row for pid, row in self.tree.members.items() if pid != self.command}
         for row in theirs.values():
             self.kill(row)
         left = [row for row in theirs.values() if may_signal(row.process)]
@@ -322,8 +334,8 @@ class Run:
     def kill(self, row: Row) -> None:
         """Kill a process and its group, which cannot be anybody else's: who is in it is in a session that the run has made."""
         assert self.tree is not None
-        own = self.command if self.monitor is not None else 0
-        if row.group and row.group != own and row.session in self.tree.sessions and row.process.is_running():
+        ours = row.session in self.tree.sessions or row.session == self.command
+        if row.group and row.group != self.command and ours and row.process.is_running():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(row.group, signal.SIGKILL)
         signal_to(row.process.kill)
@@ -362,6 +374,16 @@ class Run:
             "cpu_exceeded": self.flags["cpu_exceeded"] or bool(limit) and used >= limit,
         }
         return [b"ended", *(word for name, value in said.items() for word in (name.encode(), str(int(value)).encode()))]
+
+
+def check_room(flags: int) -> None:
+    """See to it that all descriptors of a message have come: what was lost nobody could be told otherwise.
+
+    Raises:
+        OSError: they did not fit into the table; the warden ends with this, and all runs.
+    """
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, "the warden's hard limit on descriptors (RLIMIT_NOFILE) is too low for so many runs at once")
 
 
 def signal_to(send: Callable[[], None]) -> bool:
