@@ -38,7 +38,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make one test for each backend that is here, of those that ask for `backend` or whose module says EVERY_BACKEND."""
     if getattr(metafunc.module, "EVERY_BACKEND", False) and "backend" not in metafunc.fixturenames:
         metafunc.fixturenames.append("backend")
-    if "backend" in metafunc.fixturenames:
+    asked = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "backend" in metafunc.fixturenames and "backend" not in asked:
         metafunc.parametrize("backend", HERE)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -138,7 +139,8 @@ class PosixPlan(LaunchedPlan):
         """Yield the last words: the command, or sandbox-exec(1) with it."""
         if not self.seatbelt:
             return super().exec_words()
-        return iter(("exec", seatbelt.SANDBOX_EXEC, *seatbelt.command_line(self.seatbelt, self.executable, self.command)))
+        program = posixpath.join(self.cwd, self.executable)
+        return iter(("exec", seatbelt.SANDBOX_EXEC, *seatbelt.command_line(self.seatbelt, program, self.command)))
 
     def lines_of_isolation(self) -> Iterator[str]:
         """Yield the Seatbelt profile."""

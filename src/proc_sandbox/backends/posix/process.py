@@ -117,6 +117,8 @@ class Warden:
     def close(self) -> None:
         """End the warden and all its runs; returns when nothing of it is left."""
         self.end = -1
+        with contextlib.suppress(OSError):  # ENOTCONN: it is dead already
+            self.socket.shutdown(socket.SHUT_RDWR)  # a thread that polls it keeps it open beyond close(2)
         self.socket.close()
         self.process.wait()
 

@@ -23,8 +23,8 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
         private = None
     granted = list(grants(config, private))
     program = locate(command[0], config, private)
-    # A script expects in $0 what it was called by; "..", though, may lead elsewhere from another directory.
-    executable = command[0] if command[0].startswith("/") else program
+    # A script expects in $0 what it was called by. The command starts where a relative path is looked up.
+    executable = command[0] if "/" in command[0] else program
     if private:
         owner = os.lstat(private)
         granted.append(Grant(private, private, "write", True, owner.st_uid, owner.st_gid))
@@ -33,9 +33,17 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
         grants=tuple(granted),
         executable=executable,
         program="" if is_planted(program, config, private) else program,
-        path_prefix=activated(),
+        path_prefix=activated() if "/" in command[0] else beside(program) or activated(),
         private=private or "",
     )
+
+
+def beside(program: str) -> tuple[str, ...]:
+    """Return where a program lies that was found by its name on the caller's PATH alone: a virtual environment's Python looks
+    for itself by that name, and a tool for its kin.
+    """
+    directory = os.path.dirname(program)
+    return () if directory in DEFAULT_PATH.split(":") else (directory,)
 
 
 def activated() -> tuple[str, ...]:
@@ -92,11 +100,11 @@ def locate(command: str, config: Config, private: str | None) -> str:
     """
     if "/" not in command:
         return search(command, config)
-    path = os.path.normpath(os.path.join(config.working_dir or private or "/", command))
+    path = os.path.join(config.working_dir or private or "/", command)
     if not os.path.exists(path):
-        raise CommandNotFoundError("find", path, errno.ENOENT, elsewhere(command))
+        raise CommandNotFoundError("find", command, errno.ENOENT, elsewhere(command))
     if not is_program(path):
-        raise CommandNotExecutableError("find", path, errno.EACCES)
+        raise CommandNotExecutableError("find", command, errno.EACCES)
     return path
 
 
