@@ -45,7 +45,8 @@ def test_check_raises_what_subprocess_would(run: Runner) -> None:
     assert caught.value.result.stderr.text().strip() == "sorry"
 
 
-@promise("signal")
+@promise("crash")
+@pytest.mark.skipif(WINDOWS, reason="there are no signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGABRT", "SIGUSR1", "SIGXCPU"])
 def test_a_signal_of_its_own_is_told_as_one(run: Runner, name: str) -> None:
     number = int(getattr(signal, name))
@@ -57,6 +58,7 @@ def test_a_signal_of_its_own_is_told_as_one(run: Runner, name: str) -> None:
 
 
 @promise("crash")
+@pytest.mark.skipif(not WINDOWS, reason="there are signals")
 def test_a_crash_is_the_status_that_windows_gives(run: Runner) -> None:
     result = run(python("import ctypes; ctypes.windll.kernel32.TerminateProcess(ctypes.c_void_p(-1), 0xC0000005)"))
     assert (result.exit_code, result.signal, result.reason) == (0xC0000005, None, ps.Reason.EXITED)

@@ -18,8 +18,7 @@ from support.programs import HANG
 
 PROMISES = {
     "exit": "the exit status is the command's own, whatever it is",
-    "signal": "a signal that ends the command is told apart from every exit status",
-    "crash": "a crash is told as what the system calls it",
+    "crash": "a signal, or on Windows an exception, that ends the command is told as such",
     "not found": "a command that is missing or cannot be executed is an error, not a verdict",
     "timeout": "the wall time limit ends the run and is named; what was written before is kept",
     "tree": "children, and theirs, end with the run, however it ends",
@@ -66,8 +65,12 @@ WINE = sys.platform == "win32" and hasattr(__import__("ctypes").WinDLL("ntdll"),
 def differences(backend: str) -> Mapping[str, str]:
     """Which of these a backend does not promise, and why: its own list, which the README shows."""
     if backend == "linux":
-        return {"crash": "a crash is a signal"}
+        return {}
     found: Mapping[str, str] = importlib.import_module(f"proc_sandbox.planner.{backend}").DIFFERENCES
+    if backend == "posix" and sys.platform == "darwin":
+        from proc_sandbox.planner.seatbelt import HELD
+
+        return {name: why for name, why in found.items() if name not in HELD}
     return found
 
 

@@ -78,7 +78,6 @@ LADDER: Ladder = {
 
 NOTHING_HIDES = "POSIX has no mechanism for it: the command may do what its user may. macOS's Seatbelt has one (not tried on a Mac yet)"
 DIFFERENCES = {
-    "crash": "a crash is a signal",
     "private directory": "there is no private view: without working_dir a run starts in /, and only a Sandbox has a directory of its own",
     "files": NOTHING_HIDES,
     "files written": NOTHING_HIDES,

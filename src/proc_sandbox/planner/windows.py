@@ -77,7 +77,6 @@ ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 READING_IS_OPEN = "applied all the same: low integrity, with which it writes nothing but what is granted; reading stays open"
 
 DIFFERENCES = {
-    "signal": "Windows has no signals: what was ended by another process has an exit code",
     "threads": "a job counts processes; threads are not limited",
     "file size": "Windows limits no file's size",
     "open files": "Windows limits no process's handles",
@@ -106,7 +105,7 @@ WEAKER = {
     "usage": (
         "peak memory is the job's peak of commit charge; how many processes there were at a time is not counted (peak_processes is None)",
     ),
-    "crash": ("the exit code is the exception's, unsigned (0xC0000005 is 3221225477); core_dumps=False: no dialog, no error reporting",),
+    "crash": ("there are no signals: what another process ended has an exit code; the exit code is the exception's, unsigned (0xC0000005 is 3221225477); core_dumps=False: no dialog, no error reporting",),
     "arguments": ("a batch file (.bat, .cmd) is not run by itself, for no quoting is safe there: name cmd yourself",),
     "environment": (
         "names are the same in either case. The base is what Windows programs need: SYSTEMROOT, PATH, PATHEXT, TEMP, USERPROFILE and their like",
