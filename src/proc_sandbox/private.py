@@ -12,6 +12,7 @@ import sys
 import tempfile
 import weakref
 
+from proc_sandbox import later
 from proc_sandbox.errors import LaunchError, UnsupportedError
 from proc_sandbox.host import RUN_UIDS
 from proc_sandbox.links import O_PATH
@@ -36,7 +37,8 @@ class PrivateDirectory:
     def __init__(self) -> None:
         if LINUX and not os.path.exists("/proc/self/fdinfo"):  # by which mounts are told apart when it is removed
             raise UnsupportedError("working_dir", "a Sandbox's own directory needs /proc", "mount it, or name a working_dir")
-        parent = os.path.realpath(tempfile.gettempdir())
+        with later.lock:  # a child by os.fork() would have tempfile's lock held for ever
+            parent = os.path.realpath(tempfile.gettempdir())
         sweep(parent)
         self.path, self.lock = make_locked(parent)
         self.owner = os.getpid()
@@ -92,7 +94,8 @@ def remove_forgotten(path: str, lock: int, owner: int) -> None:
 def make_locked(parent: str) -> tuple[str, int]:
     """Make a private directory and lock it; return its path and the descriptor that holds the lock."""
     while True:
-        path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
+        with later.lock:  # as above
+            path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
         lock = lock_shared(path)
         if lock >= 0:
             return path, lock

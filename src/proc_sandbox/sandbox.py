@@ -38,6 +38,7 @@ from proc_sandbox.verdict import judge
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from proc_sandbox.backends import AnyBackend
     from proc_sandbox.backends.protocol import PrivatePlace, Run
     from proc_sandbox.config import Options
 
@@ -109,11 +110,14 @@ def execute(
     watch: Watch = contextlib.nullcontext,
 ) -> Result:
     """Do one run; `watch` holds it as long as it is alive."""
+    backend = current(config.backend)
+    if backend.needs_directory and not (private or config.working_dir):
+        with new_directory(backend) as made:
+            return execute(args, config, input=input, check=check, private=made, watch=watch)
     command = check_command(args)
     data = input_bytes(input)
     check_streams(config)
     config = with_passed_environment(config)
-    backend = current(config.backend)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
     streams = backend.open_streams(config, data, supervisor, config.writable_places(private))
@@ -132,6 +136,16 @@ def execute(
         raise_failure(outcome, backend.explain(paths))
     result = judge(planned, config, supervisor.report(outcome))
     return result.check() if check else result
+
+
+@contextlib.contextmanager
+def new_directory(backend: AnyBackend) -> Iterator[str]:
+    """Make a directory for one run, gone with it."""
+    place = private_place(backend)
+    try:
+        yield place.path
+    finally:
+        place.remove()
 
 
 def input_bytes(data: bytes | str | None) -> bytes | None:
@@ -238,6 +252,14 @@ def remove_at_exit() -> None:
     atexit.register(end)
 
 
+def private_place(backend: AnyBackend) -> PrivatePlace:
+    """Make a directory that goes at the interpreter's exit at the latest."""
+    remove_at_exit()
+    place = backend.private_place()
+    places.add(place)
+    return place
+
+
 class Sandbox:
     """A Config and a private directory that stays from run to run, at /tmp/work inside; gone with the Sandbox.
 
@@ -259,9 +281,7 @@ class Sandbox:
         self.alive: set[Run[Any]] = set()
         self.private: PrivatePlace | None = None
         if self.config.working_dir is None:
-            remove_at_exit()
-            self.private = current(self.config.backend).private_place()
-            places.add(self.private)
+            self.private = private_place(current(self.config.backend))
             self.directory = self.private.path
 
     def run(

@@ -17,9 +17,10 @@ EVERY_BACKEND = True
 
 
 @promise("private directory")
-def test_files_stay_from_run_to_run_and_no_longer() -> None:
+def test_files_stay_from_run_to_run_and_no_longer(backend: str) -> None:
     with ps.Sandbox() as box:
-        assert box.run(["sh", "-c", "echo kept > file; pwd"], check=True).stdout == b"/tmp/work\n"
+        place = text(box.run(["sh", "-c", "echo kept > file; pwd"], check=True))
+        assert place == ("/tmp/work\n" if backend == "linux" else f"{box.directory}\n")
         assert text(box.run(["cat", "file"], check=True)) == "kept\n"
         assert box.directory
         directory = Path(box.directory)

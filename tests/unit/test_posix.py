@@ -12,7 +12,7 @@ import pytest
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Grant, Host, Paths
 from proc_sandbox.planner import compile_plan
-from proc_sandbox.planner.posix import DIFFERENCES, LADDER, WEAKER, PosixPlan
+from proc_sandbox.planner.posix import DIFFERENCES, LADDER, NEW_DIRECTORY, WEAKER, PosixPlan
 from proc_sandbox.result import Enforced, Unenforced
 
 YES = Feature(True)
@@ -101,7 +101,7 @@ def test_a_sandbox_is_at_home_in_its_directory() -> None:
     made = plan(paths=PATHS._replace(private="/private", grants=(Grant("/private", "/private", "write", True, 0, 0),)))
     variables = dict(made.environment)
     assert (made.cwd, variables["HOME"], variables["TMPDIR"]) == ("/private", "/private", "/private")
-    assert plan().cwd == "/"
+    assert plan().cwd == NEW_DIRECTORY
 
 
 def test_a_plan_is_json() -> None:

@@ -73,6 +73,8 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
     """One platform: what plans of its planner it carries out, and as what it opens streams."""
 
     name: str
+    needs_directory: bool
+    """A run without a working directory has none of its own unless the caller makes one: private_place()."""
 
     def probe(self, config: Config | None = None) -> Host:
         """Return what this machine can do, found out once; with a Config: what none of its limits asks for need not be known."""

@@ -76,9 +76,10 @@ LADDER: Ladder = {
     **{name: (seatbelt.RUNGS[name],) for name in ISOLATIONS},
 }
 
+NEW_DIRECTORY = "<new directory>"
+"""In a plan that is only looked at: a run has a directory made for it, gone with the run."""
 NOTHING_HIDES = "POSIX has no mechanism for it: the command may do what its user may. macOS's Seatbelt has one (not tried on a Mac yet)"
 DIFFERENCES = {
-    "private directory": "there is no private view: without working_dir a run starts in /, and only a Sandbox has a directory of its own",
     "files": NOTHING_HIDES,
     "files written": NOTHING_HIDES,
     "network": NOTHING_HIDES,
@@ -87,6 +88,7 @@ DIFFERENCES = {
 """What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
 
 WEAKER = {
+    "private directory": ("it lies among the caller's temporary files, on a disk, with no size of its own (tmp_size)",),
     "tree": (
         ("descendants are found by their parents, their session and group, a variable that they inherit (PROC_SANDBOX_RUN), and by having been "
         "seen before. Who leaves the session, loses its parent and takes a new environment, all before the next look, is not found, and stays. "
@@ -188,12 +190,13 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
 @functools.lru_cache(maxsize=256)
 def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
     choices = enforce(config, host, paths)
+    own = paths.private or ("" if config.working_dir else NEW_DIRECTORY)
     sampling = plan_sampling(config)
     plan = PosixPlan(
         command=("-",),
         executable=paths.executable,
-        cwd=config.working_dir or paths.private or "/",
-        environment=environment(config, paths, paths.private or "/", paths.private),
+        cwd=config.working_dir or own,
+        environment=environment(config, paths, own or "/", own),
         rlimits=plan_rlimits(config, host),
         sampling=sampling,
         spare_tasks=sampling.tasks + SPARE_TASKS if sampling.tasks and host.feature("nproc") else 0,

@@ -43,6 +43,7 @@ class LinuxBackend:
     """The backend of Linux."""
 
     name = "linux"
+    needs_directory = False  # it lies in the run's own /tmp
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.probe import look_at_host
@@ -23,11 +23,9 @@ from proc_sandbox.launcher.process import program_path, send_rights
 from proc_sandbox.links import open_report
 from proc_sandbox.planner.posix import PosixPlan
 from proc_sandbox.planner.words import encode
+from proc_sandbox.private import PrivateDirectory, find
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
-
-if TYPE_CHECKING:
-    from proc_sandbox.private import PrivateDirectory
 
 __all__ = ["PosixBackend"]
 
@@ -152,6 +150,7 @@ class PosixBackend:
     """The backend of any POSIX system."""
 
     name = "posix"
+    needs_directory = True
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -172,8 +171,6 @@ class PosixBackend:
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         if private and not config.working_dir:
-            from proc_sandbox.private import find  # it is there already when there is one
-
             find(private).check()
         return survey(config, command, private)
 
@@ -204,8 +201,6 @@ class PosixBackend:
 
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""
-        from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
-
         return PrivateDirectory()
 
     def shutdown(self) -> None:

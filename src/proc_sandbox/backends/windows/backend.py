@@ -33,6 +33,7 @@ class WindowsBackend:
     """The backend of Windows."""
 
     name = "windows"
+    needs_directory = False  # it is made with the run, whose access it needs
 
     def __init__(self, tools: Tools | None = None) -> None:
         self.tools = tools or own_tools()
