@@ -110,13 +110,13 @@ def execute(
     watch: Watch = contextlib.nullcontext,
 ) -> Result:
     """Do one run; `watch` holds it as long as it is alive."""
+    command = check_command(args)
+    data = input_bytes(input)
+    check_streams(config)
     backend = current(config.backend)
     if backend.needs_directory and not (private or config.working_dir):
         with new_directory(backend) as made:
             return execute(args, config, input=input, check=check, private=made, watch=watch)
-    command = check_command(args)
-    data = input_bytes(input)
-    check_streams(config)
     config = with_passed_environment(config)
     planned, paths = make_plan(command, config, private)
     supervisor = Supervisor(config.max_output)
