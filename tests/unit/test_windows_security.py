@@ -29,6 +29,7 @@ from proc_sandbox.backends.windows.private import PrivateDirectory, remove_tree,
 from proc_sandbox.backends.windows.security import (
     CHANGE_NOTIFY,
     FILE_ATTRIBUTE_READONLY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
     LOW,
     SE_GROUP_USE_FOR_DENY_ONLY,
     WRITE_DAC,
@@ -162,7 +163,7 @@ def test_a_directory_that_is_swapped_for_a_link_in_the_middle_of_the_walk(tools:
 
     def swapped(path: str) -> tuple[str, ...]:
         found = real(path)
-        if path.endswith("\\out") and "key" in found:
+        if path.endswith("\\out") and "c:\\data\\out\\key" in win32.tree:
             del win32.tree["c:\\data\\out\\key"]
             win32.tree["c:\\data\\out"].link = "C:\\secret"  # of which "C:\data\out\key" now is a file
         return found
@@ -316,7 +317,7 @@ def test_a_private_directory_is_the_users_own(tools: Tools) -> None:
     assert not security.may(own.path, LIST, "S-1-1-0", USERS)
     with pytest.raises(Win32Error):
         security.move(own.path, "C:\\elsewhere")
-    sweep(tools)
+    sweep(tools, USER)
     assert own.path.lower() in win32.tree, "it is in use"
     own.remove()
     own.remove()
@@ -371,7 +372,7 @@ def test_a_directory_of_a_dead_caller_is_swept(tools: Tools) -> None:
     security.make(f"{own.path}\\file")
     own.hold()  # what the system does to a process that ends
     own.forgotten.detach()
-    sweep(tools)
+    sweep(tools, USER)
     assert not [path for path in win32.tree if "proc-sandbox-private" in path]
 
 
@@ -399,8 +400,55 @@ def test_another_users_directory_is_left_alone(tools: Tools) -> None:
     win32, security = parts(tools)
     foreign = security.make("C:\\Temp\\proc-sandbox-private-0123456789abcdef", directory=True, dacl="D:P(A;;FA;;;SY)(A;;FR;;;OW)")
     win32.tree["c:\\temp"].dacl = f"D:P(A;;0x7;;;{USER})"  # list and add, as C:\Windows\Temp
-    sweep(tools)
+    sweep(tools, USER)
     assert foreign.path.lower() in win32.tree
+
+
+def test_a_junction_in_the_place_of_a_private_directory_is_not_followed(tools: Tools) -> None:
+    """Where others can make directories beside ours (a service's C:\\Windows\\Temp), and where a command can write to the place of a dead
+    caller's.
+    """
+    win32, security = parts(tools)
+    precious = security.make("C:\\data\\precious")
+    trap = security.make("C:\\Temp\\proc-sandbox-private-0123456789abcdef", link="C:\\data")
+    sweep(tools, USER)
+    assert precious.path.lower() in win32.tree
+    assert trap.path.lower() in win32.tree, "it is not one of our directories"
+    remove_tree(tools, trap.path)
+    assert precious.path.lower() in win32.tree
+    assert trap.path.lower() not in win32.tree
+
+
+def test_a_directory_that_becomes_a_junction_when_it_is_moved(tools: Tools) -> None:
+    """By a process that has outlived its run: it holds a handle to an empty directory, of which it can make a junction."""
+    win32, security = parts(tools)
+    precious = security.make("C:\\data\\precious")
+    own = PrivateDirectory(tools, USER)
+    security.make(f"{own.path}\\inner", directory=True)
+    real = security.move
+
+    def led_away(path: str, place: str) -> None:
+        real(path, place)
+        moved = win32.at(place)
+        moved.link, moved.attributes = "C:\\data", moved.attributes | FILE_ATTRIBUTE_REPARSE_POINT
+
+    security.move = led_away  # type: ignore[method-assign]
+    own.remove()
+    assert precious.path.lower() in win32.tree
+    assert not [path for path in win32.tree if "proc-sandbox-private" in path]
+
+
+def test_only_what_this_user_owns_is_swept(tools: Tools) -> None:
+    """Somebody else's, open to all, could become a junction at any moment."""
+    win32, security = parts(tools)
+    name = "C:\\Temp\\proc-sandbox-private-0123456789abcdef"
+    foreign = security.make(name, directory=True, dacl="D:P(A;OICI;FA;;;S-1-1-0)" + f"(A;;FA;;;{USER})")
+    foreign.owner = "S-1-5-21-10-20-30-1002"
+    sweep(tools, USER)
+    assert foreign.path.lower() in win32.tree
+    foreign.owner = USER
+    sweep(tools, USER)
+    assert foreign.path.lower() not in win32.tree, "the control"
 
 
 def test_the_owner_of_what_a_command_made_may_not_change_its_access(tools: Tools) -> None:

@@ -46,8 +46,8 @@ class WindowsBackend:
         with self.lock:
             if self.host is None:
                 self.tools.journal.sweep(lambda entry: undo(self.tools.control, self.tools.security, entry))
-                sweep(self.tools)
                 self.user = self.own_user()
+                sweep(self.tools, self.user)
                 self.host = probe(self.tools)
             return self.host
 
