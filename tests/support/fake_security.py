@@ -108,7 +108,7 @@ def allows(dacl: str, sids: Sequence[str], wanted: int, *, owner: bool = False) 
     """
     _, entries = acl.split(dacl)
     held = {*sids, *([OWNER_RIGHTS] if owner else [])}
-    parts = [entry.strip("()").split(";") for entry in entries]
+    parts = [entry[1:-1].split(";")[:6] for entry in entries]
     left = wanted
     if owner and not any(ALIASES.get(part[5], part[5]) == OWNER_RIGHTS for part in parts):
         left &= ~(READ_CONTROL | WRITE_DAC)

@@ -36,7 +36,7 @@ from proc_sandbox.backends.windows.security import (
 )
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
-from proc_sandbox.backends.windows.winapi import DELETE, ERROR_ACCESS_DENIED, Win32Error
+from proc_sandbox.backends.windows.winapi import DELETE, ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, Win32Error
 from proc_sandbox.planner.windows import Access
 from proc_sandbox.planner.windows import Token as Asked
 
@@ -189,6 +189,88 @@ def test_what_denies_us_keeps_nobody_from_the_rest(tools: Tools) -> None:
     with pytest.raises(Win32Error) as caught:
         contain(tools, Access("C:\\data\\a-trap", "write"))
     assert caught.value.filename == "\\\\?\\C:\\data\\a-trap"
+
+
+CONDITION = '(XA;;FR;;;WD;(@User.Title=="a) ; (b("))'
+"""A list may hold texts of anybody's making. "Security Descriptor Definition Language for Conditional ACEs" """
+
+
+def test_a_condition_that_looks_like_entries_keeps_nobody_from_the_rest(tools: Tools) -> None:
+    """Whoever makes a file says what its list is: a command too."""
+    win32, security = parts(tools)
+    security.make("C:\\data\\a-trap", dacl=f"D:(A;;FA;;;{USER}){CONDITION}")
+    security.make("C:\\data\\work")
+    before = snapshot(tools)
+    run = contain(tools, Access("C:\\data", "write"))
+    assert security.may("C:\\data\\work", WRITE_DATA, win32.sids[run.package])
+    run.close()
+    assert snapshot(tools) == before
+    assert os.listdir(tools.journal.directory) == []
+
+
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_a_list_that_cannot_be_read_keeps_nobody_from_the_rest(tools: Tools, kind: str) -> None:
+    """A condition of garbage, as the kernel keeps it and nobody can write it down."""
+    win32, security = parts(tools)
+    trap = security.make("C:\\data\\a-trap")
+    security.make("C:\\data\\work")
+    before = snapshot(tools)
+    real = security.dacl
+
+    def unreadable(handle: int) -> str:
+        if win32.final_path(handle) == trap.path:
+            raise Win32Error("ConvertSecurityDescriptorToStringSecurityDescriptorW", ERROR_INVALID_PARAMETER)
+        return real(handle)
+
+    security.dacl = unreadable  # type: ignore[method-assign]
+    run = contain(tools, Access("C:\\data", kind))
+    assert security.may("C:\\data\\work", READ_DATA, win32.sids[run.package])
+    run.close()
+    assert snapshot(tools) == before
+
+
+def test_what_cannot_be_taken_back_keeps_nothing_else_from_it(tools: Tools) -> None:
+    win32, security = parts(tools)
+    for name in ("a", "a\\1", "a\\2", "b"):
+        security.make(f"C:\\data\\{name}", directory=True)
+    run = contain(tools, Access("C:\\data\\a", "write"), Access("C:\\data\\b", "write"))
+    sid = win32.sids[run.package]
+    real = security.set_dacl
+
+    def stubborn(handle: int, text: str) -> None:
+        if win32.final_path(handle).endswith(("\\1", "\\b")):
+            raise Win32Error("SetKernelObjectSecurity", ERROR_ACCESS_DENIED)
+        real(handle, text)
+
+    security.set_dacl = stubborn  # type: ignore[method-assign]
+    with pytest.warns(ResourceWarning, match="could not be taken back"):
+        run.close()
+    assert [name for name in ("a", "a\\1", "a\\2", "b") if security.may(f"C:\\data\\{name}", LIST, sid)] == ["a\\1", "b"]
+    assert not security.profiles
+    security.set_dacl = real  # type: ignore[method-assign]
+    tools.journal.sweep(lambda entry: undo(tools.control, security, entry))
+    assert not any(security.may(f"C:\\data\\{name}", LIST, sid) for name in ("a\\1", "b"))
+
+
+@pytest.mark.parametrize(("kind", "capabilities"), [("write", ()), ("low", None)])
+def test_a_directory_on_the_way_that_is_swapped_for_a_link(tools: Tools, kind: str, capabilities: tuple[str, ...] | None) -> None:
+    """By a run that can write above what another run is given: after its path was looked at, before it is opened."""
+    win32, security = parts(tools)
+    security.make("C:\\secret", directory=True)
+    security.make("C:\\secret\\inner", directory=True).label = "S:(ML;;NW;;;HI)"
+    security.make("C:\\data\\way", directory=True)
+    security.make("C:\\data\\way\\inner", directory=True)
+    contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities).close()
+    run = contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities)
+    del win32.tree["c:\\data\\way\\inner"]
+    security.make("C:\\data\\way", link="C:\\secret")
+    before = snapshot(tools)
+    run.close()
+    assert snapshot(tools) == before, "nothing is taken away there"
+    with pytest.raises(Win32Error) as caught:
+        contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities)
+    assert caught.value.filename == "\\\\?\\C:\\data\\way\\inner"
+    assert snapshot(tools) == before
 
 
 def test_runs_at_one_time_do_not_undo_one_another(tools: Tools) -> None:
