@@ -376,8 +376,10 @@ class Handles(Protocol):
     def open_file(self, path: str, access: int, share: int, disposition: int, flags: int = 0) -> int:
         """CreateFileW; not inheritable. "NUL" is the null device."""
 
-    def read(self, handle: int, size: int) -> bytes:
-        """ReadFile: waits for something; b"" at the end, also that of a pipe which nobody can write to any more."""
+    def read(self, handle: int, size: int) -> bytes | None:
+        """ReadFile: waits for something; None at the end, also that of a pipe which nobody can write to any more. b"": somebody has
+        written nothing to the pipe.
+        """
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         """WriteFile: waits until it is all taken; its size. ERROR_NO_DATA and ERROR_BROKEN_PIPE: nobody reads any more."""
