@@ -384,6 +384,46 @@ def test_a_caller_that_died_while_it_wrote_had_done_nothing(tools: Tools, text: 
     assert os.listdir(tools.journal.directory) == ["notes.txt"]
 
 
+def test_an_entry_that_another_caller_takes_at_the_same_time(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what we have just renamed, for that is an entry like others; and once more what we have just closed."""
+    for number in range(2):
+        tools.journal.begin(Entry(sid=f"S-1-2-{number}")).leave()
+    taken: list[str] = []
+    real = os.rename
+
+    def raced(path: str, place: str) -> None:
+        real(path, place)
+        taken.append(place)
+        os.unlink(place)
+
+    monkeypatch.setattr(os, "rename", raced)
+    tools.journal.sweep(lambda entry: pytest.fail(f"undone: {entry}"))
+    assert len(taken) == 2
+    monkeypatch.undo()
+    written = tools.journal.begin(Entry())
+    monkeypatch.setattr(written, "leave", lambda: (type(written).leave(written), os.unlink(written.path)))
+    written.done()
+
+
+def test_what_another_caller_finishes_while_it_is_undone(tools: Tools) -> None:
+    tools.journal.begin(Entry(sid="S-1-2-3")).leave()
+    tools.journal.sweep(lambda entry: [os.unlink(path) for path in tools.journal.left()])
+    assert list(tools.journal.left()) == []
+
+
+@pytest.mark.parametrize("line", ['{"from": "another version"}', "not json", "[]", '{"sid": "\udcff"}'])
+def test_an_entry_that_nobody_can_read_keeps_nobody_from_running(tools: Tools, line: str) -> None:
+    os.makedirs(tools.journal.directory)
+    odd = Path(tools.journal.directory, f"run-{'0' * 16}.json")
+    odd.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    tools.journal.begin(Entry(sid="S-1-2-3")).leave()
+    undone: list[Entry] = []
+    with pytest.warns(ResourceWarning, match="could not be undone"):
+        tools.journal.sweep(undone.append)
+    assert undone == [Entry(sid="S-1-2-3")]
+    assert len(list(tools.journal.left())) == 1
+
+
 def test_the_last_whole_line_counts() -> None:
     assert parse('{"sid": "a"}\n{"sid": "b", "paths": ["x"]}\n{"sid": "c') == Entry(sid="b", paths=["x"])
 
