@@ -87,6 +87,7 @@ class Object(FakeFile):
     attributes: int = FILE_ATTRIBUTE_NORMAL
     dacl: str = f"D:AI(A;OICIID;FA;;;{USER})"
     label: str = ""
+    owner: str = USER
     opened: list[int] = field(default_factory=list)
     """How each handle to it shares it."""
 
@@ -107,7 +108,7 @@ def allows(dacl: str, sids: Sequence[str], wanted: int, *, owner: bool = False) 
     """
     _, entries = acl.split(dacl)
     held = {*sids, *([OWNER_RIGHTS] if owner else [])}
-    parts = [entry.strip("()").split(";") for entry in entries]
+    parts = [entry[1:-1].split(";")[:6] for entry in entries]
     left = wanted
     if owner and not any(ALIASES.get(part[5], part[5]) == OWNER_RIGHTS for part in parts):
         left &= ~(READ_CONTROL | WRITE_DAC)
@@ -304,6 +305,9 @@ class FakeSecurity:
         acl.split(text)
         found.dacl = text.replace("D:ARAI", "D:AI", 1) if text.startswith("D:ARAI") else text.replace("D:AI", "D:", 1)
 
+    def owner(self, handle: int) -> str:
+        return self.opened(handle, READ_CONTROL, "GetKernelObjectSecurity").owner
+
     def label(self, handle: int) -> str:
         return self.opened(handle, READ_CONTROL, "GetKernelObjectSecurity").label
 
@@ -315,8 +319,9 @@ class FakeSecurity:
         return self.opened(handle, 0, "GetFileInformationByHandle").attributes
 
     def names(self, path: str) -> tuple[str, ...]:
+        """ "FindFirstFileW": of "directory\\*", in which the directory is on the way, so that a junction is followed."""
         with self.win32.changed:
-            top = self.win32.at(path, "FindFirstFileW")
+            top = self.win32.at(ntpath.dirname(self.win32.reach(f"{path}\\*")), "FindFirstFileW")
             self.win32.may(top, LIST, "FindFirstFileW")
             return tuple(sorted(ntpath.basename(found.path) for found in self.below(top) if ntpath.dirname(found.path) == top.path))
 
@@ -379,13 +384,15 @@ class FakeSecurity:
                 item.path = target + item.path[len(before) :]
                 self.win32.tree[item.path.lower()] = item
 
-    def create_directory(self, path: str, dacl: str) -> None:
+    def create_directory(self, path: str, descriptor: str) -> None:
+        """ "CreateDirectoryW": the owner is the token's, which for an administrator is a group, where the descriptor has none."""
+        owner, dacl = descriptor[: descriptor.index("D:")].removeprefix("O:"), descriptor[descriptor.index("D:") :]
         with self.win32.changed:
             plain = path.removeprefix("\\\\?\\")
             if plain.lower() in self.win32.tree:
                 raise Win32Error("CreateDirectoryW", ERROR_ALREADY_EXISTS)
             self.win32.may(self.win32.at(ntpath.dirname(plain)), ADD_DIRECTORY, "CreateDirectoryW")
-            self.win32.tree[plain.lower()] = Object(plain, attributes=FILE_ATTRIBUTE_DIRECTORY, dacl=dacl)
+            self.win32.tree[plain.lower()] = Object(plain, attributes=FILE_ATTRIBUTE_DIRECTORY, dacl=dacl, owner=owner or ADMINISTRATORS)
 
     def create_mutex(self, name: str) -> int:
         return self.win32.open(self.mutexes.setdefault(name, Mutex()))

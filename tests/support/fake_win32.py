@@ -133,6 +133,8 @@ class FakePipe:
     data: bytearray = field(default_factory=bytearray)
     readers: int = 0
     writers: int = 0
+    nothings: int = 0
+    """Writes of no bytes that no read has met yet."""
 
 
 @dataclass(eq=False)
@@ -309,7 +311,7 @@ class FakeProcess:
         return self.write(self.stream(number), text.encode())
 
     def read(self, size: int) -> bytes:
-        return self.win32.move_in(self, self.stream(0), size)
+        return self.win32.move_in(self, self.stream(0), size) or b""
 
     def spawn(self, line: str, *, flags: int = 0) -> FakeProcess:
         """Start a child; all inheritable handles are this process's, which makes none, so that it gets the streams only."""
@@ -665,27 +667,33 @@ class FakeWin32:
             pipe = FakePipe(size or PAGE)
             return self.open(PipeEnd(pipe, writes=False)), self.open(PipeEnd(pipe, writes=True))
 
-    def read(self, handle: int, size: int) -> bytes:
+    def read(self, handle: int, size: int) -> bytes | None:
         return self.move_in(self.me, handle, size)
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         return self.move_out(self.me, handle, bytes(data))
 
-    def move_in(self, owner: FakeProcess, handle: int, size: int) -> bytes:
+    def move_in(self, owner: FakeProcess, handle: int, size: int) -> bytes | None:
         with self.changed:
             owner.check()
             target: Any = self.find("ReadFile", handle, object, owner)
             if isinstance(target, OpenFile):
                 data = bytes(target.file.data[target.position : target.position + size])
                 target.position += len(data)
-                return data
+                return data or None
             end: PipeEnd = target
             if end.writes:
                 raise Win32Error("ReadFile", ERROR_ACCESS_DENIED)
             aborts, pipe = end.aborts, end.pipe
-            owner.until(lambda: bool(pipe.data) or not pipe.writers or end.aborts > aborts)
+            owner.until(lambda: bool(pipe.data) or bool(pipe.nothings) or not pipe.writers or end.aborts > aborts)
+            if pipe.nothings:
+                # "ReadFile", Pipes: TRUE and no bytes means that the other end has written none.
+                pipe.nothings -= 1
+                return b""
             if not pipe.data and end.aborts > aborts:
                 raise Win32Error("ReadFile", ERROR_OPERATION_ABORTED)
+            if not pipe.data:
+                return None
             data = bytes(pipe.data[:size])
             del pipe.data[:size]
             self.changed.notify_all()
@@ -703,6 +711,9 @@ class FakeWin32:
             if not end.writes:
                 raise Win32Error("WriteFile", ERROR_ACCESS_DENIED)
             aborts, pipe, left = end.aborts, end.pipe, data
+            if not left and pipe.readers:
+                pipe.nothings += 1
+                self.changed.notify_all()
             while left:
                 owner.until(lambda: len(pipe.data) < pipe.capacity or not pipe.readers or end.aborts > aborts)
                 if not pipe.readers:

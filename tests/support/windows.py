@@ -142,6 +142,7 @@ def environment(process: FakeProcess, name: str) -> None:
 SIMPLE: dict[str, Callable[[FakeProcess, str], object]] = {
     "print": lambda process, text: process.print(text),
     "error": lambda process, text: process.print(text, 2),
+    "nothing": lambda process, _: process.write(process.stream(1), b""),
     "flood": lambda process, size: process.print("x" * int(size)),
     "flood-error": lambda process, size: process.print("x" * int(size), 2),
     "echo": echo,

@@ -36,6 +36,13 @@ def echo():
         os.write(1, data)
 
 
+def nothing():
+    kernel32.GetStdHandle.restype = ctypes.c_void_p
+    kernel32.WriteFile.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p]
+    count = ctypes.c_uint32()
+    assert kernel32.WriteFile(kernel32.GetStdHandle(-11), b"", 0, ctypes.byref(count), None)
+
+
 def flood(size, number=1):
     left = int(size)
     while left:
@@ -64,6 +71,7 @@ def has_handle(number):
 ACTS = {
     "print": say,
     "error": lambda text: say(text, 2),
+    "nothing": lambda: nothing(),
     "flood": flood,
     "flood-error": lambda size: flood(size, 2),
     "echo": lambda: echo(),

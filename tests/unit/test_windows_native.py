@@ -120,11 +120,18 @@ def test_the_list_is_given_back_when_it_fails(monkeypatch: pytest.MonkeyPatch) -
     assert not recorder.named("CreateProcessW")
 
 
-@pytest.mark.parametrize(("code", "meaning"), [(109, b""), (38, b"")])
-def test_ends_of_files(monkeypatch: pytest.MonkeyPatch, code: int, meaning: bytes) -> None:
+@pytest.mark.parametrize("code", [109, 38])
+def test_ends_of_files(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(native, "last_error", lambda: code)
     recorder = Recorder()
     recorder.answers["ReadFile"] = 0
+    assert recorder.read(4, 10) is None
+
+
+@pytest.mark.parametrize(("kind", "meaning"), [(1, None), (2, None), (3, b"")])
+def test_no_bytes_are_the_end_of_all_but_a_pipe(kind: int, meaning: bytes | None) -> None:
+    recorder = Recorder()
+    recorder.answers["GetFileType"] = kind
     assert recorder.read(4, 10) == meaning
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import proc_sandbox as ps
-from proc_sandbox.backends.windows.survey import candidates, check_path, locate
+from proc_sandbox.backends.windows.survey import candidates, check_journal, check_path, locate
+from proc_sandbox.host import Grant
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,17 @@ def test_what_cannot(written: str, reason: str) -> None:
 )
 def test_what_a_name_stands_for(name: str, tried: list[str]) -> None:
     assert list(candidates(name)) == tried
+
+
+@pytest.mark.parametrize("place", ["C:\\Users\\me", "c:\\users\\ME\\local\\journal", "C:\\Users\\me\\local\\journal\\x"])
+def test_the_journal_cannot_be_granted_for_writing(place: str) -> None:
+    """Whoever writes there has the next caller take entries and labels of its choice away, with that caller's rights."""
+    journal = "C:\\Users\\me\\local\\journal"
+    check_journal(Grant(place, place, "read", True, 0, 0), journal)
+    check_journal(Grant("C:\\Users\\me\\work", "C:\\Users\\me\\work", "write", True, 0, 0), journal)
+    check_journal(Grant(place, place, "write", True, 0, 0), "")
+    with pytest.raises(ps.ConfigError, match="for a later caller to undo"):
+        check_journal(Grant(place, place, "write", True, 0, 0), journal)
 
 
 @pytest.mark.parametrize("name", ["NUL", "con", "com1.exe", "x\\aux", "tool.exe ", "tool.bat.", "tool.exe:stream", "dir\\", "CONOUT$"])

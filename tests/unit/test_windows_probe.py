@@ -48,6 +48,13 @@ def missing(tools: Tools) -> dict[str, str]:
     return {name: feature.reason for name, feature in host.features.items() if not feature}
 
 
+def test_a_journal_that_cannot_be_written(tools: Tools, tmp_path: Path) -> None:
+    """A service may have no directory of its own for it: then no AppContainer can be, and all else can."""
+    (tmp_path / "journal").write_text("a file")
+    host = probe(tools)
+    assert {name for name, feature in host.features.items() if not feature} == {"appcontainer"}
+
+
 def test_a_windows_that_does_what_it_says_has_everything(tools: Tools) -> None:
     assert missing(tools) == {}
 

@@ -29,13 +29,14 @@ from proc_sandbox.backends.windows.private import PrivateDirectory, remove_tree,
 from proc_sandbox.backends.windows.security import (
     CHANGE_NOTIFY,
     FILE_ATTRIBUTE_READONLY,
+    FILE_ATTRIBUTE_REPARSE_POINT,
     LOW,
     SE_GROUP_USE_FOR_DENY_ONLY,
     WRITE_DAC,
 )
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
-from proc_sandbox.backends.windows.winapi import DELETE, ERROR_ACCESS_DENIED, Win32Error
+from proc_sandbox.backends.windows.winapi import DELETE, ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, Win32Error
 from proc_sandbox.planner.windows import Access
 from proc_sandbox.planner.windows import Token as Asked
 
@@ -162,7 +163,7 @@ def test_a_directory_that_is_swapped_for_a_link_in_the_middle_of_the_walk(tools:
 
     def swapped(path: str) -> tuple[str, ...]:
         found = real(path)
-        if path.endswith("\\out") and "key" in found:
+        if path.endswith("\\out") and "c:\\data\\out\\key" in win32.tree:
             del win32.tree["c:\\data\\out\\key"]
             win32.tree["c:\\data\\out"].link = "C:\\secret"  # of which "C:\data\out\key" now is a file
         return found
@@ -188,6 +189,88 @@ def test_what_denies_us_keeps_nobody_from_the_rest(tools: Tools) -> None:
     with pytest.raises(Win32Error) as caught:
         contain(tools, Access("C:\\data\\a-trap", "write"))
     assert caught.value.filename == "\\\\?\\C:\\data\\a-trap"
+
+
+CONDITION = '(XA;;FR;;;WD;(@User.Title=="a) ; (b("))'
+"""A list may hold texts of anybody's making. "Security Descriptor Definition Language for Conditional ACEs" """
+
+
+def test_a_condition_that_looks_like_entries_keeps_nobody_from_the_rest(tools: Tools) -> None:
+    """Whoever makes a file says what its list is: a command too."""
+    win32, security = parts(tools)
+    security.make("C:\\data\\a-trap", dacl=f"D:(A;;FA;;;{USER}){CONDITION}")
+    security.make("C:\\data\\work")
+    before = snapshot(tools)
+    run = contain(tools, Access("C:\\data", "write"))
+    assert security.may("C:\\data\\work", WRITE_DATA, win32.sids[run.package])
+    run.close()
+    assert snapshot(tools) == before
+    assert os.listdir(tools.journal.directory) == []
+
+
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_a_list_that_cannot_be_read_keeps_nobody_from_the_rest(tools: Tools, kind: str) -> None:
+    """A condition of garbage, as the kernel keeps it and nobody can write it down."""
+    win32, security = parts(tools)
+    trap = security.make("C:\\data\\a-trap")
+    security.make("C:\\data\\work")
+    before = snapshot(tools)
+    real = security.dacl
+
+    def unreadable(handle: int) -> str:
+        if win32.final_path(handle) == trap.path:
+            raise Win32Error("ConvertSecurityDescriptorToStringSecurityDescriptorW", ERROR_INVALID_PARAMETER)
+        return real(handle)
+
+    security.dacl = unreadable  # type: ignore[method-assign]
+    run = contain(tools, Access("C:\\data", kind))
+    assert security.may("C:\\data\\work", READ_DATA, win32.sids[run.package])
+    run.close()
+    assert snapshot(tools) == before
+
+
+def test_what_cannot_be_taken_back_keeps_nothing_else_from_it(tools: Tools) -> None:
+    win32, security = parts(tools)
+    for name in ("a", "a\\1", "a\\2", "b"):
+        security.make(f"C:\\data\\{name}", directory=True)
+    run = contain(tools, Access("C:\\data\\a", "write"), Access("C:\\data\\b", "write"))
+    sid = win32.sids[run.package]
+    real = security.set_dacl
+
+    def stubborn(handle: int, text: str) -> None:
+        if win32.final_path(handle).endswith(("\\1", "\\b")):
+            raise Win32Error("SetKernelObjectSecurity", ERROR_ACCESS_DENIED)
+        real(handle, text)
+
+    security.set_dacl = stubborn  # type: ignore[method-assign]
+    with pytest.warns(ResourceWarning, match="could not be taken back"):
+        run.close()
+    assert [name for name in ("a", "a\\1", "a\\2", "b") if security.may(f"C:\\data\\{name}", LIST, sid)] == ["a\\1", "b"]
+    assert not security.profiles
+    security.set_dacl = real  # type: ignore[method-assign]
+    tools.journal.sweep(lambda entry: undo(tools.control, security, entry))
+    assert not any(security.may(f"C:\\data\\{name}", LIST, sid) for name in ("a\\1", "b"))
+
+
+@pytest.mark.parametrize(("kind", "capabilities"), [("write", ()), ("low", None)])
+def test_a_directory_on_the_way_that_is_swapped_for_a_link(tools: Tools, kind: str, capabilities: tuple[str, ...] | None) -> None:
+    """By a run that can write above what another run is given: after its path was looked at, before it is opened."""
+    win32, security = parts(tools)
+    security.make("C:\\secret", directory=True)
+    security.make("C:\\secret\\inner", directory=True).label = "S:(ML;;NW;;;HI)"
+    security.make("C:\\data\\way", directory=True)
+    security.make("C:\\data\\way\\inner", directory=True)
+    contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities).close()
+    run = contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities)
+    del win32.tree["c:\\data\\way\\inner"]
+    security.make("C:\\data\\way", link="C:\\secret")
+    before = snapshot(tools)
+    run.close()
+    assert snapshot(tools) == before, "nothing is taken away there"
+    with pytest.raises(Win32Error) as caught:
+        contain(tools, Access("C:\\data\\way\\inner", kind), capabilities=capabilities)
+    assert caught.value.filename == "\\\\?\\C:\\data\\way\\inner"
+    assert snapshot(tools) == before
 
 
 def test_runs_at_one_time_do_not_undo_one_another(tools: Tools) -> None:
@@ -301,6 +384,48 @@ def test_a_caller_that_died_while_it_wrote_had_done_nothing(tools: Tools, text: 
     assert os.listdir(tools.journal.directory) == ["notes.txt"]
 
 
+def test_an_entry_that_another_caller_takes_at_the_same_time(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what we have just renamed, for that is an entry like others; and once more what we have just closed."""
+    for number in range(2):
+        tools.journal.begin(Entry(sid=f"S-1-2-{number}")).leave()
+    taken: list[str] = []
+    real = os.rename
+
+    def raced(path: str, place: str) -> None:
+        real(path, place)
+        taken.append(place)
+        os.unlink(place)
+
+    monkeypatch.setattr(os, "rename", raced)
+    tools.journal.sweep(lambda entry: pytest.fail(f"undone: {entry}"))
+    assert len(taken) == 2
+    monkeypatch.undo()
+    written = tools.journal.begin(Entry())
+    monkeypatch.setattr(written, "leave", lambda: (type(written).leave(written), os.unlink(written.path)))
+    written.done()
+
+
+def test_what_another_caller_finishes_when_we_have_closed_it(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools.journal.begin(Entry(sid="S-1-2-3")).leave()
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", lambda path: (real(path), real(path)))
+    tools.journal.sweep(lambda entry: None)
+    assert list(tools.journal.left()) == []
+
+
+@pytest.mark.parametrize("line", ['{"from": "another version"}', "not json", "[]", '{"sid": "\udcff"}'])
+def test_an_entry_that_nobody_can_read_keeps_nobody_from_running(tools: Tools, line: str) -> None:
+    os.makedirs(tools.journal.directory)
+    odd = Path(tools.journal.directory, f"run-{'0' * 16}.json")
+    odd.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    tools.journal.begin(Entry(sid="S-1-2-3")).leave()
+    undone: list[Entry] = []
+    with pytest.warns(ResourceWarning, match="could not be undone"):
+        tools.journal.sweep(undone.append)
+    assert undone == [Entry(sid="S-1-2-3")]
+    assert len(list(tools.journal.left())) == 1
+
+
 def test_the_last_whole_line_counts() -> None:
     assert parse('{"sid": "a"}\n{"sid": "b", "paths": ["x"]}\n{"sid": "c') == Entry(sid="b", paths=["x"])
 
@@ -316,7 +441,7 @@ def test_a_private_directory_is_the_users_own(tools: Tools) -> None:
     assert not security.may(own.path, LIST, "S-1-1-0", USERS)
     with pytest.raises(Win32Error):
         security.move(own.path, "C:\\elsewhere")
-    sweep(tools)
+    sweep(tools, USER)
     assert own.path.lower() in win32.tree, "it is in use"
     own.remove()
     own.remove()
@@ -371,7 +496,7 @@ def test_a_directory_of_a_dead_caller_is_swept(tools: Tools) -> None:
     security.make(f"{own.path}\\file")
     own.hold()  # what the system does to a process that ends
     own.forgotten.detach()
-    sweep(tools)
+    sweep(tools, USER)
     assert not [path for path in win32.tree if "proc-sandbox-private" in path]
 
 
@@ -399,8 +524,55 @@ def test_another_users_directory_is_left_alone(tools: Tools) -> None:
     win32, security = parts(tools)
     foreign = security.make("C:\\Temp\\proc-sandbox-private-0123456789abcdef", directory=True, dacl="D:P(A;;FA;;;SY)(A;;FR;;;OW)")
     win32.tree["c:\\temp"].dacl = f"D:P(A;;0x7;;;{USER})"  # list and add, as C:\Windows\Temp
-    sweep(tools)
+    sweep(tools, USER)
     assert foreign.path.lower() in win32.tree
+
+
+def test_a_junction_in_the_place_of_a_private_directory_is_not_followed(tools: Tools) -> None:
+    """Where others can make directories beside ours (a service's C:\\Windows\\Temp), and where a command can write to the place of a dead
+    caller's.
+    """
+    win32, security = parts(tools)
+    precious = security.make("C:\\data\\precious")
+    trap = security.make("C:\\Temp\\proc-sandbox-private-0123456789abcdef", link="C:\\data")
+    sweep(tools, USER)
+    assert precious.path.lower() in win32.tree
+    assert trap.path.lower() in win32.tree, "it is not one of our directories"
+    remove_tree(tools, trap.path)
+    assert precious.path.lower() in win32.tree
+    assert trap.path.lower() not in win32.tree
+
+
+def test_a_directory_that_becomes_a_junction_when_it_is_moved(tools: Tools) -> None:
+    """By a process that has outlived its run: it holds a handle to an empty directory, of which it can make a junction."""
+    win32, security = parts(tools)
+    precious = security.make("C:\\data\\precious")
+    own = PrivateDirectory(tools, USER)
+    security.make(f"{own.path}\\inner", directory=True)
+    real = security.move
+
+    def led_away(path: str, place: str) -> None:
+        real(path, place)
+        moved = win32.at(place)
+        moved.link, moved.attributes = "C:\\data", moved.attributes | FILE_ATTRIBUTE_REPARSE_POINT
+
+    security.move = led_away  # type: ignore[method-assign]
+    own.remove()
+    assert precious.path.lower() in win32.tree
+    assert not [path for path in win32.tree if "proc-sandbox-private" in path]
+
+
+def test_only_what_this_user_owns_is_swept(tools: Tools) -> None:
+    """Somebody else's, open to all, could become a junction at any moment."""
+    win32, security = parts(tools)
+    name = "C:\\Temp\\proc-sandbox-private-0123456789abcdef"
+    foreign = security.make(name, directory=True, dacl="D:P(A;OICI;FA;;;S-1-1-0)" + f"(A;;FA;;;{USER})")
+    foreign.owner = "S-1-5-21-10-20-30-1002"
+    sweep(tools, USER)
+    assert foreign.path.lower() in win32.tree
+    foreign.owner = USER
+    sweep(tools, USER)
+    assert foreign.path.lower() not in win32.tree, "the control"
 
 
 def test_the_owner_of_what_a_command_made_may_not_change_its_access(tools: Tools) -> None:

@@ -109,13 +109,16 @@ def test_directories_of_our_own(tools: Tools, tmp_path: Path) -> None:
 
 def test_a_private_directory_in_use_is_neither_moved_nor_swept(tools: Tools) -> None:
     own = PrivateDirectory(tools, user_of(tools))
+    handle = opened(tools, Path(own.path), READ_CONTROL)
+    assert tools.security.owner(handle) == user_of(tools)
+    tools.win32.close(handle)
     with pytest.raises(Win32Error):
         tools.security.move(extended(own.path), extended(own.path + "-elsewhere"))
-    sweep(tools)
+    sweep(tools, user_of(tools))
     assert os.path.isdir(own.path)
     own.hold()
     own.forgotten.detach()
-    sweep(tools)
+    sweep(tools, user_of(tools))
     assert not os.path.exists(own.path), "the control: nobody holds it"
 
 

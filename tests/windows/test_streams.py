@@ -70,6 +70,11 @@ def test_both_streams(windows: Windows) -> None:
     assert (bytes(supervisor.stdout.kept), bytes(supervisor.stderr.kept)) == (b"out", b"err")
 
 
+def test_a_write_of_nothing_is_not_the_end(windows: Windows) -> None:
+    """Programs do that, and a reader is told of it where the pipe is not Wine's."""
+    assert bytes(run(windows, "print:before", "nothing", "nothing", "print:after").stdout.kept) == b"beforeafter"
+
+
 def test_no_deadlock(windows: Windows) -> None:
     """One pipe is full while the other one is written to."""
     supervisor = run(windows, f"flood:{LARGE}", f"flood-error:{LARGE}", f"flood:{LARGE}")

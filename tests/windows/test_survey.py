@@ -45,6 +45,18 @@ def test_a_name_is_looked_up_on_the_path(tools: Path, name: str, found: str) -> 
     assert locate(name, ps.Config(), None).lower() == str(tools / found).lower()
 
 
+def test_the_journals_directory_is_not_written_to(tmp_path: Path) -> None:
+    config = ps.Config(writable_dirs=[tmp_path])
+
+    def survey_with(journal: Path) -> object:
+        command, kept = [sys.executable], str(journal)
+        return survey(Native(), config, command, None, contained=False, readable=lambda path: True, journal=kept)
+
+    survey_with(tmp_path.parent / "elsewhere" / "journal")
+    with pytest.raises(ps.ConfigError, match="for a later caller to undo"):
+        survey_with(tmp_path / "data" / "journal")
+
+
 def test_never_in_the_current_directory(tools: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As cmd and CreateProcess do, where whoever can write there would choose the program."""
     (tmp_path / "evil.exe").write_bytes(b"MZ")

@@ -92,6 +92,8 @@ WEAKER = {
     "tree": (
         ("what Windows starts on the command's behalf (WMI, the task scheduler, COM servers) is the service's child, not the job's; an "
         "AppContainer may not ask most of them"),
+        ("without AppContainers a command can have a process that it may open, another one of low integrity, be the parent of its child "
+        "(PROC_THREAD_ATTRIBUTE_PARENT_PROCESS), which then is in that one's job and not in the run's"),
     ),
     "memory": (
         ("commit charge: what was promised to the processes, written to or not, and no page cache. An allocation beyond it fails, and the run "
@@ -100,7 +102,8 @@ WEAKER = {
     "cpu rate": ("a cap for each scheduling interval, in steps of a hundredth of a percent of all processors together",),
     "cpu time": ("looked at every 20 ms; behind it the job's own limit, which counts user mode only",),
     "processes": (
-        "one too many fails to start, as does every further one; processes_exceeded says so. The python.exe of a virtual environment is two",
+        ("one too many fails to start, as does every further one; processes_exceeded says so. The python.exe of a virtual environment is two; the "
+        "console's own process (conhost.exe) may be one more"),
     ),
     "usage": (
         "peak memory is the job's peak of commit charge; how many processes there were at a time is not counted (peak_processes is None)",
@@ -117,12 +120,16 @@ WEAKER = {
         ("by an access control entry for the run's AppContainer, which is added to what was granted and all below it when the run starts, and taken "
         "back at its end: a large directory takes time. Directories above a granted one cannot be listed. What Windows shows to every app can "
         "be read: programs that are installed for all users, and parts of the registry"),
+        ("a file that an earlier run has made has the access control which that run gave it: one open to every app can be written to where its "
+        "directory is granted for reading only, unless that lies in a writable one"),
         "without AppContainers, low integrity: nothing is written but what was granted, reading stays open. That is not called enforced",
     ),
     "network": (
         'no network at all, or the host\'s: "loopback" is refused. With network_access=True the host\'s own loopback stays closed',
     ),
-    "others": ("without AppContainers processes of other runs can be reached",),
+    "others": (
+        "without AppContainers processes of other runs can be reached, and a run can keep others from starting: a mutex has one name for all",
+    ),
     "honesty": (
         "there is no filter of system calls: policies of the process narrow what it reaches of the kernel, and syscalls is called partial",
         "hostname, umask, tmp_size, read_bps and write_bps have no mechanism: a value other than the default is refused",

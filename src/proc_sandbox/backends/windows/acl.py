@@ -49,10 +49,11 @@ def split(text: str) -> tuple[str, list[str]]:
     first = text.find("(")
     if first < 0:
         return text, []
-    found, depth, start = [], 0, first
+    found, depth, start, quoted = [], 0, first, False
     for index in range(first, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[index], 0)
-        if depth == 0 and text[index] == ")":
+        quoted ^= text[index] == '"'  # a text in a condition, in which a quotation mark is written %0022
+        depth += 0 if quoted else {"(": 1, ")": -1}.get(text[index], 0)
+        if depth == 0 and text[index] == ")" and not quoted:
             found.append(text[start : index + 1])
             start = index + 1
     if depth or start != len(text):

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 
-from proc_sandbox.backends.windows.access import LABELS, AccessControl
+from proc_sandbox.backends.windows.access import LABELS, AccessControl, postponed
 from proc_sandbox.backends.windows.journal import Entry, Journal, Written
 from proc_sandbox.backends.windows.security import NETWORK_SIDS, Security
 from proc_sandbox.planner.windows import Access
@@ -27,14 +27,20 @@ def undo(control: AccessControl, security: Security, entry: Entry) -> None:
     """Take back what an entry of the journal says; harmless where some of it has been already.
 
     Raises:
-        OSError: something could not be taken back.
+        OSError: something could not be taken back; all else is.
     """
+    errors: list[OSError] = []
     for path in reversed(entry.paths):
-        control.take_back(path, entry.sid)
+        with postponed(errors):
+            control.take_back(path, entry.sid)
     for path in reversed(entry.labelled):
-        control.take_label_back(path, entry.labels)
-    if entry.profile:
-        security.delete_profile(entry.profile)
+        with postponed(errors):
+            control.take_label_back(path, entry.labels)
+    with postponed(errors):
+        if entry.profile:
+            security.delete_profile(entry.profile)
+    if errors:
+        raise errors[0]
 
 
 def give_up(written: Written, error: OSError) -> None:

@@ -47,8 +47,8 @@ class WindowsBackend:
         with self.lock:
             if self.host is None:
                 self.tools.journal.sweep(lambda entry: undo(self.tools.control, self.tools.security, entry))
-                sweep(self.tools)
                 self.user = self.own_user()
+                sweep(self.tools, self.user)
                 self.host = probe(self.tools)
             return self.host
 
@@ -64,7 +64,7 @@ class WindowsBackend:
         """Return where things are, for one run."""
         contained = bool(self.probe().feature("appcontainer"))
         readable = self.readable_by_apps if contained else lambda path: True
-        return survey(self.tools.win32, config, command, private, contained=contained, readable=readable)
+        return survey(self.tools.win32, config, command, private, contained=contained, readable=readable, journal=self.tools.journal.directory)
 
     def readable_by_apps(self, path: str) -> bool:
         """Return whether a directory can be read in every AppContainer as it is: where programs are installed for all users."""

@@ -64,7 +64,8 @@ class Written:
     def done(self) -> None:
         """Remove it: everything has been undone."""
         self.leave()
-        os.unlink(self.path)
+        with contextlib.suppress(FileNotFoundError):  # another caller has it, to whom it looked left behind
+            os.unlink(self.path)
 
 
 class Journal:
@@ -81,23 +82,26 @@ class Journal:
     def sweep(self, undo: Callable[[Entry], None]) -> None:
         """Undo what callers that died have left. What cannot be undone stays and is tried again; it keeps nobody from running."""
         for path in self.left():
-            try:
-                claimed = claim(path)
-            except (FileNotFoundError, PermissionError):
-                continue  # its owner lives, or another caller was faster
-            with open(claimed, encoding="utf-8") as file:  # held: nobody else takes it from us
-                entry = parse(file.read())
-                try:
-                    if entry:
-                        undo(entry)
-                except OSError as error:
-                    warnings.warn(f"what a killed caller has changed could not be undone: {error}", ResourceWarning, stacklevel=2)
-                    continue
-            os.unlink(claimed)
+            # Its owner lives, or another caller was faster: at any moment in which nobody holds it, for what is renamed is an entry still.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                settle(claim(path), undo)
 
     def left(self) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             yield from [os.path.join(self.directory, name) for name in os.listdir(self.directory) if NAME.match(name)]
+
+
+def settle(path: str, undo: Callable[[Entry], None]) -> None:
+    """Undo what an entry says, and remove it."""
+    with open(path, encoding="utf-8") as file:  # held: nobody else takes it from us
+        try:
+            entry = parse(file.read())
+            if entry:
+                undo(entry)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"what a killed caller has changed could not be undone: {path}: {error}", ResourceWarning, stacklevel=3)
+            return
+    os.unlink(path)
 
 
 def claim(path: str) -> str:
@@ -109,6 +113,13 @@ def claim(path: str) -> str:
 
 
 def parse(text: str) -> Entry | None:
-    """Return the last entry that is whole; None where the caller died before the first one was, and so had done nothing."""
+    """Return the last entry that is whole; None where the caller died before the first one was, and so had done nothing.
+
+    Raises:
+        ValueError: another version has written it.
+    """
     lines = text.split("\n")[:-1]
-    return Entry(**json.loads(lines[-1])) if lines else None
+    try:
+        return Entry(**json.loads(lines[-1])) if lines else None
+    except TypeError as error:
+        raise ValueError(str(error)) from None

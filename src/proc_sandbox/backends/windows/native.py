@@ -66,7 +66,7 @@ DUPLICATE_SAME_ACCESS = 2
 WAIT_FAILED = 0xFFFFFFFF
 INVALID_FILE_ATTRIBUTES = 0xFFFFFFFF
 FILE_ATTRIBUTE_REPARSE_POINT = 0x400
-FILE_TYPE_DISK = 1
+FILE_TYPE_DISK, FILE_TYPE_PIPE = 1, 3
 LONGEST_PATH = 32768
 CREATE_ATTRIBUTES = {"handles": 0x00020002, "mitigations": 0x00020007, "capabilities": 0x00020009, "jobs": 0x0002000D}
 
@@ -545,12 +545,13 @@ class NativeHandles(Calls):
     def open_file(self, path: str, access: int, share: int, disposition: int, flags: int = 0) -> int:
         return self.must("CreateFileW", path, access, share, None, disposition, flags, None)
 
-    def read(self, handle: int, size: int) -> bytes:
+    def read(self, handle: int, size: int) -> bytes | None:
         buffer, count = ctypes.create_string_buffer(size), DWORD()
         if self.call("ReadFile", handle, buffer, size, byref(count), None):
-            return ctypes.string_at(buffer, count.value)
+            is_end = not count.value and self.call("GetFileType", handle) != FILE_TYPE_PIPE
+            return None if is_end else ctypes.string_at(buffer, count.value)
         if last_error() in (ERROR_BROKEN_PIPE, ERROR_HANDLE_EOF):
-            return b""
+            return None
         raise Win32Error("ReadFile", last_error())
 
     def write(self, handle: int, data: bytes | memoryview) -> int:

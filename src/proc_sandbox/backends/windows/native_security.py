@@ -18,7 +18,7 @@ TOKEN_ASSIGN_PRIMARY, TOKEN_DUPLICATE, TOKEN_QUERY, TOKEN_ADJUST_DEFAULT = 0x000
 TOKEN_USER, TOKEN_GROUPS, TOKEN_PRIVILEGES, TOKEN_INTEGRITY_LEVEL, TOKEN_IS_APP_CONTAINER = 1, 2, 3, 25, 29
 DISABLE_MAX_PRIVILEGE = 0x1
 SE_GROUP_INTEGRITY = 0x20
-DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION = 0x4, 0x10
+OWNER_SECURITY_INFORMATION, DACL_SECURITY_INFORMATION, LABEL_SECURITY_INFORMATION = 0x1, 0x4, 0x10
 SDDL_REVISION_1 = 1
 INVALID_FILE_ATTRIBUTES = 0xFFFFFFFF
 HRESULT_NOT_FOUND = (0x80070002, 0x80070003, 0x80070490)
@@ -63,6 +63,7 @@ SIGNATURES: dict[str, tuple[str, Any, list[Any]]] = {
     "FreeSid": ("advapi32", c_void_p, [c_void_p]),
     "LookupPrivilegeNameW": ("advapi32", c_int32, [c_wchar_p, c_void_p, c_void_p, POINTER(c_uint32)]),
     "GetKernelObjectSecurity": ("advapi32", c_int32, [c_void_p, c_uint32, c_void_p, c_uint32, POINTER(c_uint32)]),
+    "GetSecurityDescriptorOwner": ("advapi32", c_int32, [c_void_p, POINTER(c_void_p), POINTER(c_int32)]),
     "SetKernelObjectSecurity": ("advapi32", c_int32, [c_void_p, c_uint32, c_void_p]),
     "ConvertSecurityDescriptorToStringSecurityDescriptorW": (
         "advapi32",
@@ -282,6 +283,13 @@ class NativeSecurity:
         """DACL_SECURITY_INFORMATION."""
         self.set_descriptor(handle, DACL_SECURITY_INFORMATION, text)
 
+    def owner(self, handle: int) -> str:
+        """OWNER_SECURITY_INFORMATION."""
+        buffer = self.sized("GetKernelObjectSecurity", (handle, OWNER_SECURITY_INFORMATION))
+        sid, defaulted = c_void_p(), c_int32()
+        self.call("GetSecurityDescriptorOwner", buffer, byref(sid), byref(defaulted))
+        return self.sid_text(sid.value)
+
     def label(self, handle: int) -> str:
         """LABEL_SECURITY_INFORMATION."""
         text = self.descriptor_text(handle, LABEL_SECURITY_INFORMATION)
@@ -327,14 +335,14 @@ class NativeSecurity:
         """MoveFileExW."""
         self.call("MoveFileExW", path, place, 0)
 
-    def create_directory(self, path: str, dacl: str) -> None:
+    def create_directory(self, path: str, descriptor: str) -> None:
         """CreateDirectoryW."""
-        descriptor = self.descriptor(dacl)
+        address = self.descriptor(descriptor)
         try:
-            attributes = SecurityAttributes(ctypes.sizeof(SecurityAttributes), descriptor, 0)
+            attributes = SecurityAttributes(ctypes.sizeof(SecurityAttributes), address, 0)
             self.call("CreateDirectoryW", path, byref(attributes))
         finally:
-            self.free(descriptor)
+            self.free(address)
 
     def create_mutex(self, name: str) -> int:
         """CreateMutexW."""

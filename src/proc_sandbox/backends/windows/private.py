@@ -20,6 +20,7 @@ from proc_sandbox.backends.windows.security import (
     FILE_ATTRIBUTE_DIRECTORY,
     FILE_ATTRIBUTE_NORMAL,
     FILE_ATTRIBUTE_REPARSE_POINT,
+    READ_CONTROL,
     WRITE_DAC,
 )
 from proc_sandbox.backends.windows.tools import Tools
@@ -43,11 +44,11 @@ HELD = FILE_SHARE_READ | FILE_SHARE_WRITE
 FULL, MODIFY = "FA", "0x1301bf"
 
 
-def own_dacl(user: str) -> str:
-    """Return the access control of our directories: this user and the system, nothing from above; whoever makes something there owns
+def own_descriptor(user: str) -> str:
+    """Return the owner and access control of our directories: this user and the system, nothing from above; whoever makes something there owns
     it without a right to change its access control ("Owner Rights", S-1-3-4).
     """
-    return f"D:P(A;OICI;{FULL};;;{user})(A;OICI;{FULL};;;SY)(A;OICI;{MODIFY};;;OW)"
+    return f"O:{user}D:P(A;OICI;{FULL};;;{user})(A;OICI;{FULL};;;SY)(A;OICI;{MODIFY};;;OW)"
 
 
 class PrivateDirectory:
@@ -79,7 +80,7 @@ def make_held(tools: Tools, user: str) -> tuple[str, int]:
     """Make a directory and hold it; return its path and the handle."""
     while True:
         path = f"{tools.temporary}\\{new_name()}"
-        tools.security.create_directory(extended(path), own_dacl(user))
+        tools.security.create_directory(extended(path), own_descriptor(user))
         try:
             return path, tools.win32.open_file(extended(path), GENERIC_READ, HELD, OPEN_EXISTING, ITSELF)
         except Win32Error as error:
@@ -97,14 +98,25 @@ def new_name() -> str:
     return PREFIX + secrets.token_hex(8)
 
 
-def sweep(tools: Tools) -> None:
-    """Remove what callers of this user that were killed have left."""
+def sweep(tools: Tools, user: str) -> None:
+    """Remove what callers of this user that were killed have left; where others can make directories too, only what is the user's own."""
     for name in tools.security.names(extended(tools.temporary)):
         if NAME.match(name):
             with contextlib.suppress(Win32Error):  # it is in use, another user's, or somebody else was faster
-                claimed = f"{tools.temporary}\\{new_name()}"
-                tools.security.move(extended(f"{tools.temporary}\\{name}"), extended(claimed))
-                remove_tree(tools, claimed)
+                path, claimed = f"{tools.temporary}\\{name}", f"{tools.temporary}\\{new_name()}"
+                if is_own_directory(tools, path, user):
+                    tools.security.move(extended(path), extended(claimed))
+                    remove_tree(tools, claimed)
+
+
+def is_own_directory(tools: Tools, path: str, user: str) -> bool:
+    """Return whether a path is a directory of this user's, itself and not by a junction: of another's making it could become one."""
+    handle = tools.win32.open_file(extended(path), READ_CONTROL, SHARED, OPEN_EXISTING, ITSELF)
+    try:
+        kind = tools.security.attributes(handle) & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_REPARSE_POINT)
+        return kind == FILE_ATTRIBUTE_DIRECTORY and tools.security.owner(handle) == user
+    finally:
+        tools.win32.close(handle)
 
 
 def remove_tree(tools: Tools, path: str) -> None:
@@ -120,6 +132,10 @@ def remove_tree(tools: Tools, path: str) -> None:
     pending = [extended(path)]
     while pending:
         directory = pending[-1]
+        # Looked at again where it is now: "FindFirstFileW" would follow a junction.
+        if security.path_attributes(directory) & FILE_ATTRIBUTE_REPARSE_POINT:
+            forced(tools, pending.pop(), security.remove_directory)
+            continue
         names = forced(tools, directory, security.names)
         moved = [place for name in names if (place := remove_entry(tools, directory, name))]
         if moved:

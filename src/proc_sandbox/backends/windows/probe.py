@@ -69,6 +69,8 @@ def tried(attempt: Callable[[], str], remedy: str) -> Feature:
     except Win32Error as error:
         absent = error.code == ERROR_PROC_NOT_FOUND
         reason = f"there is no {error.function} here" if absent else error.strerror or str(error)
+    except OSError as error:
+        reason = f"the journal cannot be written: {error}"
     return Feature(not reason, reason, remedy if reason else "")
 
 

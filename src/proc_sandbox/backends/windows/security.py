@@ -88,6 +88,9 @@ class Files(Protocol):
     def set_dacl(self, handle: int, text: str) -> None:
         """SetKernelObjectSecurity: of this object alone; nothing is handed down to what lies below."""
 
+    def owner(self, handle: int) -> str:
+        """GetKernelObjectSecurity, OWNER_SECURITY_INFORMATION: a SID in full, for SDDL has short names for some users ("SID Strings")."""
+
     def label(self, handle: int) -> str:
         """GetKernelObjectSecurity, LABEL_SECURITY_INFORMATION: "S:(ML;...)", "" without one."""
 
@@ -115,8 +118,8 @@ class Files(Protocol):
     def move(self, path: str, place: str) -> None:
         """MoveFileExW, within a volume; never over something."""
 
-    def create_directory(self, path: str, dacl: str) -> None:
-        """CreateDirectoryW with a security descriptor: never there with another one."""
+    def create_directory(self, path: str, descriptor: str) -> None:
+        """CreateDirectoryW with a security descriptor, "O:...D:...": never there with another one."""
 
     def create_mutex(self, name: str) -> int:
         """CreateMutexW, or what is there by that name; owned by who waits for it."""

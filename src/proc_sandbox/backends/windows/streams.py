@@ -95,7 +95,7 @@ class Reader(Pump):
                 if error.code != ERROR_OPERATION_ABORTED:
                     raise
                 continue
-            if not data:
+            if data is None:
                 return
             self.keep(data)
             after += len(data) * self.ending.is_set()

@@ -77,18 +77,28 @@ def system_paths(readable: Readable) -> tuple[SystemPath, ...]:
 
 
 def survey(
-    win32: Win32, config: Config, command: Sequence[str], private: str | None, *, contained: bool, readable: Readable
+    win32: Win32,
+    config: Config,
+    command: Sequence[str],
+    private: str | None,
+    *,
+    contained: bool,
+    readable: Readable,
+    journal: str = "",
 ) -> Paths:
     """Return where things are.
 
     Args:
         contained: the command sees nothing but the system's directories and what is granted.
+        journal: where it is kept; "" where there is none.
 
     Raises:
         ConfigError: a directory that is named does not exist or cannot be granted.
         CommandNotFoundError, CommandNotExecutableError: of the command.
     """
     granted = grants(win32, config, private)
+    for item in granted:
+        check_journal(item, os.path.realpath(journal).removeprefix("\\\\?\\") if journal else "")
     system = system_paths(readable)
     program = locate(command[0], config, private)
     if contained and not visible(program, system, granted):
@@ -116,6 +126,17 @@ def grants(win32: Win32, config: Config, private: str | None) -> tuple[Grant, ..
         if item.source not in found or access == "read" and field == "read_only_dirs":
             found[item.source] = item
     return tuple(sorted(found.values(), key=lambda item: item.source.lower()))
+
+
+def check_journal(item: Grant, journal: str) -> None:
+    """Refuse to have the journal written to: the next caller does what it says, with the caller's own rights.
+
+    Raises:
+        ConfigError: a command could write to it.
+    """
+    if journal and item.access == "write" and (lies_in(journal, item.source) or lies_in(item.source, journal)):
+        reason = f"what runs have changed is written down in {journal}, for a later caller to undo; name a directory beside it"
+        raise ConfigError("writable_dirs", item.source, reason)
 
 
 def grant(win32: Win32, field: str, path: str, access: str, writable: Sequence[str]) -> Grant:

@@ -120,6 +120,7 @@ ERROR_DIRECTORY = 267
 ERROR_ELEVATION_REQUIRED = 740
 ERROR_OPERATION_ABORTED = 995
 ERROR_NOT_FOUND = 1168
+ERROR_INVALID_ACL = 1336
 ERROR_NOT_ENOUGH_QUOTA = 1816
 
 STATUS_ACCESS_VIOLATION = 0xC0000005
@@ -375,8 +376,10 @@ class Handles(Protocol):
     def open_file(self, path: str, access: int, share: int, disposition: int, flags: int = 0) -> int:
         """CreateFileW; not inheritable. "NUL" is the null device."""
 
-    def read(self, handle: int, size: int) -> bytes:
-        """ReadFile: waits for something; b"" at the end, also that of a pipe which nobody can write to any more."""
+    def read(self, handle: int, size: int) -> bytes | None:
+        """ReadFile: waits for something; None at the end, also that of a pipe which nobody can write to any more. b"": somebody has
+        written nothing to the pipe.
+        """
 
     def write(self, handle: int, data: bytes | memoryview) -> int:
         """WriteFile: waits until it is all taken; its size. ERROR_NO_DATA and ERROR_BROKEN_PIPE: nobody reads any more."""
