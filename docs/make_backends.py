@@ -33,7 +33,7 @@ def reasons(backend: str) -> Iterator[str]:
     yield ""
     for promise, why in differences(backend).items():
         yield f"- {PROMISES[promise]}: {why}"
-    weaker = getattr(importlib.import_module(f"proc_sandbox.planner.{backend}"), "WEAKER", {})
+    weaker = importlib.import_module(f"proc_sandbox.planner.{backend}.promises").WEAKER
     if weaker:
         yield ""
         yield f"Where a promise of `{backend}` ends:"

@@ -65,9 +65,7 @@ WINE = sys.platform == "win32" and hasattr(__import__("ctypes").WinDLL("ntdll"),
 
 def differences(backend: str) -> Mapping[str, str]:
     """Which of these a backend does not promise, and why: its own list, which the README shows."""
-    if backend == "linux":
-        return {"crash": "a crash is a signal"}
-    found: Mapping[str, str] = importlib.import_module(f"proc_sandbox.planner.{backend}").DIFFERENCES
+    found: Mapping[str, str] = importlib.import_module(f"proc_sandbox.planner.{backend}.promises").DIFFERENCES
     return found
 
 

@@ -17,8 +17,8 @@ from support.behaviours import PROMISES
 
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Grant, Host, Paths, SystemPath
-from proc_sandbox.planner import seatbelt
 from proc_sandbox.planner.ladder import choose
+from proc_sandbox.planner.posix import seatbelt
 
 EXPECTED = Path(__file__).parent / "seatbelt"
 MAC = Host("posix", {"seatbelt": Feature(True)})

@@ -19,7 +19,7 @@ from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shu
 from proc_sandbox.links import open_report
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
-from proc_sandbox.planner.words import encode
+from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:

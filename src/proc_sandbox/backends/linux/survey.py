@@ -14,8 +14,8 @@ from proc_sandbox.config import Config, never_granted
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
-from proc_sandbox.planner.environment import DEFAULT_PATH
 from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
+from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from proc_sandbox.private import PrivateDirectory

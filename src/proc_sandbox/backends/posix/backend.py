@@ -21,8 +21,8 @@ from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import program_path, send_rights
 from proc_sandbox.links import open_report
-from proc_sandbox.planner.posix import PosixPlan
-from proc_sandbox.planner.words import encode
+from proc_sandbox.planner.posix.plan import PosixPlan
+from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 

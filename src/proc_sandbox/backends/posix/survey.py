@@ -12,7 +12,7 @@ from proc_sandbox.config import Config, never_granted
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
 from proc_sandbox.host import Grant, Paths, SystemPath
 from proc_sandbox.links import PlantedLinkError, resolve
-from proc_sandbox.planner.environment import DEFAULT_PATH
+from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
 __all__ = ["missing_interpreter", "survey"]
 
