@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -266,6 +266,14 @@ class Config:
         Sandbox's own.
         """
         return tuple(place for place in (self.working_dir, *self.writable_dirs, private) if place)
+
+    def named_paths(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
+        if self.working_dir:
+            yield "working_dir", self.working_dir, "write"
+        for field, access in (("writable_dirs", "write"), ("allowed_dirs", "read"), ("read_only_dirs", "read")):
+            for place in getattr(self, field):
+                yield field, place, access
 
     def without_streams(self) -> "Config":
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept

@@ -15,19 +15,19 @@ from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.probe import look_at_host
 from proc_sandbox.backends.posix.process import Warden, handing_over, shutdown, warden
 from proc_sandbox.backends.posix.survey import missing_interpreter, survey
+from proc_sandbox.backends.unix.links import open_report
+from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
-from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import program_path, send_rights
-from proc_sandbox.links import open_report
 from proc_sandbox.planner.posix.plan import PosixPlan
 from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
-    from proc_sandbox.private import PrivateDirectory
+    from proc_sandbox.backends.unix.private import PrivateDirectory
 
 __all__ = ["PosixBackend"]
 
@@ -172,7 +172,7 @@ class PosixBackend:
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         if private and not config.working_dir:
-            from proc_sandbox.private import find  # it is there already when there is one
+            from proc_sandbox.backends.unix.private import find  # it is there already when there is one
 
             find(private).check()
         return survey(config, command, private)
@@ -204,7 +204,9 @@ class PosixBackend:
 
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""
-        from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
+        from proc_sandbox.backends.unix.private import (
+            PrivateDirectory,  # rarely needed, and not for nothing: it imports tempfile
+        )
 
         return PrivateDirectory()
 
