@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    BackendName = Literal["linux", "posix", "windows"]
+
     class Options(TypedDict, total=False):
         """The fields of Config as callers write them."""
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
         nice: int
         core_dumps: bool
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
-        backend: Literal["linux", "posix", "windows"] | None
+        backend: BackendName | None
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 

@@ -27,7 +27,11 @@ def as_data(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be done, and by which mechanism each limit and isolation is enforced."""
+    """What will be done, and by which mechanism each limit and isolation is enforced.
+
+    A platform's own plan has fields beside these (mounts, a job object's limits, ...): to be read with describe() and to_json(),
+    not to be relied on.
+    """
 
     signals: ClassVar[bool] = True
     """Whether what is ended on this platform is ended by a signal."""
