@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What is never imported there, and uses what is not there. All else is type-checked as if it were on each system.
 NOT_ON_DARWIN := '/proc_sandbox/(backends/(linux|windows)/|launcher/process)'
-NOT_ON_WINDOWS := '/proc_sandbox/(backends/(linux|posix)/|launcher/|descriptors|links|private)'
+NOT_ON_WINDOWS := '/proc_sandbox/(backends/(linux|posix|unix)/|launcher/)'
 
 help:        ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'
@@ -35,8 +35,8 @@ lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as
 	$(BIN)/python hatch_build.py check-portable
 
 test-vm: launcher         ## boot every kind of host in QEMU and run the tests there (Debian, root to build)
-	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel bullseye --kernel sid --pip pytest hypothesis jeepney
-	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney
+	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel bullseye --kernel sid --pip pytest hypothesis jeepney psutil
+	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney psutil
 	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
 
 test-wine: .venv/.made  ## run the tests of the Windows backend with a Windows Python under Wine (which must be installed)

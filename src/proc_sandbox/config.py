@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing import Literal, TypedDict
 
     from typing_extensions import Unpack
+
+    BackendName = Literal["linux", "posix", "windows"]
 
     class Options(TypedDict, total=False):
         """The fields of Config as callers write them."""
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
         nice: int
         core_dumps: bool
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
-        backend: Literal["linux", "posix", "windows"] | None
+        backend: BackendName | None
 
 __all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
 
@@ -266,6 +268,14 @@ class Config:
         Sandbox's own.
         """
         return tuple(place for place in (self.working_dir, *self.writable_dirs, private) if place)
+
+    def named_paths(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
+        if self.working_dir:
+            yield "working_dir", self.working_dir, "write"
+        for field, access in (("writable_dirs", "write"), ("allowed_dirs", "read"), ("read_only_dirs", "read")):
+            for place in getattr(self, field):
+                yield field, place, access
 
     def without_streams(self) -> "Config":
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from proc_sandbox.backends import AnyBackend
     from proc_sandbox.backends.protocol import PrivatePlace, Run
-    from proc_sandbox.config import Options
+    from proc_sandbox.config import BackendName, Options
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
@@ -227,7 +227,7 @@ class Capabilities:
         return {name: how._asdict() for name, how in self.items()}
 
 
-def capabilities(*, backend: str | None = None) -> Capabilities:
+def capabilities(*, backend: BackendName | None = None) -> Capabilities:
     """Return what this host can enforce, and how; backend: as in Config.
 
     Raises:

@@ -11,7 +11,7 @@ from proc_sandbox.errors import ConfigError
 if TYPE_CHECKING:
     from datetime import timedelta
 
-__all__ = ["format_seconds", "format_size", "parse_percent", "parse_seconds", "parse_size"]
+__all__ = ["format_seconds", "format_size", "nanoseconds", "parse_percent", "parse_seconds", "parse_size"]
 
 LARGEST = 2**63 - 1
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT])(?:iB)?|B)?\s*\Z", re.IGNORECASE)
@@ -85,6 +85,11 @@ def number(field: str, value: object, remedy: str) -> float:
     if not math.isfinite(result):
         refuse(field, value, remedy)
     return result
+
+
+def nanoseconds(seconds: float | None) -> int:
+    """Return a duration as plans have it: in whole ns; 0 for none."""
+    return round((seconds or 0) * 1e9)
 
 
 def format_seconds(seconds: float) -> str:

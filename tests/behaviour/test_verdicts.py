@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.behaviours import Runner, promise
-from support.programs import python
+from support.programs import outside, python
 
 import proc_sandbox as ps
 
@@ -19,7 +19,7 @@ WINDOWS = sys.platform == "win32"
 
 
 @promise("exit")
-@pytest.mark.parametrize("status", [0, 1, 2, 42, 124, 125, 126, 127, 128, 137, 143, 255])
+@pytest.mark.parametrize("status", [0, 1, 2, 42, 124, 125, 126, 127, 128, 137, 139, 143, 255])
 def test_every_exit_status_is_the_commands_own(run: Runner, status: int) -> None:
     result = run(python(f"import os; os._exit({status})"), timeout=60, memory_limit="1G" if not WINDOWS else None)
     assert (result.exit_code, result.signal, result.reason) == (status, None, ps.Reason.EXITED)
@@ -47,10 +47,11 @@ def test_check_raises_what_subprocess_would(run: Runner) -> None:
 
 @promise("crash")
 @pytest.mark.skipif(WINDOWS, reason="there are no signals")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGABRT", "SIGUSR1", "SIGXCPU"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGABRT", "SIGUSR1", "SIGXCPU", "SIGSEGV", "SIGINT"])
 def test_a_signal_of_its_own_is_told_as_one(run: Runner, name: str) -> None:
     number = int(getattr(signal, name))
     code = f"import os, signal; signal.signal({number}, signal.SIG_DFL) if {number} != 9 else 0; os.kill(os.getpid(), {number})"
+    assert outside(python(code)).returncode == -number
     result = run(python(code), memory_limit="1G", cpu_time_limit=100)
     assert (result.exit_code, result.signal, result.reason) == (None, number, ps.Reason.SIGNALED)
     assert result.returncode == -number

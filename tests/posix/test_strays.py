@@ -16,7 +16,7 @@ from support.programs import HANG, python
 
 import proc_sandbox as ps
 from proc_sandbox.backends.posix.process import warden
-from proc_sandbox.planner.posix import WEAKER
+from proc_sandbox.planner.posix.promises import WEAKER
 
 STRAY = HOLD + """
 file = hold(sys.argv[1])

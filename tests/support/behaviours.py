@@ -62,16 +62,11 @@ PROMISES = {
 WINE = sys.platform == "win32" and hasattr(__import__("ctypes").WinDLL("ntdll"), "wine_get_version")
 
 
-def differences(backend: str) -> Mapping[str, str]:
-    """Which of these a backend does not promise, and why: its own list, which the README shows."""
-    if backend == "linux":
-        return {}
-    found: Mapping[str, str] = importlib.import_module(f"proc_sandbox.planner.{backend}").DIFFERENCES
-    if backend == "posix" and sys.platform == "darwin":
-        from proc_sandbox.planner.seatbelt import HELD
-
-        return {name: why for name, why in found.items() if name not in HELD}
-    return found
+def differences(backend: str, system: str) -> Mapping[str, str]:
+    """Which of these a backend does not promise on a system, and why: its own list, which the README shows."""
+    promises = importlib.import_module(f"proc_sandbox.planner.{backend}.promises")
+    held = promises.HELD_BY_SEATBELT if backend == "posix" and system == "Darwin" else ()
+    return {name: why for name, why in promises.DIFFERENCES.items() if name not in held}
 
 
 def column(backend: str) -> str:

@@ -76,7 +76,7 @@ def carry_out(plan: ps.Plan, **changes: Any) -> subprocess.CompletedProcess[byte
 
 def sampled(args: Sequence[str | os.PathLike[str]], memory: int, /, changes: Mapping[str, Any] | None = None, **config: Any) -> str:
     """Run under a memory limit that is sampled, whatever better this host has; return all that it and the launcher said."""
-    from proc_sandbox.planner.launched import Sampling
+    from proc_sandbox.planner.unix.plan import Sampling
 
     watch = Sampling(10_000_000, memory=memory)
     completed = carry_out(ps.plan(args, **config), **{"cgroup": None, "sampling": watch, **(changes or {})})

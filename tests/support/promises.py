@@ -7,6 +7,7 @@ test is skipped with what the list says. A limit that is refused is a failure, b
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     assert marker.args[0] in PROMISES, f"support.behaviours.PROMISES does not have {marker.args[0]!r}"
     item.user_properties += [("promise", marker.args[0]), ("column", column(backend))]
-    missing = differences(backend).get(marker.args[0])
+    missing = differences(backend, platform.system()).get(marker.args[0])
     if missing:
         item.user_properties.append(("cell", f"no: {missing}"))
         pytest.skip(f"{backend} does not promise it: {missing}")

@@ -14,7 +14,8 @@ from proc_sandbox.backends.windows.backend import WindowsBackend
 from proc_sandbox.backends.windows.run import WindowsRun
 from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.host import Paths, SystemPath
-from proc_sandbox.planner.windows import WindowsPlan, compile_plan
+from proc_sandbox.planner.windows.plan import WindowsPlan
+from proc_sandbox.planner.windows.planner import compile_plan
 from proc_sandbox.report import Failed
 from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge

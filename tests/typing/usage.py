@@ -17,7 +17,12 @@ with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=
     again: ps.Result = box.run(("true",), check=True, stdin=b"x", pass_fds=[3])
 plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")])
 
+portable: ps.Plan = ps.plan(["true"], backend="posix")
+offered: ps.Capabilities = ps.capabilities(backend="windows")
+
 ps.run(["true"], timout=5)  # type: ignore[call-arg]
 ps.run(["true"], timeout=[1])  # type: ignore[arg-type]
 ps.run(["true"], network_access="maybe")  # type: ignore[arg-type]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
+ps.Config(backend="qnx")  # type: ignore[arg-type]
+ps.capabilities(backend="qnx")  # type: ignore[arg-type]

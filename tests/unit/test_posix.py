@@ -12,7 +12,10 @@ import pytest
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Grant, Host, Paths
 from proc_sandbox.planner import compile_plan
-from proc_sandbox.planner.posix import DIFFERENCES, LADDER, NEW_DIRECTORY, WEAKER, PosixPlan
+from proc_sandbox.planner.posix.mechanisms import LADDER
+from proc_sandbox.planner.posix.plan import PosixPlan
+from proc_sandbox.planner.posix.planner import NEW_DIRECTORY
+from proc_sandbox.planner.posix.promises import DIFFERENCES, WEAKER
 from proc_sandbox.result import Enforced, Unenforced
 
 YES = Feature(True)

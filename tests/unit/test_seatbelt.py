@@ -17,8 +17,9 @@ from support.behaviours import PROMISES
 
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Grant, Host, Paths, SystemPath
-from proc_sandbox.planner import seatbelt
 from proc_sandbox.planner.ladder import choose
+from proc_sandbox.planner.posix import seatbelt
+from proc_sandbox.planner.posix.promises import DIFFERENCES, HELD_BY_SEATBELT, UNLIKE_LINUX
 
 EXPECTED = Path(__file__).parent / "seatbelt"
 MAC = Host("posix", {"seatbelt": Feature(True)})
@@ -291,9 +292,9 @@ def test_no_network_names_no_service_of_it() -> None:
 
 
 def test_each_name_has_its_reason() -> None:
-    for table in (seatbelt.MACH_SERVICES, seatbelt.NETWORK_SERVICES, seatbelt.SYSCTLS, seatbelt.SYSTEM, seatbelt.UNLIKE_LINUX):
+    for table in (seatbelt.MACH_SERVICES, seatbelt.NETWORK_SERVICES, seatbelt.SYSCTLS, seatbelt.SYSTEM, UNLIKE_LINUX):
         assert all(all(item[:2]) for item in table)
-    assert set(seatbelt.HELD) <= set(PROMISES)
+    assert set(HELD_BY_SEATBELT) <= set(DIFFERENCES) <= set(PROMISES)
     names = [item.name for item in (*seatbelt.MACH_SERVICES, *seatbelt.NETWORK_SERVICES)]
     assert not any(part in name for name in names for part in ("launchservices", "lsd", "Security", "pasteboard", "windowserver", "cfprefsd"))
     assert not any("proc." in item.name for item in seatbelt.SYSCTLS)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proc_sandbox.backends.linux.survey import as_it_stands, numbers_of_disks, programs_on
+from proc_sandbox.backends.linux.survey import as_it_stands, numbers_of_disks
+from proc_sandbox.backends.unix.survey import programs_on
 from proc_sandbox.host import SystemPath
 
 

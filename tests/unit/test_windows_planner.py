@@ -14,19 +14,10 @@ from support.windows_hosts import FEATURES, NO_APP_CONTAINER, PATHS, WINDOWS, WI
 import proc_sandbox as ps
 from proc_sandbox.host import Feature, Host, Paths
 from proc_sandbox.planner import capabilities_of, compile_plan
-from proc_sandbox.planner.windows import (
-    DIFFERENCES,
-    LADDER,
-    SCRATCH,
-    UI,
-    WEAKER,
-    Access,
-    JobLimits,
-    Token,
-    WindowsPlan,
-    cpu_rate,
-    priority,
-)
+from proc_sandbox.planner.windows.mechanisms import LADDER
+from proc_sandbox.planner.windows.plan import SCRATCH, UI, Access, JobLimits, Token, WindowsPlan
+from proc_sandbox.planner.windows.planner import cpu_rate, priority
+from proc_sandbox.planner.windows.promises import DIFFERENCES, WEAKER
 
 PLANS = Path(__file__).with_name("plans")
 LIMITS: dict[str, Any] = {"memory_limit": "64M", "cpu_limit": 50, "cpu_time_limit": 2, "max_processes": 10, "timeout": 5}

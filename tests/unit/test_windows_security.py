@@ -37,8 +37,8 @@ from proc_sandbox.backends.windows.security import (
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import DELETE, ERROR_ACCESS_DENIED, ERROR_INVALID_PARAMETER, Win32Error
-from proc_sandbox.planner.windows import Access
-from proc_sandbox.planner.windows import Token as Asked
+from proc_sandbox.planner.windows.plan import Access
+from proc_sandbox.planner.windows.plan import Token as Asked
 
 READ_DATA = 0x1
 

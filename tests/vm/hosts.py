@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.container import with_this_package
+from support.pages import with_block
 
 BEGIN, END = "<!-- hosts: written by make test-vm -->", "<!-- end of hosts -->"
 """What encloses the table in the README."""
@@ -82,7 +83,7 @@ def run_in(machine: Machine, *command: str, out: Path | None = None) -> subproce
 
 
 def script(machine: Machine) -> str:
-    where = f"tests/integration tests/adversarial/test_evasion.py {ATTACKS}"
+    where = f"tests/behaviour tests/integration tests/adversarial/test_evasion.py {ATTACKS}"
     tests = f"python3 -m pytest -q -rfE -p no:cacheprovider {where} -k '{machine.select}'"
     return f"python3 -m proc_sandbox doctor --json > /out/doctor.json; {tests} > /out/tests.txt 2>&1; tail -n 25 /out/tests.txt"
 
@@ -154,8 +155,7 @@ def record(path: Path, row: dict[str, Any]) -> None:
 
 def with_table(text: str, rows: list[dict[str, Any]]) -> str:
     """Return a page with the table between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}"
+    return with_block(text, BEGIN, END, table(rows))
 
 
 def main() -> int:

@@ -17,8 +17,9 @@ import pytest
 from support.windows import HANG, Changed, FakeWindows, RealWindows, Windows, failing
 
 import proc_sandbox as ps
+from proc_sandbox.backends.grants import PlantedLinkError
 from proc_sandbox.backends.windows.job import Bounds, Job
-from proc_sandbox.backends.windows.links import PlantedLinkError, open_named
+from proc_sandbox.backends.windows.links import open_named
 from proc_sandbox.backends.windows.process import start
 from proc_sandbox.backends.windows.streams import Streams
 from proc_sandbox.backends.windows.winapi import (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # protocols cost milliseconds to make, and nothing asks for t
     AnyBackend = Backend[Any, Any]
     """Each one is only ever given plans of its own planner and streams of its own."""
 
-__all__ = ["current", "shutdown"]
+__all__ = ["begin", "current", "shutdown"]
 
 BEST = {"linux": "linux", "win32": "windows"}.get(sys.platform, "posix")
 HERE = {"linux": ("linux", "posix"), "win32": ("windows",)}.get(sys.platform, ("posix",))
@@ -49,6 +49,19 @@ def make(name: str) -> AnyBackend:
         return LinuxBackend()
     backend: AnyBackend = load(f"{__name__}.{name}.backend", f"{name.capitalize()}Backend", globals())()
     return backend
+
+
+def begin(name: str | None = None) -> None:
+    """Start what will serve the runs of the backend of that name, or of the best one, without waiting for it; harmless where
+    nothing can be begun early.
+
+    Raises:
+        LauncherDiedError: the launcher cannot be started.
+    """
+    if sys.platform == "linux" and (name or BEST) == "linux":
+        from proc_sandbox.launcher.process import begin as begin_launcher
+
+        begin_launcher()
 
 
 def shutdown() -> None:

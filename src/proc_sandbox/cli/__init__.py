@@ -18,6 +18,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import proc_sandbox as ps
+from proc_sandbox.backends import begin
 from proc_sandbox.cli import commands, options, status
 
 if TYPE_CHECKING:
@@ -134,14 +135,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if not parsed.command:
         parser.error(f"a command is missing: proc-sandbox {parsed.action} [limits] -- COMMAND")
     return parsed
-
-
-def begin(backend: str | None) -> None:
-    """Start the launcher, which tries the machine while the rest is imported."""
-    if sys.platform == "linux" and backend in (None, "linux"):
-        from proc_sandbox.launcher.process import begin as begin_launcher
-
-        begin_launcher()
 
 
 def show_warning(

@@ -25,13 +25,9 @@ PROBED: dict[str, Any] = {
 }
 
 
-PLANNERS = {"linux": "linux.planner", "posix": "posix", "windows": "windows"}
-"""By platform; those of other platforms are never imported."""
-
-
 def of(platform: str, name: str) -> Any:
-    """Return what a platform's planner calls by that name."""
-    return load(f"{__name__}.{PLANNERS[platform]}", name, {})
+    """Return what a platform's planner calls by that name; those of other platforms are never imported."""
+    return load(f"{__name__}.{platform}.planner", name, {})
 
 
 def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Paths) -> Plan:

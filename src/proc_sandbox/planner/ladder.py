@@ -5,7 +5,7 @@ Each platform's table of them is data beside its planner: the planner walks it, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from proc_sandbox.config import BestEffort, Config
@@ -13,7 +13,16 @@ from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Host
 from proc_sandbox.result import Enforced, Unenforced
 
-__all__ = ["Choices", "Ladder", "Rung", "both", "choose", "either", "feature", "never", "nothing", "refuse"]
+__all__ = [
+    "ISOLATIONS", "LIMITS", "Choices", "Ladder", "Rung", "both", "choose", "choose_all", "either", "feature", "never", "nothing", "refuse",
+]  # fmt: skip
+
+LIMITS = (
+    "timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "read_bps", "write_bps", "max_file_size",
+)  # fmt: skip
+"""Asked for by who names a value: by default there is none."""
+ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
+"""Asked for by everybody, like network_access, whose mechanism depends on what is granted."""
 
 
 Lacks = Callable[[Host], "tuple[str, str] | None"]
@@ -104,6 +113,22 @@ def choose(field: str, config: Config, host: Host, ladder: Ladder) -> tuple[str,
             return rung.key, Enforced(rung.mechanism, rung.strength, better)
         missing.append((f"{rung.mechanism}: {lack[0]}", lack[1]))
     return "", refuse(field, config, "; ".join(reason for reason, _ in missing), missing[0][1])
+
+
+def choose_all(
+    config: Config, host: Host, ladder: Ladder, more: Iterable[str]
+) -> tuple[dict[str, str], dict[str, Enforced | Unenforced]]:
+    """Take the best mechanism of each limit that is set, of more fields by name, and of each isolation.
+
+    Returns:
+        By field the rungs' keys, and what enforcement says of them: for the planner to go on with.
+
+    Raises:
+        UnsupportedError: the host has none for one of them, and enforcement is strict for it.
+    """
+    asked = [name for name in LIMITS if getattr(config, name) is not None]
+    taken = {name: choose(name, config, host, ladder) for name in (*asked, *more, *ISOLATIONS)}
+    return {name: key for name, (key, _) in taken.items()}, {name: how for name, (_, how) in taken.items()}
 
 
 def refuse(field: str, config: Config, reason: str, remedy: str) -> Unenforced:

@@ -5,11 +5,14 @@ What is the same on every system is here; what a platform adds lies with its pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from proc_sandbox.result import Enforced, Unenforced
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Plan"]
 
@@ -24,7 +27,11 @@ def as_data(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be done, and by which mechanism each limit and isolation is enforced."""
+    """What will be done, and by which mechanism each limit and isolation is enforced.
+
+    A platform's own plan has fields beside these (mounts, a job object's limits, ...): to be read with describe() and to_json(),
+    not to be relied on.
+    """
 
     signals: ClassVar[bool] = True
     """Whether what is ended on this platform is ended by a signal."""
@@ -38,6 +45,10 @@ class Plan:
     cpu_time: int = 0
     """CPU time, ns; 0: none."""
     enforcement: Mapping[str, Enforced | Unenforced] = field(default_factory=dict, hash=False)
+
+    def with_command(self, command: Sequence[str]) -> Self:
+        """Return the plan for one command: what is planned of a Config is the same for all of them."""
+        return type(self)(**{**self.__dict__, "command": tuple(command)})
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""

@@ -11,19 +11,19 @@ from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter, survey
 from proc_sandbox.backends.linux.systemd import ScopeError
+from proc_sandbox.backends.unix.links import open_report
+from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
-from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
-from proc_sandbox.links import open_report
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
-from proc_sandbox.planner.words import encode
+from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
-    from proc_sandbox.private import PrivateDirectory
+    from proc_sandbox.backends.unix.private import PrivateDirectory
 
 __all__ = ["LinuxBackend"]
 
@@ -82,7 +82,7 @@ class LinuxBackend:
         Raises:
             LaunchError: something else has taken its place. UnsupportedError: there is no user left to give it to.
         """
-        from proc_sandbox.private import find  # it is there already when there is one
+        from proc_sandbox.backends.unix.private import find  # it is there already when there is one
 
         directory = find(private)
         directory.check()
@@ -139,7 +139,9 @@ class LinuxBackend:
 
     def private_place(self) -> "PrivateDirectory":
         """Make a directory for a Sandbox."""
-        from proc_sandbox.private import PrivateDirectory  # rarely needed, and not for nothing: it imports tempfile
+        from proc_sandbox.backends.unix.private import (
+            PrivateDirectory,  # rarely needed, and not for nothing: it imports tempfile
+        )
 
         return PrivateDirectory()
 

@@ -10,15 +10,23 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from proc_sandbox.config import Config, never_granted
+from proc_sandbox.backends.grants import PlantedLinkError, elsewhere
+from proc_sandbox.backends.unix.links import resolve
+from proc_sandbox.backends.unix.survey import (
+    activated,
+    explain_script,
+    granted,
+    private_grant,
+    programs_on,
+    search_path,
+)
+from proc_sandbox.config import Config
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Paths, SystemPath
-from proc_sandbox.links import PlantedLinkError, open_resolved, resolve
-from proc_sandbox.planner.environment import DEFAULT_PATH
 from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
 
 if TYPE_CHECKING:
-    from proc_sandbox.private import PrivateDirectory
+    from proc_sandbox.backends.unix.private import PrivateDirectory
 
 __all__ = ["give_away", "hidden_interpreter", "survey"]
 
@@ -153,20 +161,6 @@ def pyenv_target(shim: str) -> str | None:
     return None
 
 
-def search_path(config: Config) -> str:
-    """Return the PATH in which a command's name is looked up: the one it will have, else the caller's."""
-    return dict(config.env).get("PATH") or os.environ.get("PATH") or DEFAULT_PATH
-
-
-def programs_on(path: str, name: str) -> Iterator[str]:
-    """Yield the programs of a name on a PATH, in its order."""
-    for directory in path.split(":"):
-        candidate = os.path.join(directory or ".", name)
-        if os.path.isfile(candidate) and os.access(candidate, os.X_OK):
-            candidate = os.path.abspath(candidate)
-            yield pyenv_target(candidate) or candidate
-
-
 CanIdmap = Callable[[str, int], bool]
 """Of a path and its device: whether it can be shown as another user's."""
 
@@ -201,7 +195,7 @@ def locate(
     path = os.path.normpath(os.path.join(config.working_dir or start, command))
     if config.working_dir is None and path.startswith(PRIVATE_DIRECTORY + "/") and start == PRIVATE_DIRECTORY:
         if private is None:
-            return Program("", planted=True, hint=elsewhere(command))
+            return Program("", planted=True, hint=from_here(command))
         path = private + path.removeprefix(PRIVATE_DIRECTORY)
     try:
         found = resolve(path, config.writable_places(private))
@@ -209,7 +203,7 @@ def locate(
     except PlantedLinkError as error:
         return Program("", planted=True, hint=f"{error.filename} is a link to {os.readlink(error.filename)!r}")
     except OSError as error:
-        raise CommandNotFoundError("find", path, error.errno or errno.ENOENT, elsewhere(command)) from None
+        raise CommandNotFoundError("find", path, error.errno or errno.ENOENT, from_here(command)) from None
     if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o111:
         raise CommandNotExecutableError("find", path, errno.EACCES)
     return Program(path, planted=found.inside)
@@ -226,11 +220,9 @@ def is_planted(path: str, config: Config, private: str | None) -> bool:
         return False
 
 
-def elsewhere(command: str) -> str:
+def from_here(command: str) -> str:
     """Return the remedy for a relative path that would lead somewhere from the caller's own directory."""
-    if command.startswith("/") or not os.path.exists(command):
-        return ""
-    return f"it lies in the caller's current directory, which the command does not see; pass working_dir={os.getcwd()!r}"
+    return "" if command.startswith("/") or not os.path.exists(command) else elsewhere()
 
 
 found_before: dict[tuple[str, str], str] = {}
@@ -255,7 +247,8 @@ def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
     if known and os.access(known, os.X_OK) and is_visible(known):
         return known
     first = ""
-    for candidate in programs_on(path, name):
+    for program in programs_on(path, name):
+        candidate = pyenv_target(program) or program
         if is_visible(candidate):
             remember(name, path, candidate)
             return candidate
@@ -267,33 +260,17 @@ def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
 
 def grant(field: str, path: str, access: str, writable: Sequence[str], can_idmap: CanIdmap) -> Iterator[Grant]:
     """Yield a grant for a path as it is named, and one for where it really lies if a link leads there."""
-    try:
-        real = resolve(path, writable).path
-        status = os.stat(real)
-    except PlantedLinkError as error:
-        remedy = f"{error.filename!r} is a link that the command may have made; name where it leads"
-        raise ConfigError(field, path, remedy) from None
-    except OSError as error:
-        raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
-    if real == "/tmp":
+    item, device = granted(field, path, access, writable)
+    if item.source == "/tmp":
         raise ConfigError(field, path, "name a directory below it: each run has a private /tmp")
-    if never_granted(real):
-        raise ConfigError(field, path, f"it leads to {real!r}, which cannot be granted; name a directory of your own")
-    directory = stat.S_ISDIR(status.st_mode)
-    if field == "working_dir" and not directory:
-        raise ConfigError(field, path, "it is a file; name a directory")
-    for name in dict.fromkeys((path, real)):
-        yield Grant(name, real, access, directory, status.st_uid, status.st_gid, can_idmap(real, status.st_dev))
+    for name in dict.fromkeys((path, item.source)):
+        yield item._replace(path=name, idmap=can_idmap(item.source, device))
 
 
 def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Grant, ...]:
     found: dict[str, Grant] = {}
-    named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
-    named += [("writable_dirs", path, "write") for path in config.writable_dirs]
-    named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
-    named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
     writable = config.writable_places(private)
-    for field, path, access in named:
+    for field, path, access in config.named_paths():
         for item in grant(field, path, access, writable, can_idmap):
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
@@ -319,11 +296,6 @@ def follow(path: str) -> Iterator[str]:
         if not os.path.islink(path):
             return
         path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
-
-
-def private_grant(private: str, place: str, can_idmap: CanIdmap) -> Grant:
-    owner = os.lstat(private)  # a link there now would be a command's, and the launcher opens it following none
-    return Grant(place, private, "write", True, owner.st_uid, owner.st_gid, can_idmap(private, owner.st_dev))
 
 
 def check_apart(granted: Sequence[Grant], private: str) -> None:
@@ -375,8 +347,8 @@ def survey(
     if config.working_dir is not None:
         private = None
     start = PRIVATE_DIRECTORY if contained else private or "/"
-    granted = grants(config, private, can_idmap)
-    check_apart(granted, private or "")
+    given = grants(config, private, can_idmap)
+    check_apart(given, private or "")
     base = running_interpreter(sys.executable) if sys.executable else ()
     system = dict.fromkeys((*system_paths(config.network_access is True), *base))
 
@@ -384,28 +356,29 @@ def survey(
 
     def is_visible(path: str) -> bool:
         if planted(path):
-            return seen(path, tuple(system), granted)
-        return not hidden(path, tuple(system), granted) or bool(interpreter_paths(path))
+            return seen(path, tuple(system), given)
+        return not hidden(path, tuple(system), given) or bool(interpreter_paths(path))
 
     program = locate(command[0], config, private, start, is_visible, planted)
-    prefix = activated(base)
+    prefix = activated_in(base)
     # What a command could have put there tells nothing of what else it should see.
     if program.path and not program.planted:
-        if not seen(program.path, tuple(system), granted) or in_prefix(program.path, base):
+        if not seen(program.path, tuple(system), given) or in_prefix(program.path, base):
             extra = interpreter_paths(program.path)
             system.update(dict.fromkeys(extra))
             if extra:
                 prefix = (os.path.dirname(program.path),)
-        check_visible(program.path, tuple(system), granted)
+        check_visible(program.path, tuple(system), given)
     if private:
-        granted += (private_grant(private, start, can_idmap),)
+        own_grant, device = private_grant(start, private)
+        given += (own_grant._replace(idmap=can_idmap(private, device)),)
     if not contained:
         system.update(dict.fromkeys(in_plain_sight()))
     executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
     disks = numbers_of_disks() if config.read_bps or config.write_bps else ()
     own = start if private else ""
-    return Paths(shown, granted, executable, program.path, prefix, time_zone(), own, program.hint, disks)
+    return Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks)
 
 
 def numbers_of_disks(directory: str = "/sys/block") -> tuple[str, ...]:
@@ -429,11 +402,9 @@ def as_can_be_shown(entry: SystemPath, can_idmap: CanIdmap) -> SystemPath:
     return entry._replace(private=False)
 
 
-def activated(base: Sequence[SystemPath]) -> tuple[str, ...]:
-    """Return the running interpreter's directory of programs, where the caller has it on its PATH (a virtual environment)."""
-    directory = os.path.dirname(sys.executable or "")
-    known = directory and in_prefix(directory, base)
-    return (directory,) if known and directory in os.environ.get("PATH", "").split(":") else ()
+def activated_in(base: Sequence[SystemPath]) -> tuple[str, ...]:
+    """Return the running interpreter's directory of programs where it is seen and the caller has it on its PATH."""
+    return tuple(directory for directory in activated() if in_prefix(directory, base))
 
 
 def in_prefix(path: str, prefixes: Sequence[SystemPath]) -> bool:
@@ -456,18 +427,10 @@ def hidden_interpreter(paths: Paths) -> str | None:
     """Return why a program that is there could not be started: what it is a link to, or its interpreter, is missing inside."""
     if not paths.program:
         return paths.hint or None
-    try:
-        found = resolve(paths.program, [grant.source for grant in paths.grants if grant.access == "write"])
-        descriptor = open_resolved(found, os.O_RDONLY)
-    except OSError:
-        return paths.hint or None
-    with open(descriptor, "rb") as file:
-        first = file.readline(256)
-    if not first.startswith(b"#!"):
-        return None
-    if first.endswith(b"\r\n"):
-        return "its first line ends with a carriage return, which the kernel takes for part of the interpreter's name"
-    words = os.fsdecode(first[2:]).split()
-    if words and not seen(words[0], paths.system, paths.grants):
-        return f"its interpreter {words[0]} is not visible inside; add {os.path.dirname(words[0])!r} to allowed_dirs"
-    return None
+
+    def missing(word: str) -> str | None:
+        if seen(word, paths.system, paths.grants):
+            return None
+        return f"its interpreter {word} is not visible inside; add {os.path.dirname(word)!r} to allowed_dirs"
+
+    return explain_script(paths.program, [grant.source for grant in paths.grants if grant.access == "write"], missing)

@@ -15,15 +15,15 @@ from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.probe import look_at_host
 from proc_sandbox.backends.posix.process import Warden, handing_over, shutdown, warden
 from proc_sandbox.backends.posix.survey import missing_interpreter, survey
+from proc_sandbox.backends.unix.links import open_report
+from proc_sandbox.backends.unix.private import PrivateDirectory, find
+from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
-from proc_sandbox.descriptors import DescriptorStreams, LaunchedRun
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import program_path, send_rights
-from proc_sandbox.links import open_report
-from proc_sandbox.planner.posix import PosixPlan
-from proc_sandbox.planner.words import encode
-from proc_sandbox.private import PrivateDirectory, find
+from proc_sandbox.planner.posix.plan import PosixPlan
+from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.supervise import Supervisor
 

@@ -10,7 +10,7 @@ import sys
 from proc_sandbox.config import Config
 from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Feature, Host, Paths
-from proc_sandbox.planner import seatbelt
+from proc_sandbox.planner.posix import seatbelt
 
 __all__ = ["look_at_host", "psutil_directory"]
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 
-from proc_sandbox.config import Config, never_granted
-from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
+from proc_sandbox.backends.grants import PlantedLinkError, elsewhere
+from proc_sandbox.backends.unix.links import resolve
+from proc_sandbox.backends.unix.survey import (
+    activated,
+    explain_script,
+    granted,
+    private_grant,
+    programs_on,
+    search_path,
+)
+from proc_sandbox.config import Config
+from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError
 from proc_sandbox.host import Grant, Paths, SystemPath
-from proc_sandbox.links import PlantedLinkError, resolve
-from proc_sandbox.planner.environment import DEFAULT_PATH
+from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
 __all__ = ["missing_interpreter", "survey"]
 
@@ -21,16 +29,13 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
     """Return where things are, for one run. See Backend.survey for what it raises."""
     if config.working_dir is not None:
         private = None
-    granted = list(grants(config, private))
+    given = tuple(grants(config, private))
     program = locate(command[0], config, private)
     # A script expects in $0 what it was called by. The command starts where a relative path is looked up.
     executable = command[0] if "/" in command[0] else program
-    if private:
-        owner = os.lstat(private)
-        granted.append(Grant(private, private, "write", True, owner.st_uid, owner.st_gid))
     return Paths(
         system=interpreter(program) if sys.platform == "darwin" else (),
-        grants=tuple(granted),
+        grants=given,
         executable=executable,
         program="" if is_planted(program, config, private) else program,
         path_prefix=activated() if "/" in command[0] else beside(program) or activated(),
@@ -46,12 +51,6 @@ def beside(program: str) -> tuple[str, ...]:
     return () if directory in DEFAULT_PATH.split(":") else (directory,)
 
 
-def activated() -> tuple[str, ...]:
-    """Return the running interpreter's directory of programs, where the caller has it on its PATH (a virtual environment)."""
-    directory = os.path.dirname(sys.executable or "")
-    return (directory,) if directory and directory in os.environ.get("PATH", "").split(":") else ()
-
-
 def interpreter(program: str) -> tuple[SystemPath, ...]:
     """Return the running Python's installation and its virtual environment, for commands that are that Python."""
     own = dict.fromkeys(map(os.path.realpath, (sys.prefix, sys.base_prefix)))
@@ -62,34 +61,15 @@ def interpreter(program: str) -> tuple[SystemPath, ...]:
 
 
 def grants(config: Config, private: str | None) -> Iterator[Grant]:
-    """Yield a grant for each path that the Config names.
+    """Yield a grant for each path that the Config names, and for a Sandbox's own directory.
 
     Raises:
         ConfigError: it does not exist, or a command may have made it lead elsewhere.
     """
-    named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
-    named += [("writable_dirs", path, "write") for path in config.writable_dirs]
-    named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
-    named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
-    for field, path, access in named:
-        yield grant(field, path, access, config.writable_places(private))
-
-
-def grant(field: str, path: str, access: str, writable: Sequence[str]) -> Grant:
-    try:
-        real = resolve(path, writable).path
-        status = os.stat(real)
-    except PlantedLinkError as error:
-        remedy = f"{error.filename!r} is a link that the command may have made; name where it leads"
-        raise ConfigError(field, path, remedy) from None
-    except OSError as error:
-        raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
-    if never_granted(real):
-        raise ConfigError(field, path, f"it leads to {real!r}, which cannot be granted; name a directory of your own")
-    directory = stat.S_ISDIR(status.st_mode)
-    if field == "working_dir" and not directory:
-        raise ConfigError(field, path, "it is a file; name a directory")
-    return Grant(path, real, access, directory, status.st_uid, status.st_gid)
+    for field, path, access in config.named_paths():
+        yield granted(field, path, access, config.writable_places(private))[0]
+    if private:
+        yield private_grant(private, private)[0]
 
 
 def locate(command: str, config: Config, private: str | None) -> str:
@@ -102,7 +82,7 @@ def locate(command: str, config: Config, private: str | None) -> str:
         return search(command, config)
     path = os.path.join(config.working_dir or private or "/", command)
     if not os.path.exists(path):
-        raise CommandNotFoundError("find", command, errno.ENOENT, elsewhere(command))
+        raise CommandNotFoundError("find", command, errno.ENOENT, from_here(command))
     if not is_program(path):
         raise CommandNotExecutableError("find", command, errno.EACCES)
     return path
@@ -117,11 +97,9 @@ def is_planted(path: str, config: Config, private: str | None) -> bool:
     return False
 
 
-def elsewhere(command: str) -> str | None:
+def from_here(command: str) -> str | None:
     """Return the remedy for a relative path that would lead somewhere from the caller's own directory."""
-    if command.startswith("/") or not os.path.exists(command):
-        return None
-    return f"it lies in the caller's current directory, where the command does not start; pass working_dir={os.getcwd()!r}"
+    return None if command.startswith("/") or not os.path.exists(command) else elsewhere()
 
 
 def is_program(path: str) -> bool:
@@ -134,24 +112,16 @@ def search(name: str, config: Config) -> str:
     Raises:
         CommandNotFoundError: there is none.
     """
-    path = dict(config.env).get("PATH") or os.environ.get("PATH") or DEFAULT_PATH
-    for directory in path.split(":"):
-        candidate = os.path.abspath(os.path.join(directory or ".", name))
-        if is_program(candidate):
-            return candidate
-    raise CommandNotFoundError("find", name, errno.ENOENT, f"searched {path}")
+    path = search_path(config)
+    found = next(programs_on(path, name), None)
+    if found is None:
+        raise CommandNotFoundError("find", name, errno.ENOENT, f"searched {path}")
+    return found
 
 
 def missing_interpreter(paths: Paths) -> str | None:
     """Return why a program that is there could not be started: its interpreter is missing."""
-    try:
-        with open(paths.program, "rb") as file:
-            first = file.readline(256)
-    except OSError:
+    if not paths.program:
         return None
-    if not first.startswith(b"#!"):
-        return None
-    if first.endswith(b"\r\n"):
-        return "its first line ends with a carriage return, which the kernel takes for part of the interpreter's name"
-    words = os.fsdecode(first[2:]).split()
-    return f"its interpreter {words[0]} does not exist" if words and not os.path.exists(words[0]) else None
+    writable = [grant.source for grant in paths.grants if grant.access == "write"]
+    return explain_script(paths.program, writable, lambda word: None if os.path.exists(word) else f"its interpreter {word} does not exist")

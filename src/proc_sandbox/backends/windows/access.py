@@ -37,7 +37,7 @@ from proc_sandbox.backends.windows.winapi import (
     Win32,
     Win32Error,
 )
-from proc_sandbox.planner.windows import Access
+from proc_sandbox.planner.windows.plan import Access
 
 __all__ = ["ITSELF", "LABELS", "SHARED", "AccessControl", "extended", "postponed"]
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from proc_sandbox.backends.windows.access import LABELS, AccessControl, postponed
 from proc_sandbox.backends.windows.journal import Entry, Journal, Written
 from proc_sandbox.backends.windows.security import NETWORK_SIDS, Security
-from proc_sandbox.planner.windows import Access
+from proc_sandbox.planner.windows.plan import Access
 
 __all__ = ["CallerGrants", "Containment", "undo"]
 

@@ -20,7 +20,7 @@ from proc_sandbox.backends.windows.tools import Tools, make_tools
 from proc_sandbox.backends.windows.winapi import GENERIC_WRITE, OPEN_EXISTING
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.planner.windows import WindowsPlan
+from proc_sandbox.planner.windows.plan import WindowsPlan
 from proc_sandbox.supervise import Supervisor
 
 __all__ = ["WindowsBackend"]

@@ -19,7 +19,7 @@ from proc_sandbox.backends.windows.winapi import (
     CpuRate,
     ExtendedLimits,
 )
-from proc_sandbox.planner.windows import JobLimits
+from proc_sandbox.planner.windows.plan import JobLimits
 
 __all__ = ["bounds", "promised"]
 

@@ -6,10 +6,10 @@ so lead a caller's stdout to where the command itself could not write.
 
 from __future__ import annotations
 
-import errno
 import ntpath
 from collections.abc import Iterable, Sequence
 
+from proc_sandbox.backends.grants import PlantedLinkError
 from proc_sandbox.backends.windows.winapi import (
     ERROR_FILE_NOT_FOUND,
     FILE_FLAG_BACKUP_SEMANTICS,
@@ -24,18 +24,11 @@ from proc_sandbox.backends.windows.winapi import (
     Win32Error,
 )
 
-__all__ = ["PlantedLinkError", "open_named"]
+__all__ = ["final_path", "follow", "lies_in", "open_named"]
 
 SHARED = FILE_SHARE_READ | FILE_SHARE_WRITE
 DEVICES = ("\\\\.\\", "\\\\?\\")
 """How the full names of devices begin, which lie in no directory: "NUL" becomes one of them."""
-
-
-class PlantedLinkError(OSError):
-    """A link on the way lies where a command can write. filename: the link."""
-
-    def __init__(self, link: str) -> None:
-        super().__init__(errno.ELOOP, "a link in a directory that the command can write to", link)
 
 
 def open_named(win32: Win32, path: str, access: int, writable: Sequence[str]) -> int:

@@ -23,7 +23,8 @@ from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import CREATE_SUSPENDED, ERROR_PROC_NOT_FOUND, Creation, Win32Error
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Feature, Host
-from proc_sandbox.planner.windows import MITIGATIONS, UI, JobLimits, Token
+from proc_sandbox.planner.windows.plan import UI, JobLimits, Token
+from proc_sandbox.planner.windows.planner import MITIGATIONS
 
 __all__ = ["probe"]
 

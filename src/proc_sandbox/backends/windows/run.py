@@ -34,7 +34,7 @@ from proc_sandbox.backends.windows.winapi import (
     Win32Error,
 )
 from proc_sandbox.errors import LaunchError
-from proc_sandbox.planner.windows import SCRATCH, TICK, WindowsPlan
+from proc_sandbox.planner.windows.plan import SCRATCH, TICK, WindowsPlan
 from proc_sandbox.report import Ended, Failed
 
 __all__ = ["WindowsRun"]

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from proc_sandbox.backends.windows.links import PlantedLinkError, final_path, follow, lies_in
+from proc_sandbox.backends.grants import check_directory, elsewhere, refusal
+from proc_sandbox.backends.windows.links import final_path, follow, lies_in
 from proc_sandbox.backends.windows.process import is_batch_file
 from proc_sandbox.backends.windows.winapi import Win32
 from proc_sandbox.config import Config
@@ -115,13 +116,9 @@ def visible(program: str, system: Sequence[SystemPath], granted: Sequence[Grant]
 
 def grants(win32: Win32, config: Config, private: str | None) -> tuple[Grant, ...]:
     """Return what the Config names, where it really lies; a link in a place that a command could write to is not followed."""
-    named = [("working_dir", config.working_dir, "write")] if config.working_dir else []
-    named += [("writable_dirs", path, "write") for path in config.writable_dirs]
-    named += [("allowed_dirs", path, "read") for path in config.allowed_dirs]
-    named += [("read_only_dirs", path, "read") for path in config.read_only_dirs]
     writable = [final_path(win32, place) for place in config.writable_places(private) if os.path.isdir(place)]
     found: dict[str, Grant] = {}
-    for field, path, access in named:
+    for field, path, access in config.named_paths():
         item = grant(win32, field, path, access, writable)
         if item.source not in found or access == "read" and field == "read_only_dirs":
             found[item.source] = item
@@ -146,13 +143,10 @@ def grant(win32: Win32, field: str, path: str, access: str, writable: Sequence[s
         directory = os.path.isdir(real)
         if not os.path.lexists(real):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), plain)
-    except PlantedLinkError as error:
-        raise ConfigError(field, path, f"{error.filename!r} is a link that the command may have made; name where it leads") from None
     except OSError as error:
-        raise ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists") from None
+        raise refusal(field, path, error) from None
     check_path(field, real)
-    if field == "working_dir" and not directory:
-        raise ConfigError(field, path, "it is a file; name a directory")
+    check_directory(field, path, directory=directory)
     root = os.environ.get("SYSTEMROOT", "C:\\Windows")
     if lies_in(real, root) or lies_in(root, real):
         raise ConfigError(field, path, "it belongs to Windows itself; name a directory of your own")
@@ -174,7 +168,7 @@ def locate(command: str, config: Config, private: str | None) -> str:
         raise CommandNotFoundError("find", command, errno.ENOENT, "no file on Windows can have such a name")
     found = by_path(word, config, private) if word != last else search(word, config)
     if not found:
-        where = elsewhere(word) if word != last else f"searched {search_path(config)}"
+        where = from_here(word) if word != last else f"searched {search_path(config)}"
         raise CommandNotFoundError("find", command, errno.ENOENT, where)
     if is_batch_file(found):
         raise CommandNotExecutableError("find", found, errno.EACCES, ASK_CMD.format(found))
@@ -218,8 +212,8 @@ def search_path(config: Config) -> str:
     return given or ";".join((ntpath.dirname(sys.executable), os.environ.get("PATH", "")))
 
 
-def elsewhere(word: str) -> str:
+def from_here(word: str) -> str:
     """Return the remedy for a relative path that would lead somewhere from the caller's own directory."""
     if ntpath.isabs(word) or not any(os.path.isfile(each) for each in candidates(word)):
         return ""
-    return f"it lies in the caller's current directory, where the command does not begin; pass working_dir={os.getcwd()!r}"
+    return elsewhere()

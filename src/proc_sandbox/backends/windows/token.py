@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from proc_sandbox.backends.windows.security import CHANGE_NOTIFY, LOW, SE_GROUP_USE_FOR_DENY_ONLY, Group, Security
 from proc_sandbox.backends.windows.winapi import Win32
 from proc_sandbox.errors import LaunchError
-from proc_sandbox.planner.windows import Token
+from proc_sandbox.planner.windows.plan import Token
 
 __all__ = ["lost", "make_token", "privileged"]
 

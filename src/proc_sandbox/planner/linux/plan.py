@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proc_sandbox.planner.launched import LaunchedPlan
+from proc_sandbox.planner.unix.plan import LaunchedPlan
 
 __all__ = ["Cgroup", "Filter", "Identity", "Landlock", "LinuxPlan", "Mount"]
 

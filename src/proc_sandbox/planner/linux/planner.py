@@ -1,30 +1,26 @@
 """The Linux planner: joins ladder, view, system calls and environment to one plan."""
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
-from proc_sandbox.planner.environment import environment
-from proc_sandbox.planner.ladder import Choices, choose, refuse
-from proc_sandbox.planner.launched import Rlimit, Sampling
+from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, refuse
 from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
 from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
 from proc_sandbox.planner.linux.plan import Cgroup, Filter, Identity, LinuxPlan
-from proc_sandbox.planner.words import encode_prefix
+from proc_sandbox.planner.unix.environment import environment
+from proc_sandbox.planner.unix.plan import MAX_SAMPLED_TASKS, SAMPLE_INTERVAL, Rlimit, Sampling, plan_rlimits
+from proc_sandbox.planner.unix.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
+from proc_sandbox.units import nanoseconds
 
 __all__ = ["compile_plan", "enforce", "needs_cgroups"]
 
-SECOND = 1_000_000_000
-SAMPLE_INTERVAL = 10_000_000
 CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
 SOCKETS_BY_NAME = 9  # the ABI from which Landlock tells the run's own sockets from the host's (LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
-MAX_SAMPLED_TASKS = 2000
-"""Tasks of a tree that is sampled: more could not be looked at often enough. RLIMIT_NPROC holds it."""
 NO_IDMAP = (
     "its file system cannot be idmapped, so that it would not be the command's to write",
     "name a directory on ext4, xfs, btrfs or tmpfs (in a container: a volume); best-effort lets it write what everybody can",
@@ -41,12 +37,8 @@ FIRST_TO_GO = 1000
 """The highest oom_score_adj: when the host runs out of memory the kernel kills the run and not the host's own."""
 MAX_SIGNALS = 1024
 """Queued signals and timers of a run: the kernel counts them for the user on the host too, whom one run could lame."""
-ISOLATIONS = ("files", "privileges", "processes", "ipc", "syscalls")
 ALWAYS = ("max_output", "max_open_files", "tmp_size")
-OPTIONAL = (
-    "timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "read_bps", "write_bps", "max_file_size",
-)  # fmt: skip
-BY_CGROUP = tuple(name for name in OPTIONAL if any(rung.key.startswith("cgroup") for rung in LADDER[name]))
+BY_CGROUP = tuple(name for name in LIMITS if any(rung.key.startswith("cgroup") for rung in LADDER[name]))
 NEEDED = ("user", "pid", "mount")
 WHERE_THERE = ("ipc", "uts", "cgroup")
 MAX_MOUNTS, MAX_RULES, MAX_SETTINGS = 768, 512, 1024
@@ -64,11 +56,7 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    fields = [name for name in OPTIONAL if getattr(config, name) is not None]
-    rungs: dict[str, str] = {}
-    said: dict[str, Enforced | Unenforced] = {}
-    for name in (*fields, *ALWAYS, *ISOLATIONS):
-        rungs[name], said[name] = choose(name, config, host, LADDER)
+    rungs, said = choose_all(config, host, LADDER, ALWAYS)
     if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
         rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None), LADDER)
     said["network_access"] = network_enforcement(config, host)
@@ -123,8 +111,7 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    base = compile_base(config.without_streams(), host, paths)
-    return LinuxPlan(**{**base.__dict__, "command": tuple(command)})
+    return compile_base(config.without_streams(), host, paths).with_command(command)
 
 
 @functools.lru_cache(maxsize=256)
@@ -150,13 +137,13 @@ def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
         hostname=config.hostname,
         mounts=view(config, host, paths, sampled=sampled) if contained else (),
         sysctls=sysctls(loopback=loopback) if contained else (),
-        rlimits=plan_rlimits(config, choices, own_tasks=contained or host.own_uid),
+        rlimits=rlimits(config, choices, own_tasks=contained or host.own_uid),
         cgroup=plan_cgroup(config, host, paths.disks, choices),
         landlock=landlock_rules(host, config, paths, sampled=sampled),
         seccomp=Filter(filter_options(config, host, paths, sampling)) if host.feature("seccomp") else None,
         sampling=sampling,
-        timeout=round((config.timeout or 0) * SECOND),
-        cpu_time=round((config.cpu_time_limit or 0) * SECOND) if choices.rungs.get("cpu_time_limit") else 0,
+        timeout=nanoseconds(config.timeout),
+        cpu_time=nanoseconds(config.cpu_time_limit) if choices.rungs.get("cpu_time_limit") else 0,
         umask=config.umask,
         nice=config.nice,
         oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,
@@ -253,17 +240,10 @@ def plan_sampling(config: Config, choices: Choices) -> Sampling | None:
     return Sampling(SAMPLE_INTERVAL, memory or 0, round((cpu or 0) * 10), tasks)
 
 
-def plan_rlimits(config: Config, choices: Choices, *, own_tasks: bool) -> tuple[Rlimit, ...]:
-    # A pipe handler in core_pattern ignores 0; at 1 the kernel skips it too: core(5), "Piping core dumps to a program".
-    limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files), Rlimit("RLIMIT_SIGPENDING", MAX_SIGNALS)]
-    if not config.core_dumps:
-        limits.append(Rlimit("RLIMIT_CORE", 1))
-    if config.max_file_size is not None:
-        limits.append(Rlimit("RLIMIT_FSIZE", config.max_file_size))
-    if config.cpu_time_limit is not None:
-        limits.append(Rlimit("RLIMIT_CPU", math.ceil(config.cpu_time_limit) + 1))
+def rlimits(config: Config, choices: Choices, *, own_tasks: bool) -> tuple[Rlimit, ...]:
+    limits = [*plan_rlimits(config, pipe_handlers=True), Rlimit("RLIMIT_SIGPENDING", MAX_SIGNALS)]
     tasks = config.max_processes if choices.rungs.get("max_processes") in ("rlimit", "uid") else None
-    if choices.uses("sampled") and own_tasks:
+    if choices.uses("sampled") and own_tasks:  # it holds what sampling can look at
         tasks = min(tasks or MAX_SAMPLED_TASKS, MAX_SAMPLED_TASKS)
     if tasks is not None:
         limits.append(Rlimit("RLIMIT_NPROC", tasks + 1))  # pid 1 counts too

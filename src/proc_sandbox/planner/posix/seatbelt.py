@@ -33,13 +33,11 @@ from proc_sandbox.planner.ladder import Rung, feature, refuse
 from proc_sandbox.result import Enforced, Unenforced
 
 __all__ = [
-    "HELD",
     "MACH_SERVICES",
     "RUNGS",
     "SANDBOX_EXEC",
     "SYSCTLS",
     "SYSTEM",
-    "UNLIKE_LINUX",
     "command_line",
     "network_enforcement",
     "profile",
@@ -461,41 +459,3 @@ def trial_feature(status: int | None, said: str) -> Feature:
         return NESTED
     shown = said.strip().splitlines()[-1:] or [f"status {status}"]
     return Feature(False, f"a trial under {SANDBOX_EXEC} failed: {shown[0]}", "report it, with the version of macOS; best-effort runs without")
-
-
-class Difference(NamedTuple):
-    """Something that macOS has not, or has otherwise, than Linux: of which field or isolation, and what."""
-
-    about: str
-    text: str
-
-
-UNLIKE_LINUX = (
-    Difference("memory_limit", "sampled only: there are no cgroups. There is no PSS: each process counts with its footprint (proc_pid_rusage, "
-               "psutil's uss), where what is shared counts for the one that the kernel charges it to"),
-    Difference("memory_limit", "RLIMIT_AS and RLIMIT_RSS are accepted and hold nothing (setrlimit(2)): between two looks nothing stands behind "
-               "the sampling"),
-    Difference("tmp_size", "no private /tmp: TMPDIR is a directory on the host's disk, with no limit but max_file_size for each file"),
-    Difference("max_processes", "RLIMIT_NPROC counts all of the user's processes, not the run's: tasks are sampled"),
-    Difference("read_bps", "no mechanism, nor for write_bps"),
-    Difference("files", "rules go by name, on the host's own files. Hard links are refused altogether, and what is granted cannot be moved or "
-               "removed itself. A hard link that is there already, in a directory that is granted, is in reach by that name"),
-    Difference("files", "no pseudo-terminals, and no ioctl(2) on the caller's terminal (isatty(3) says no)"),
-    Difference("processes", "arguments and environment of the same user's processes can be read (sysctl kern.procargs2): secrets of the caller's "
-               "own environment are in reach of the command. Run the caller as a user of its own, or clear its environment"),
-    Difference("processes", "after the end of the command strays are found by looking, not by the kernel: see the POSIX backend's table"),
-    Difference("privileges", "the command has the caller's user. Set-ID programs do not start: ps, top, sudo and crontab among them"),
-    Difference("ipc", "multiprocessing's locks and queues need a named semaphore, which is refused; processes that share none work"),
-    Difference("ipc", "user names are asked of opendirectoryd, which on a Mac that belongs to a directory service asks that over the network"),
-    Difference("network_access", '"loopback" is refused: there is one loopback network, the host\'s. With True UNIX sockets stay out of reach, '
-               "the name service's apart"),
-    Difference("syscalls", "no filter of system calls: what Seatbelt has no operation for is allowed"),
-    Difference("hostname", "uname(3) tells the host's name"),
-    Difference("nested", "Seatbelt takes no second profile: no run starts inside another sandbox, and programs that confine themselves "
-               "(swift build, Chromium) need their switch against it"),
-)  # fmt: skip
-"""What the README shows of macOS."""
-HELD = ("files", "files written", "network")
-"""Of the promises that every backend is tried for, those that the POSIX backend keeps by Seatbelt alone. Not that others cannot be
-seen: see above, kern.procargs2.
-"""

@@ -11,20 +11,15 @@ import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["PlantedLinkError", "Resolved", "open_report", "open_resolved", "resolve"]
+from proc_sandbox.backends.grants import PlantedLinkError
+
+__all__ = ["Resolved", "open_report", "open_resolved", "resolve"]
 
 O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
 """Linux and FreeBSD: without it a directory is opened only where it can be read."""
 MAX_LINKS = 40  # path_resolution(7)
 OWN_DESCRIPTOR = re.compile(r"/proc/\d+(/task/\d+)?/fd/\d+\Z")
 """What /dev/stdout and /dev/fd/N lead to: no link to a path, but to the open file itself (proc_pid_fd(5))."""
-
-
-class PlantedLinkError(OSError):
-    """A link on the way lies where a command can write. filename: the link."""
-
-    def __init__(self, link: str) -> None:
-        super().__init__(errno.ELOOP, "a link in a directory that the command can write to", link)
 
 
 class Resolved(NamedTuple):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
 
-__all__ = ["LaunchedPlan", "Rlimit", "Sampling"]
+__all__ = ["MAX_SAMPLED_TASKS", "SAMPLE_INTERVAL", "LaunchedPlan", "Rlimit", "Sampling", "plan_rlimits"]
+
+SAMPLE_INTERVAL = 10_000_000
+"""ns between two looks at a tree of which something is measured."""
+MAX_SAMPLED_TASKS = 2000
+"""Tasks of a tree that is sampled: more could not be looked at often enough."""
 
 
 class Rlimit(NamedTuple):
@@ -25,6 +32,23 @@ class Sampling(NamedTuple):
     memory: int = 0
     cpu: int = 0
     tasks: int = 0
+
+
+def plan_rlimits(config: Config, *, pipe_handlers: bool) -> tuple[Rlimit, ...]:
+    """Return what setrlimit(2) holds for each process by itself, on every system.
+
+    Args:
+        pipe_handlers: core files can be piped to a program (Linux), which ignores 0; at 1 the kernel skips it too: core(5),
+            "Piping core dumps to a program".
+    """
+    limits = [Rlimit("RLIMIT_NOFILE", config.max_open_files)]
+    if not config.core_dumps:
+        limits.append(Rlimit("RLIMIT_CORE", 1 if pipe_handlers else 0))
+    if config.max_file_size is not None:
+        limits.append(Rlimit("RLIMIT_FSIZE", config.max_file_size))
+    if config.cpu_time_limit is not None:
+        limits.append(Rlimit("RLIMIT_CPU", math.ceil(config.cpu_time_limit) + 1))
+    return tuple(limits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +86,7 @@ class LaunchedPlan(Plan):
 
     def words(self) -> tuple[str, ...]:
         """Return the plan as the launcher reads it."""
-        from proc_sandbox.planner.words import encode
+        from proc_sandbox.planner.unix.words import encode
 
         return tuple(word.decode("utf-8", "surrogateescape") for word in encode(self).split(b"\0")[:-1])
 

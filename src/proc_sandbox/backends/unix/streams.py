@@ -9,10 +9,10 @@ import os
 import select
 from collections.abc import Callable, Iterator, Sequence
 
+from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
-from proc_sandbox.links import open_resolved, resolve
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output
 from proc_sandbox.supervise import Collector, Supervisor

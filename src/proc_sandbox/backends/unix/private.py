@@ -13,9 +13,9 @@ import tempfile
 import weakref
 
 from proc_sandbox import later
+from proc_sandbox.backends.unix.links import O_PATH
 from proc_sandbox.errors import LaunchError, UnsupportedError
 from proc_sandbox.host import RUN_UIDS
-from proc_sandbox.links import O_PATH
 
 __all__ = ["PrivateDirectory", "find"]
 

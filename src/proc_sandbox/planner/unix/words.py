@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
-    from proc_sandbox.planner.launched import LaunchedPlan
+    from proc_sandbox.planner.unix.plan import LaunchedPlan
 
 __all__ = ["encode", "encode_prefix"]
 

@@ -1,0 +1,1 @@
+"""What both backends of a Unix do alike, for whom files are descriptors."""

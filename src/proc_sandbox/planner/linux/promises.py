@@ -1,0 +1,11 @@
+"""What the Linux backend does not promise, and where what it promises ends: data, which the tests go by and the README shows."""
+
+from collections.abc import Mapping
+
+__all__ = ["DIFFERENCES", "WEAKER"]
+
+DIFFERENCES: Mapping[str, str] = {}
+"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
+
+WEAKER: Mapping[str, tuple[str, ...]] = {}
+"""What it promises, and where the promise ends: docs/mechanisms.md, for it depends on the host. The README shows it."""

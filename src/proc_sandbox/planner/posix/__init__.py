@@ -1,0 +1,1 @@
+"""The POSIX planner, and Seatbelt's profile for macOS."""
