@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 from support.behaviours import HOLD, Runner, is_held
-from support.processes import until_false
-from support.programs import python
+from support.processes import caller, until_false
+from support.programs import HANG, python
 
 import proc_sandbox as ps
 from proc_sandbox.backends.posix import process
@@ -151,6 +152,62 @@ def test_who_was_continued_by_others_is_stopped_again_at_the_next_look() -> None
         finally:
             sleeps.kill()
             theirs.close()
+
+
+STOP_BOTH = """
+import os, signal, sys, time
+monitor = os.getppid()
+with open(f"/proc/{monitor}/stat") as stat:
+    warden = int(stat.read().rpartition(")")[2].split()[1])
+while True:
+    for process in (warden, monitor):
+        try:
+            os.kill(process, signal.SIGSTOP)
+        except ProcessLookupError:
+            os._exit(0)
+    if sys.argv[1] == "once":
+        time.sleep(3600)
+"""
+
+
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process.Warden, "nudge", lambda self: None)
+
+
+@linux_only
+def test_where_warden_and_monitor_are_stopped_the_caller_continues_them(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[ps.Result] = []
+    with monkeypatch.context() as patch:
+        nobody_looks(patch)
+        thread = Thread(target=lambda: outcomes.append(run(python(STOP_BOTH, "once"), timeout=0.3)))
+        thread.start()
+        thread.join(3)
+        assert thread.is_alive(), "the control did not work"
+    thread.join(HANG)
+    assert outcomes[0].reason is ps.Reason.TIMEOUT
+
+
+@linux_only
+def test_where_they_are_stopped_again_and_again_the_run_ends_nevertheless(run: Runner) -> None:
+    """As a verdict, or as the error that says that the warden was killed: whoever was faster."""
+    try:
+        assert run(python(STOP_BOTH, "always"), timeout=0.3).reason is ps.Reason.TIMEOUT
+    except ps.LauncherDiedError:
+        pass
+    assert run(["true"]).ok
+
+
+@linux_only
+def test_a_stopped_warden_keeps_no_caller_from_its_end(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, warnings; warnings.simplefilter('ignore'); import proc_sandbox as ps; "
+        "from proc_sandbox.backends.posix.process import warden; "
+        "print(ps.run(['true'], backend='posix', enforcement='best-effort').ok, flush=True); os.kill(warden().pid, signal.SIGSTOP)"
+    )
+    with caller(code) as stops:
+        assert stops.stdout is not None
+        assert stops.stdout.readline() == b"True\n"
+        assert stops.wait(HANG) == 0
 
 
 @linux_only
