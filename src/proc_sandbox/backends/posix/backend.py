@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.probe import look_at_host
-from proc_sandbox.backends.posix.process import Warden, handing_over, shutdown, warden
+from proc_sandbox.backends.posix.process import NUDGE_SECONDS, Warden, handing_over, shutdown, warden
 from proc_sandbox.backends.posix.survey import missing_interpreter, survey
 from proc_sandbox.backends.unix.links import open_report
 from proc_sandbox.backends.unix.private import PrivateDirectory, find
@@ -35,6 +35,9 @@ CHUNK = 1 << 16
 
 class PosixRun(LaunchedRun):
     """A run of the warden's."""
+
+    patience = round(NUDGE_SECONDS * 1000)
+    launcher: Warden
 
     def __init__(self, server: Warden, words: bytes, descriptors: list[int], mark: str) -> None:
         self.mark = mark
@@ -83,7 +86,13 @@ class PosixRun(LaunchedRun):
         poll.register(self.socket, event)
         if self.launcher.end >= 0:
             poll.register(self.launcher.end, select.POLLIN)
-        return self.socket.fileno() in dict(poll.poll())
+        while not (ready := poll.poll(NUDGE_SECONDS * 1000)):
+            self.launcher.nudge()
+        return self.socket.fileno() in dict(ready)
+
+    def look_after(self) -> None:
+        """See to it that the warden goes on."""
+        self.launcher.nudge()
 
     def receive(self) -> Ended | Failed:
         """Wait for the outcome.
@@ -119,7 +128,7 @@ class PosixRun(LaunchedRun):
 
     def lost(self) -> NoReturn:
         """Give up on a run whose warden has died, say why it did, and end what is left of the run."""
-        said = self.launcher.why() if isinstance(self.launcher, Warden) and self.launcher.end >= 0 else ""
+        said = self.launcher.why() if self.launcher.end >= 0 else ""
         try:
             super().lost()
         except LauncherDiedError as error:

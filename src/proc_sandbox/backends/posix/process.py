@@ -9,10 +9,12 @@ import atexit
 import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 from proc_sandbox.backends.posix.frames import Frames
@@ -24,6 +26,10 @@ from proc_sandbox.version import __version__
 __all__ = ["Warden", "handing_over", "shutdown", "warden"]
 
 GREETING_SECONDS = 60.0
+NUDGE_SECONDS = 1.0
+"""Between two looks at whether the warden is stopped: a command that has our user may stop it (SIGSTOP), and nobody else looks."""
+MOST_STOPS = 10
+"""Looks in a row that find it stopped although the one before has continued it: then somebody does it again and again."""
 BOOT = "import sys; sys.path += sys.argv[3:]; from proc_sandbox.backends.posix.warden import main; main(int(sys.argv[1]), sys.argv[2])"
 """-I and -S leave the standard library alone on sys.path, and to that come the places of this package and of psutil: not the caller's
 own, for a command may be able to write there (its working directory), and the warden is not confined.
@@ -66,6 +72,40 @@ class Warden:
         self.pid = self.process.pid
         self.end = ours.fileno()
         self.last_words = Frames()
+        self.next_nudge = 0.0
+        self.stops = 0
+
+    def nudge(self) -> None:
+        """See to it that it goes on; called by whoever waits for it, as often as one likes. One that is kept from it is killed:
+        that is seen, and told as what it is, where nobody would ever be told anything else.
+        """
+        if time.monotonic() < self.next_nudge:
+            return
+        self.next_nudge = time.monotonic() + NUDGE_SECONDS
+        self.stops = self.stops + 1 if self.is_stopped() else 0
+        if self.stops:
+            self.process.send_signal(signal.SIGCONT if self.stops < MOST_STOPS else signal.SIGKILL)
+
+    def is_stopped(self) -> bool:
+        """Return whether it was stopped since it was last asked for."""
+        if self.process.returncode is not None:
+            return False
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
+        except ChildProcessError:  # another thread has just waited for it
+            return False
+        if pid and not os.WIFSTOPPED(status):
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            return False
+        return bool(pid)
+
+    def await_end(self) -> None:
+        """Wait until it has died; what it says meanwhile nobody wants to know any more."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        with contextlib.suppress(ConnectionResetError):
+            while not poll.poll(NUDGE_SECONDS * 1000) or self.socket.recv(1 << 16):
+                self.nudge()
 
     def await_greeting(self) -> None:
         """Wait until it is there.
@@ -118,7 +158,8 @@ class Warden:
         """End the warden and all its runs; returns when nothing of it is left."""
         self.end = -1
         with contextlib.suppress(OSError):  # ENOTCONN: it is dead already
-            self.socket.shutdown(socket.SHUT_RDWR)  # a thread that polls it keeps it open beyond close(2)
+            self.socket.shutdown(socket.SHUT_WR)  # a thread that polls it keeps it open beyond close(2)
+        self.await_end()
         self.socket.close()
         self.process.wait()
 

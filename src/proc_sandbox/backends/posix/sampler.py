@@ -16,10 +16,14 @@ from typing import NamedTuple
 
 import psutil
 
-__all__ = ["MARK", "Row", "Sample", "Table", "Tree", "tasks_of_user"]
+from proc_sandbox.backends.posix import procfs
+
+__all__ = ["DENIED", "GONE", "MARK", "MONITOR", "Row", "Sample", "Table", "Tree", "tasks_of_user"]
 
 MARK = "PROC_SANDBOX_RUN"
 """The variable by which descendants are found that have left parent, session and group."""
+MONITOR = "PROC_SANDBOX_MONITOR"
+"""The one by which a monitor is found whose warden has died: it is none of the run's processes."""
 GONE = (psutil.NoSuchProcess, ProcessLookupError)
 DENIED = (psutil.AccessDenied, PermissionError)
 SURE_SECONDS = 0.25
@@ -37,6 +41,8 @@ class Row(NamedTuple):
     group: int
     zombie: bool
     stopped: bool
+    headless: bool = False
+    """Its first thread has ended and others have not, which Linux tells as a zombie."""
 
     @property
     def pid(self) -> int:
@@ -100,7 +106,10 @@ class Table:
             with process.oneshot():
                 status = process.status()
                 parent = process.ppid()
-            if status == psutil.STATUS_ZOMBIE:
+            headless = status == psutil.STATUS_ZOMBIE and sys.platform == "linux" and procfs.count_threads(pid) > 1
+            if headless:
+                self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=False, headless=True)
+            elif status == psutil.STATUS_ZOMBIE:
                 self.rows[pid] = Row(process, parent, 0, 0, zombie=True, stopped=False)
             else:
                 self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=status == psutil.STATUS_STOPPED)
@@ -123,12 +132,13 @@ def place(pid: int) -> tuple[int, int]:
 class Tree:
     """The processes of one run.
 
-    Attributes: mark, its variable's value; since, the look before it began; members, those alive at the last look, without the
+    Attributes: mark, its variable's value; variables, which may hold it; since, the look before it began; members, those alive at the last look, without the
     command's own when that is a zombie; cpu, ns seen to be used by all that ever were members.
     """
 
-    def __init__(self, mark: str, since: int) -> None:
+    def __init__(self, mark: str, since: int, variables: tuple[str, ...] = (MARK,)) -> None:
         self.mark = mark
+        self.variables = variables
         self.since = since
         self.members: dict[int, Row] = {}
         self.seen: set[psutil.Process] = set()
@@ -191,34 +201,40 @@ class Tree:
         if row.zombie:
             return False
         try:
-            environment = row.process.environ()
+            mine = self.read_mark(row)
         except (*GONE, *DENIED, OSError):
             return False
-        mine = self.mark in environment.get(MARK, "")
-        if environment:
+        if mine is not None:
             self.judged[row.process] = mine
-        return mine
+        return bool(mine)
+
+    def read_mark(self, row: Row) -> bool | None:
+        """Return whether the mark is in its environment; None where it has none."""
+        environment = (procfs.spokesman(row.process) if row.headless else row.process).environ()
+        return any(self.mark in environment.get(name, "") for name in self.variables) if environment else None
 
     def measure(self, limit: int) -> Sample:
         """Return what the members use now. limit: of memory, 0 if none: up to it the sum of what each has resident does."""
         tasks = 0
         live: list[psutil.Process] = []
+        asked: list[psutil.Process] = []  # for memory
         waited = 0.0
         for row in self.members.values():
             try:
                 with row.process.oneshot():
                     times = row.process.cpu_times()
-                    tasks += row.process.num_threads()
+                tasks += procfs.count_threads(row.pid) if sys.platform == "linux" else row.process.num_threads()
             except (*GONE, *DENIED):
                 continue
             live.append(row.process)
+            asked.append(procfs.spokesman(row.process) if row.headless else row.process)
             self.used[row.process] = times.user + times.system
             waited += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
         # Two figures that are both too small: of all that were seen what each had used when last seen; and of those alive, with
         # what they have waited for. What is counted in both is the same, so the larger one is taken.
         alive = sum(self.used[process] for process in live) + waited
         self.cpu = max(self.cpu, round(max(self.used_by_dead + sum(self.used.values()), alive) * 1e9))
-        return Sample(memory_of(live, limit), self.cpu, tasks)
+        return Sample(memory_of(asked, limit), self.cpu, tasks)
 
 
 def memory_of(processes: list[psutil.Process], limit: int) -> int:
@@ -258,6 +274,8 @@ def tasks_of_user() -> int:
     count, user = 0, os.getuid()
     for process in psutil.process_iter():
         with contextlib.suppress(*GONE, *DENIED):
-            if process.uids().real == user:
-                count += process.num_threads() if sys.platform == "linux" else 1
+            if sys.platform == "linux":
+                count += procfs.count_threads(process.pid) if procfs.owner(process.pid) == user else 0
+            elif process.uids().real == user:
+                count += 1
     return count

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from proc_sandbox.backends.posix.frames import Frames, frame
-from proc_sandbox.backends.posix.sampler import DENIED, GONE, Row, Table, Tree, tasks_of_user
+from proc_sandbox.backends.posix.sampler import DENIED, GONE, MARK, MONITOR, Row, Table, Tree, tasks_of_user
 
 __all__ = ["Run", "check_room"]
 
@@ -137,9 +137,10 @@ class Run:
         """Start what the caller has sent: a plan's words, or the sweep of a run whose warden has died."""
         head, _, words = message.partition(b"\n")
         self.plan = json.loads(head)
+        # Before anything is started: the caller starts a run again whose warden has died before it has said so.
+        self.tell(b"got")
         if not words:
-            self.tell(b"got")
-            self.tree = Tree(self.plan["mark"], -1)
+            self.tree = Tree(self.plan["mark"], -1, (MARK, MONITOR))
             self.outcome = [b"swept"]
             self.command_over = True
             self.end()
@@ -159,16 +160,17 @@ class Run:
         finally:
             while self.descriptors:
                 os.close(self.descriptors.pop())
-        self.tell(b"got")
         if self.command_over:
             self.end()
 
     def start_monitor(self, words: bytes) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         passed = [theirs.fileno(), *self.descriptors]
+        # A monitor that is stopped when its warden dies is found by a mark of its own, and by that of a run that its caller is in.
+        marks = {name: os.environ[name] for name in (MARK,) if name in os.environ} | {MONITOR: self.plan["mark"]}
         with theirs:
             self.monitor = subprocess.Popen(
-                [self.program, "serve", *map(str, passed)], env={}, cwd="/", pass_fds=passed,
+                [self.program, "serve", *map(str, passed)], env=marks, cwd="/", pass_fds=passed,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         with contextlib.suppress(BrokenPipeError):  # it has died, which its channel tells
@@ -280,7 +282,7 @@ class Run:
     def stop_all(self) -> None:
         assert self.tree is not None
         for pid, row in self.tree.members.items():
-            if pid not in self.stopped and not row.stopped and signal_to(row.process.suspend):
+            if not row.stopped and signal_to(row.process.suspend):  # again, too: others of the run may have continued it
                 self.stopped[pid] = row
 
     def continue_all(self) -> None:

@@ -182,6 +182,12 @@ def read_some(descriptor: int, keep: Callable[[bytes], object]) -> int:
 class LaunchedRun(Channel):
     """A run of the launcher's, whose streams are descriptors."""
 
+    patience: int | None = None
+    """Milliseconds after which who serves the run is to be looked after; None: never."""
+
+    def look_after(self) -> None:
+        """See to it that who serves the run goes on: nobody can stop the launcher."""
+
     def communicate(self, streams: DescriptorStreams) -> Ended | Failed:
         """Move bytes both ways until the run has ended; return its outcome.
 
@@ -191,7 +197,7 @@ class LaunchedRun(Channel):
         return pump(self, streams)
 
 
-def pump(channel: Channel, streams: DescriptorStreams) -> Ended | Failed:
+def pump(channel: LaunchedRun, streams: DescriptorStreams) -> Ended | Failed:
     """Move bytes both ways until the run has ended, then take what the pipes still hold.
 
     Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
@@ -199,7 +205,10 @@ def pump(channel: Channel, streams: DescriptorStreams) -> Ended | Failed:
     """
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
-    poll.register(channel.launcher_end(), select.POLLIN)
+    end = channel.launcher_end()
+    if end < 0:
+        channel.lost()  # it has died, which another run's thread has seen already
+    poll.register(end, select.POLLIN)
     for reader in streams.readers:
         poll.register(reader, select.POLLIN)
     feeder = Feeder(streams)
@@ -207,7 +216,8 @@ def pump(channel: Channel, streams: DescriptorStreams) -> Ended | Failed:
     if writer >= 0:
         poll.register(writer, select.POLLOUT)
     while True:
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(channel.patience))
+        channel.look_after()
         for reader in [reader for reader in streams.readers if reader in ready]:
             if read_some(reader, streams.readers[reader]) == 0:
                 poll.unregister(reader)

@@ -18,16 +18,20 @@ WEAKER: Mapping[str, tuple[str, ...]] = {
     "private directory": ("it lies among the caller's temporary files, on a disk, with no size of its own (tmp_size)",),
     "tree": (
         ("descendants are found by their parents, their session and group, a variable that they inherit (PROC_SANDBOX_RUN), and by having been "
-        "seen before. Who leaves the session, loses its parent and takes a new environment, all before the next look, is not found, and stays. "
+        "seen before. Who leaves the session, loses its parent and takes a new environment (or overwrites or hides its own: PR_SET_DUMPABLE), all "
+        "before the next look, is not found, and stays. "
         "Looks come every 10 ms where something is measured, else after 5, 15, 35, 75 and then every 100 ms"),
-        "a set-user-ID program has a user of its own and cannot be signalled; macOS's Seatbelt starts none",
+        "a set-user-ID program (or what newuidmap(1) has given another user to) cannot be signalled; macOS's Seatbelt starts none",
         "what a service starts on the command's behalf (at, cron, launchd, systemd --user) is the service's child",
         "a child that is born and dies all the time, in a new session each time, can outrun the looks: they are given up after 50",
     ),
     "timeout": (
         ("the command has its caller's user, and may signal its caller, the warden and the monitor. One that is killed is reported so "
-        "(LauncherDiedError), never as a verdict; where both warden and monitor are stopped (SIGSTOP), the caller waits for ever. macOS's "
-        "Seatbelt lets no signal out"),
+        "(LauncherDiedError), never as a verdict. Where warden and monitor are stopped (SIGSTOP) the caller continues them, within a second, and "
+        "kills the warden after ten in which somebody stops it again; where the caller is stopped too, or dead, they stay as they are, and so "
+        "does the command. macOS's Seatbelt lets no signal out"),
+        ("where the system lets processes of one user trace one another (ptrace(2): Linux without Yama, or root), the command can make caller, "
+        "warden and monitor do and say anything, a false verdict too"),
     ),
     "memory": (
         "looked at, not refused: between two looks a tree can take what the machine has, and nothing stands behind it",
@@ -42,7 +46,9 @@ WEAKER: Mapping[str, tuple[str, ...]] = {
     ),
     "cpu time of the tree": ("what a process used after the last look at it is lost, where it dies and nobody waits for it",),
     "cpu rate": (
-        "the tree is stopped and continued, which it can notice; what leaves the tree unseen is not",
+        ("the tree is stopped and continued, which it can notice. Its processes may continue one another until the next look stops them again: a pair "
+        "that does nothing else was seen to get four times the limit; "
+        "what leaves the tree unseen is not"),
         "at once a tenth of a second of the limit may be used",
     ),
     "plan": ("a run by hand (the monitor's command line) has no warden: nothing is measured, and who leaves the group stays",),
