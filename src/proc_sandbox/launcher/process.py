@@ -14,6 +14,7 @@ import os
 import socket
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 
 from proc_sandbox.errors import LauncherDiedError, LaunchError
@@ -65,6 +66,9 @@ class Launcher:
         self.end = -1
         try:
             self.end = os.pidfd_open(self.pid)
+            # Open as long as anybody knows this launcher: a thread that polls it must not meet another file under its number.
+            self.close_end = weakref.finalize(self, os.close, self.end)
+            self.close_end.atexit = False
         except BaseException:  # whatever it is, a signal's exception too: nothing is left, and it goes on
             self.close()
             raise
@@ -137,16 +141,11 @@ class Launcher:
         """End the launcher and all its runs; returns when nothing of it is left."""
         self.socket.close()
         self.process.wait()
-        self.close_end()
-
-    def close_end(self) -> None:
-        if self.end >= 0:
-            os.close(self.end)
-            self.end = -1
 
     def forget(self) -> None:
         """Let go of a launcher that belongs to the parent process."""
         self.socket.close()
+        self.end = -1
         self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
 
