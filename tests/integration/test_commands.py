@@ -322,7 +322,9 @@ def test_links_that_hide_a_command_are_passed_over(tmp_path: Path, monkeypatch: 
     assert text(inside(["sh", "-c", "echo found"])) == "found\n"
 
 
-def test_signals_that_the_caller_ignores_are_not_ignored_inside() -> None:
+def test_signals_that_the_caller_ignores_are_not_ignored_inside(backend: str) -> None:
+    """But for the two that libc keeps for itself (nptl(7)): POSIX cannot ask for them."""
     code = "import proc_sandbox as ps\nprint(ps.run(['grep', 'SigIgn', '/proc/self/status']).stdout.text(), end='')\n"
     wrapped = f"import signal, sys\nfor n in (1, 2, 3, 13, 15, 18, 20, 22): signal.signal(n, signal.SIG_IGN)\n{code}"
-    assert output_of(wrapped) == "SigIgn:\t0000000000000000\n"
+    ignored = int(output_of(wrapped).split()[1], 16)
+    assert ignored & ~(0 if backend == "linux" else 3 << 31) == 0

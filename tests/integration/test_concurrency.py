@@ -182,7 +182,7 @@ for i in range(200):
     assert ps.run(["true"], allowed_dirs=[f"d{i}"], memory_limit=(64 << 20) + (i << 12), max_processes=5 + i).ok
 middle = counts()
 for i in range(200):
-    assert ps.run(["true"], allowed_dirs=[f"d{i}"], hostname=f"h{i}", memory_limit=(96 << 20) + (i << 12)).ok
+    assert ps.run(["true"], allowed_dirs=[f"d{i}"], umask=i, memory_limit=(96 << 20) + (i << 12)).ok
 print(json.dumps([middle, counts()]))
 """
     )

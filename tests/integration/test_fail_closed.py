@@ -7,9 +7,11 @@ would make are left out.
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 from support import faults
+from support.processes import library_path_environment
 from support.programs import HANG, ROOT
 
 import proc_sandbox as ps
@@ -57,3 +59,27 @@ def test_a_refused_confinement_ends_the_run(step: str) -> None:
             assert b"RAN" not in done.stdout, done
             return
     raise AssertionError(f"{step} was never seen to fail; {refused} runs were refused")
+
+
+TWICE = """
+import sys, warnings
+import proc_sandbox as ps
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    try:
+        print(ps.run(["echo", "RAN"]).stdout)
+    except ps.UnsupportedError as error:
+        print("refused", error.field)
+    print(ps.run(["echo", "RAN"], enforcement="best-effort").enforcement["files"].reason != "")
+print(sum("POSIX backend" in str(warning.message) for warning in said), sys.argv[1])
+"""
+
+
+def test_where_nothing_better_is_allowed_there_is_the_posix_backend() -> None:
+    """It isolates nothing: so strict refuses, and best-effort says so."""
+    injection = ["-e", "trace=pidfd_open", "-e", "inject=pidfd_open:error=ENOSYS"]
+    done = subprocess.run(
+        [faults.strace(), "-qq", "-o", "/dev/null", *injection, sys.executable, "-c", TWICE, "end"],
+        env=library_path_environment(), capture_output=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    assert done.stdout.decode() == "refused files\nTrue\n1 end\n", done

@@ -43,7 +43,7 @@ def test_strict_refuses_what_nothing_hides(host: Host) -> None:
 
 def test_each_isolation_and_limit_is_said_once() -> None:
     said = plan(timeout=1, memory_limit="1G", cpu_limit=50, cpu_time_limit=1, max_processes=5, read_bps="1M").enforcement
-    for name in ("files", "network_access", "privileges", "processes", "ipc", "syscalls", "read_bps", "tmp_size"):
+    for name in ("files", "network_access", "privileges", "processes", "ipc", "syscalls", "read_bps"):
         assert isinstance(said[name], Unenforced), name
     for name in ("timeout", "memory_limit", "cpu_limit", "cpu_time_limit", "max_processes"):
         assert isinstance(said[name], Enforced)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
-from proc_sandbox.errors import UnsupportedError
+from proc_sandbox.errors import UnenforcedWarning, UnsupportedError
 from proc_sandbox.later import load
 
 if sys.platform == "linux":
@@ -30,18 +31,31 @@ made: dict[str, AnyBackend] = {}
 
 
 def current(name: str | None = None) -> AnyBackend:
-    """Return the backend of that name, or the best one of this system.
+    """Return the backend of that name, or the best one that works on this system.
 
     Raises:
         UnsupportedError: this system has none of that name.
     """
-    name = name or BEST
-    found = made.get(name)
+    found = made.get(name or BEST)
     if found is None:
-        if name not in HERE:
+        if name is not None and name not in HERE:
             raise UnsupportedError("backend", f"{sys.platform} has no backend {name!r}", f"{' or '.join(HERE)}; or name none")
-        found = made.setdefault(name, make(name))
+        found = made.setdefault(name or BEST, make(name) if name else best())
     return found
+
+
+def best() -> AnyBackend:
+    """Return this system's own backend; where Linux's can do nothing at all, what every Unix can, which isolates nothing and is
+    refused for that unless the caller accepts it.
+    """
+    if sys.platform == "linux":
+        linux = LinuxBackend()
+        why = linux.unusable()
+        if why is None:
+            return linux
+        warnings.warn(f"runs have the POSIX backend: {why}", UnenforcedWarning, stacklevel=5)
+        return current("posix")
+    return make(BEST)
 
 
 def make(name: str) -> AnyBackend:

@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 
-from proc_sandbox.errors import LauncherDiedError, LaunchError
+from proc_sandbox.errors import LauncherDiedError, LaunchError, UnsupportedError
 from proc_sandbox.version import __version__
 
 __all__ = ["Launcher", "begin", "launcher", "launcher_path", "program_path", "send_rights", "shutdown"]
@@ -65,7 +65,7 @@ class Launcher:
         self.greeting: dict[str, str] = {}
         self.end = -1
         try:
-            self.end = os.pidfd_open(self.pid)
+            self.end = open_end(self.pid)
             # Open as long as anybody knows this launcher: a thread that polls it must not meet another file under its number.
             self.close_end = weakref.finalize(self, os.close, self.end)
             self.close_end.atexit = False
@@ -148,6 +148,20 @@ class Launcher:
         self.end = -1
         self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about
+
+
+def open_end(pid: int) -> int:
+    """Return a descriptor that becomes readable when a child has ended.
+
+    Raises:
+        UnsupportedError: the kernel is older than Linux 5.3, or what filters our system calls does not know that one.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EPERM):
+            raise
+        raise UnsupportedError("backend", f"pidfd_open(2): {error.strerror}", "Linux 5.10 or newer, without a filter around us") from None
 
 
 def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:

@@ -125,6 +125,7 @@ LADDER: Ladder = {
         Rung("view", "mount namespace, pivot_root", namespaces, weaker=True),
         Rung("landlock", "Landlock on the host's own files: others can be asked for by name (stat), not opened", HOST_FILES, weaker=True),
     ),
+    "hostname": (Rung("utsns", "UTS namespace", both(namespaces, feature("utsns"))),),
     "privileges": (
         Rung("userns", "user namespace, no capabilities, no_new_privs", namespaces),
         Rung("uid", "a user of its own, no capabilities, no_new_privs", own_uid, weaker=True),

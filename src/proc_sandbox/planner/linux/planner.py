@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proc_sandbox.config import Config
+from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, refuse
@@ -56,7 +56,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    rungs, said = choose_all(config, host, LADDER, ALWAYS)
+    changed = ("hostname",) if config.hostname != DEFAULTS["hostname"] else ()
+    rungs, said = choose_all(config, host, LADDER, (*ALWAYS, *changed))
     if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
         rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None), LADDER)
     said["network_access"] = network_enforcement(config, host)

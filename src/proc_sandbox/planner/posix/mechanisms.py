@@ -11,6 +11,8 @@ NO_OWN_TMP = never(
     "Linux with namespaces; max_file_size limits each file; best-effort runs without",
 )
 
+NO_OWN_NAME = never("POSIX has one name for all", "leave hostname out; best-effort runs without")
+
 LADDER: Ladder = {
     "timeout": (
         Rung("monitor", "deadline in the monitor (CLOCK_MONOTONIC), then the tree is killed until none of it is found", nothing, "sampled"),
@@ -41,5 +43,6 @@ LADDER: Ladder = {
     "max_file_size": (Rung("rlimit", "RLIMIT_FSIZE", nothing),),
     "max_open_files": (Rung("rlimit", "RLIMIT_NOFILE", nothing),),
     "tmp_size": (Rung("none", "a private /tmp", NO_OWN_TMP),),
+    "hostname": (Rung("none", "a name of the run's own", NO_OWN_NAME),),
     **{name: (RUNGS[name],) for name in ISOLATIONS},
 }

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proc_sandbox.config import Config
+from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.ladder import Choices, choose_all, refuse
 from proc_sandbox.planner.posix import seatbelt
@@ -30,7 +30,9 @@ SPARE_TASKS = 128
 """What RLIMIT_NPROC has above the limit on tasks: it counts all of the user's, and others of them come and go meanwhile."""
 NEW_DIRECTORY = "<new directory>"
 """In a plan that is only looked at: a run has a directory made for it, gone with the run."""
-ALWAYS = ("max_output", "max_open_files", "tmp_size")
+ALWAYS = ("max_output", "max_open_files")
+WHERE_CHANGED = ("tmp_size", "hostname")
+"""Asked for by who names another value than the default, for which POSIX has no mechanism."""
 
 
 def enforce(config: Config, host: Host, paths: Paths) -> Choices:
@@ -40,7 +42,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
     del paths
-    rungs, said = choose_all(config, host, LADDER, ALWAYS)
+    changed = (name for name in WHERE_CHANGED if getattr(config, name) != DEFAULTS[name])
+    rungs, said = choose_all(config, host, LADDER, (*ALWAYS, *changed))
     said["network_access"] = seatbelt.network_enforcement(config, host)
     if (config.max_processes or 0) > MAX_SAMPLED_TASKS:
         reason = f"at most {MAX_SAMPLED_TASKS} tasks can be watched"
