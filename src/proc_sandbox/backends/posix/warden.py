@@ -22,7 +22,7 @@ from types import TracebackType
 
 from proc_sandbox.backends.posix.frames import frame
 from proc_sandbox.backends.posix.sampler import Table
-from proc_sandbox.backends.posix.watch import Run, check_room
+from proc_sandbox.backends.posix.watch import Run, receive
 from proc_sandbox.version import __version__
 
 __all__ = ["main"]
@@ -66,20 +66,16 @@ class Warden:
 
     def on_control(self) -> None:
         """A new run, or the end of the caller."""
-        try:
-            data, rights, flags, _ = self.control.recvmsg(1, socket.CMSG_SPACE(4))
-        except (BlockingIOError, InterruptedError):
+        came = receive(self.control, 1, 1)
+        if came is None:
             return
-        except ConnectionError:
-            data, rights, flags = b"", [], 0
-        check_room(flags)
-        for level, kind, content in rights:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                run = Run(socket.socket(fileno=memoryview(content).cast("i")[0]), self.program)
-                run.socket.set_inheritable(False)
-                self.runs.append(run)
-                self.listened.add(run.socket)
-                self.selector.register(run.socket, selectors.EVENT_READ, run)
+        data, descriptors = came
+        for descriptor in descriptors:
+            run = Run(socket.socket(fileno=descriptor), self.program)
+            run.socket.set_inheritable(False)
+            self.runs.append(run)
+            self.listened.add(run.socket)
+            self.selector.register(run.socket, selectors.EVENT_READ, run)
         if not data:
             self.end_all()
 

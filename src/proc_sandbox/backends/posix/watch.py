@@ -24,7 +24,7 @@ import psutil
 from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.sampler import DENIED, GONE, MARK, MONITOR, Row, Table, Tree, tasks_of_user
 
-__all__ = ["Run", "check_room"]
+__all__ = ["Run", "receive"]
 
 SECOND = 1_000_000_000
 FIRST_LOOK = 5_000_000
@@ -100,17 +100,11 @@ class Run:
 
     def on_caller(self, table: Table) -> None:
         """Take what the caller says: first the run, then whatever it is: that the run is to end."""
-        try:
-            data, rights, flags, _ = self.socket.recvmsg(1 << 16, socket.CMSG_SPACE(DESCRIPTORS * 4))
-        except (BlockingIOError, InterruptedError):
+        came = receive(self.socket, 1 << 16, DESCRIPTORS)
+        if came is None:
             return
-        except ConnectionError:
-            data, rights, flags = b"", [], 0
-        check_room(flags)
-        for level, kind, content in rights:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                whole = content[: len(content) - len(content) % 4]
-                self.descriptors += memoryview(whole).cast("i").tolist()
+        data, descriptors = came
+        self.descriptors += descriptors
         self.gone = self.gone or not data
         if self.tree is not None or self.over:
             self.cancel()
@@ -378,14 +372,25 @@ class Run:
         return [b"ended", *(word for name, value in said.items() for word in (name.encode(), str(int(value)).encode()))]
 
 
-def check_room(flags: int) -> None:
-    """See to it that all descriptors of a message have come: what was lost nobody could be told otherwise.
+def receive(source: socket.socket, size: int, most: int) -> tuple[bytes, list[int]] | None:
+    """Return what has come, nothing at the end, with at most so many descriptors; None where nothing is there yet.
 
     Raises:
-        OSError: they did not fit into the table; the warden ends with this, and all runs.
+        OSError: the descriptors did not fit into the table, and nobody could be told otherwise; the warden ends with this, and all runs.
     """
+    try:
+        data, rights, flags, _ = source.recvmsg(size, socket.CMSG_SPACE(most * 4))
+    except (BlockingIOError, InterruptedError):
+        return None
+    except ConnectionError:
+        return b"", []
     if flags & socket.MSG_CTRUNC:
         raise OSError(errno.EMFILE, "the warden's hard limit on descriptors (RLIMIT_NOFILE) is too low for so many runs at once")
+    found: list[int] = []
+    for level, kind, content in rights:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found += memoryview(content[: len(content) - len(content) % 4]).cast("i").tolist()
+    return data, found
 
 
 def signal_to(send: Callable[[], None]) -> bool:

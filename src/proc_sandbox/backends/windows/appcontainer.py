@@ -43,10 +43,20 @@ def undo(control: AccessControl, security: Security, entry: Entry) -> None:
         raise errors[0]
 
 
+def settle(control: AccessControl, security: Security, written: Written) -> None:
+    """Undo an entry of the journal's and take it out; what cannot be undone is left to the next caller."""
+    try:
+        undo(control, security, written.entry)
+    except OSError as error:
+        give_up(written, error)
+    else:
+        written.done()
+
+
 def give_up(written: Written, error: OSError) -> None:
     """Leave to the next caller what could not be undone now, and say so."""
     written.leave()
-    warnings.warn(f"access control that a run needed could not be taken back, the next run tries again: {error}", ResourceWarning, stacklevel=2)
+    warnings.warn(f"access control that a run needed could not be taken back, the next run tries again: {error}", ResourceWarning, stacklevel=3)
 
 
 class CallerGrants:
@@ -85,12 +95,7 @@ class CallerGrants:
         with self.lock:
             written, self.written = self.written, None
             if written:
-                try:
-                    undo(self.control, self.security, written.entry)
-                except OSError as error:
-                    give_up(written, error)
-                else:
-                    written.done()
+                settle(self.control, self.security, written)
 
 
 class Containment:
@@ -150,9 +155,4 @@ class Containment:
         self.package, self.capabilities = 0, ()
         written, self.written = self.written, None
         if written:
-            try:
-                undo(self.control, self.security, written.entry)
-            except OSError as error:
-                give_up(written, error)
-            else:
-                written.done()
+            settle(self.control, self.security, written)
