@@ -38,6 +38,8 @@ class Rung(NamedTuple):
     strength: str = "kernel"
     weaker: bool = False
     """As sure as a better one, but with less to be had: the remedy is told."""
+    name: str = ""
+    """What it is called where it is missing. Default: as where it is there."""
 
 
 Ladder = Mapping[str, "tuple[Rung, ...]"]
@@ -111,7 +113,7 @@ def choose(field: str, config: Config, host: Host, ladder: Ladder) -> tuple[str,
         if lack is None:
             better = missing[0][1] if missing and (rung.weaker or rung.strength != "kernel") else ""
             return rung.key, Enforced(rung.mechanism, rung.strength, better)
-        missing.append((f"{rung.mechanism}: {lack[0]}", lack[1]))
+        missing.append((f"{rung.name or rung.mechanism}: {lack[0]}", lack[1]))
     return "", refuse(field, config, "; ".join(reason for reason, _ in missing), missing[0][1])
 
 

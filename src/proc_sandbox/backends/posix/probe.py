@@ -15,7 +15,7 @@ from proc_sandbox.planner.posix import seatbelt
 __all__ = ["look_at_host", "psutil_directory"]
 
 TRIAL_SECONDS = 30.0
-NO_ISOLATION = "POSIX has no mechanism for it, and this system no other that this backend knows"
+NO_ISOLATION = "this is not macOS, and POSIX has no mechanism for it"
 ON_LINUX = "name no backend: Linux has one of its own; best-effort runs without"
 ELSEWHERE = "Linux or macOS; best-effort runs without"
 

@@ -390,19 +390,31 @@ def not_root(host: Host) -> tuple[str, str] | None:
 
 
 RUNGS = {
-    "files": Rung("seatbelt", "Seatbelt on the host's own files: nothing else is read, written or asked for by name", feature("seatbelt")),
-    "privileges": Rung("seatbelt", "the caller's user; Seatbelt starts no set-ID program and lets no set-ID bit be made", not_root),
+    "files": Rung(
+        "seatbelt",
+        "Seatbelt on the host's own files: nothing else is read, written or asked for by name",
+        feature("seatbelt"),
+        name="Seatbelt",
+    ),
+    "privileges": Rung(
+        "seatbelt",
+        "the caller's user; Seatbelt starts no set-ID program and lets no set-ID bit be made",
+        not_root,
+        name="Seatbelt",
+    ),
     "processes": Rung(
         "seatbelt",
         "Seatbelt: no signal goes out and no process outside is shown, but for the arguments and environment of the same user's "
         "(sysctl kern.procargs2, which it does not ask about)",
         feature("seatbelt"),
         "partial",
+        name="Seatbelt",
     ),
     "ipc": Rung(
         "seatbelt",
         "Seatbelt: no shared memory, semaphores or message queues by name, no System V IPC, no Mach services but for user names",
         feature("seatbelt"),
+        name="Seatbelt",
     ),
     "syscalls": Rung(
         "seatbelt",
@@ -410,6 +422,7 @@ RUNGS = {
         "operation for are not",
         feature("seatbelt"),
         "partial",
+        name="Seatbelt",
     ),
 }
 """Each isolation's rung on macOS."""
