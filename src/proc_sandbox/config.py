@@ -248,7 +248,8 @@ class Config:
     backend: str | None = None
     """Which of the system's backends runs the command: "linux", "windows" or "posix". Default: the best one that it has.
 
-    Mechanism: "posix" is every Unix's: limits without isolation. On Linux it is there to be asked for.
+    Mechanism: "posix" is every Unix's: limits without isolation, but for macOS's Seatbelt. On Linux it is there to be asked for, and
+    where its own backend can do nothing at all.
     """
 
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
