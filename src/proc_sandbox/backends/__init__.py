@@ -7,12 +7,9 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from proc_sandbox.config import Config
 from proc_sandbox.errors import UnenforcedWarning, UnsupportedError
 from proc_sandbox.later import load
-
-if sys.platform == "linux":
-    # Here and not in current(): it is the one that nearly everybody needs.
-    from proc_sandbox.backends.linux.backend import LinuxBackend
 
 if TYPE_CHECKING:  # protocols cost milliseconds to make, and nothing asks for them
     from typing import Any
@@ -48,19 +45,17 @@ def best() -> AnyBackend:
     """Return this system's own backend; where Linux's can do nothing at all, what every Unix can, which isolates nothing and is
     refused for that unless the caller accepts it.
     """
-    if sys.platform == "linux":
-        linux = LinuxBackend()
-        why = linux.unusable()
-        if why is None:
-            return linux
-        warnings.warn(f"runs have the POSIX backend: {why}", UnenforcedWarning, stacklevel=5)
-        return current("posix")
-    return make(BEST)
+    backend = make(BEST)
+    if BEST == "linux":
+        try:
+            backend.probe(Config())
+        except UnsupportedError as why:
+            warnings.warn(f"runs have the POSIX backend: {why}", UnenforcedWarning, stacklevel=5)
+            return current("posix")
+    return backend
 
 
 def make(name: str) -> AnyBackend:
-    if sys.platform == "linux" and name == "linux":
-        return LinuxBackend()
     backend: AnyBackend = load(f"{__name__}.{name}.backend", f"{name.capitalize()}Backend", globals())()
     return backend
 

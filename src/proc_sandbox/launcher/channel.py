@@ -5,17 +5,38 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.report import Ended, Failed
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks for it
+    from collections.abc import Sequence
+    from typing import Protocol
+
     from typing_extensions import Self
 
-__all__ = ["Channel", "Server", "decode"]
+    class Server(Protocol):
+        """What serves runs: the launcher, or where there is none the POSIX backend's warden.
+
+        kind: of the sockets of its runs; end: a descriptor that becomes readable when it has died, -1 when it was seen to be dead.
+        """
+
+        kind: int
+        end: int
+
+        def send(self, words: bytes, descriptors: Sequence[int]) -> None:
+            """Send one run: its words, its socket and its descriptors.
+
+            Raises:
+                LauncherDiedError: it is gone, and with it every run of it.
+            """
+
+        def discard(self) -> None:
+            """Forget it: it was seen to be dead, and the next run starts a new one."""
+
+__all__ = ["Channel", "decode"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
@@ -34,7 +55,7 @@ def decode(message: bytes) -> Ended | Failed:
         raise LauncherDiedError(words[1])
     if not words or words[0] != "ended":
         raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
-    facts = {words[i]: int(words[i + 1]) for i in range(1, len(words) - 1, 2)}
+    facts = dict(zip(words[1::2], map(int, words[2::2]), strict=True))
     done, status = bool(facts["done"]), facts["status"]
     return Ended(
         done=done,
@@ -47,26 +68,6 @@ def decode(message: bytes) -> Ended | Failed:
         cancelled=bool(facts["cancelled"]),
         **{name: facts[name] for name in NUMBERS},
     )
-
-
-class Server(Protocol):
-    """What serves runs: the launcher, or where there is none the POSIX backend's warden.
-
-    kind: of the sockets of its runs; end: a descriptor that becomes readable when it has died, -1 when it was seen to be dead.
-    """
-
-    kind: int
-    end: int
-
-    def send(self, words: bytes, descriptors: Sequence[int]) -> None:
-        """Send one run: its words, its socket and its descriptors.
-
-        Raises:
-            LauncherDiedError: it is gone, and with it every run of it.
-        """
-
-    def discard(self) -> None:
-        """Forget it: it was seen to be dead, and the next run starts a new one."""
 
 
 class Channel:

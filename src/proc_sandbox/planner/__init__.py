@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ PROBED: dict[str, Any] = {
 }
 
 
+@functools.cache
 def of(platform: str, name: str) -> Any:
     """Return what a platform's planner calls by that name; those of other platforms are never imported."""
     return load(f"{__name__}.{platform}.planner", name, {})

@@ -25,7 +25,8 @@ def as_data(value: object) -> object:
     return value
 
 
-@dataclass(frozen=True, kw_only=True)
+# Nothing is made of this class itself: its methods come with each platform's, and making them twice costs at every start.
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)
 class Plan:
     """What will be done, and by which mechanism each limit and isolation is enforced.
 

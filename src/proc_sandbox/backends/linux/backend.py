@@ -14,7 +14,7 @@ from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.backends.unix.links import open_report
 from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
-from proc_sandbox.errors import LaunchError, UnsupportedError
+from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
 from proc_sandbox.planner.linux.plan import LinuxPlan
@@ -51,20 +51,12 @@ class LinuxBackend:
         self.idmaps: dict[tuple[int, int], bool] = {}
         self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
-    def unusable(self) -> UnsupportedError | None:
-        """Return why nothing at all can be run here; None where that can be tried.
+    def probe(self, config: Config | None = None) -> Host:
+        """Return what this machine can do; found out once for each launcher, the cgroups when a limit first needs them.
 
         Raises:
-            LauncherDiedError: the launcher cannot be started: a fault, and no reason to do with less.
+            UnsupportedError: nothing at all can be run here. LauncherDiedError: the launcher cannot be started.
         """
-        try:
-            launcher()
-        except UnsupportedError as error:
-            return error
-        return None
-
-    def probe(self, config: Config | None = None) -> Host:
-        """Return what this machine can do; found out once for each launcher, the cgroups when a limit first needs them."""
         cgroups = config is None or needs_cgroups(config)
         current, known = launcher(), self.known
         host = known.whole or (None if cgroups else known.bare)

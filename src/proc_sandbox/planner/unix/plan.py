@@ -51,7 +51,7 @@ def plan_rlimits(config: Config, *, pipe_handlers: bool) -> tuple[Rlimit, ...]:
     return tuple(limits)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, init=False, repr=False, eq=False)  # as Plan
 class LaunchedPlan(Plan):
     """What the launcher is told, beside what a platform adds."""
 
