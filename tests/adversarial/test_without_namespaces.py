@@ -36,7 +36,7 @@ from support.programs import (
 )
 
 import proc_sandbox as ps
-from proc_sandbox.backends import current, made
+from proc_sandbox.backends import current, made, make
 from proc_sandbox.backends.linux import backend
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.launcher.process import launcher
@@ -60,8 +60,7 @@ def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     if current().probe().landlock_abi < SCOPES:
         pytest.skip(f"Landlock ABI {SCOPES} is needed")
     yield
-    made.pop("linux", None)
-    current()  # a new one, which knows how to end the launcher
+    made["linux"] = make("linux")  # a new one, which knows how to end the launcher, and has not looked at anything yet
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from proc_sandbox.planner.linux.words import words_of
 from proc_sandbox.planner.unix.plan import LaunchedPlan
 
 __all__ = ["Cgroup", "Filter", "Identity", "Landlock", "LinuxPlan", "Mount"]
@@ -102,6 +103,4 @@ class LinuxPlan(LaunchedPlan):
 
     def own_words(self) -> Iterator[str]:
         """Yield the words of what Linux adds."""
-        from proc_sandbox.planner.linux.words import words_of
-
         return words_of(self)
