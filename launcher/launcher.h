@@ -105,6 +105,7 @@ struct plan {
 /* words.c, and linux/words.c or posix/words.c: pure; -1 with a message in *why */
 int parse_words(const char *words, size_t size, char **storage, size_t n_storage, struct plan *plan, const char **why);
 size_t count_words(const char *words, size_t size);
+char *join_words(int argc, char **argv, size_t *size);
 
 /* --- what a run leaves in memory that the launcher shares with the run's reaper ----------------------------------- */
 

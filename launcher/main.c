@@ -70,18 +70,6 @@ static void leave_caller(void)
 	set_slice(100000);
 }
 
-/* argv -> words: argument vectors are contiguous in memory, but nothing promises it. */
-static char *join(int argc, char **argv, size_t *size)
-{
-	*size = 0;
-	for (int i = 0; i < argc; i++)
-		*size += strlen(argv[i]) + 1;
-	char *words = malloc(*size + 1), *at = words;
-	for (int i = 0; words && i < argc; i++)
-		at = stpcpy(at, argv[i]) + 1;
-	return words;
-}
-
 int main(int argc, char **argv)
 {
 	if (argc >= 3 && !strcmp(argv[1], "serve")) {
@@ -94,7 +82,7 @@ int main(int argc, char **argv)
 		bool host = false;
 		for (int i = 2; i + 1 < argc && strcmp(argv[i], "exec"); i++)
 			host = host || (!strcmp(argv[i], "network") && !strcmp(argv[i + 1], "host"));
-		char *words = join(argc - 2, argv + 2, &size);
+		char *words = join_words(argc - 2, argv + 2, &size);
 		leave_caller();
 		if (!words) {
 			fprintf(stderr, "launcher: %s\n", strerror(errno));

@@ -191,3 +191,15 @@ int parse_words(const char *words, size_t size, char **storage, size_t n_storage
 	*why = "no exec";
 	return -1;
 }
+
+/* argv -> words: argument vectors are contiguous in memory, but nothing promises it. NULL: no memory. */
+char *join_words(int argc, char **argv, size_t *size)
+{
+	*size = 0;
+	for (int i = 0; i < argc; i++)
+		*size += strlen(argv[i]) + 1;
+	char *words = malloc(*size + 1), *at = words;
+	for (int i = 0; words && i < argc; i++)
+		at = stpcpy(at, argv[i]) + 1;
+	return words;
+}

@@ -54,20 +54,6 @@ static char *receive_words(int channel, size_t *size)
 	return words && read_all(channel, words, *size) == 0 ? words : NULL;
 }
 
-static char *join(int argc, char **argv, size_t *size)
-{
-	*size = 0;
-	for (int i = 0; i < argc; i++)
-		*size += strlen(argv[i]) + 1;
-	char *words = malloc(*size + 1), *at = words;
-	for (int i = 0; words && i < argc; i++) {
-		size_t length = strlen(argv[i]) + 1;
-		memcpy(at, argv[i], length);
-		at += length;
-	}
-	return words;
-}
-
 /* The storage stays until the end of the process: the plan borrows from it. */
 static int read_plan(const char *words, size_t size, size_t given, struct message *message)
 {
@@ -134,7 +120,7 @@ static int run_by_hand(int argc, char **argv)
 	struct message message = {.size = 0};
 	size_t size;
 	int pair[2];
-	char *words = join(argc, argv, &size);
+	char *words = join_words(argc, argv, &size);
 	if (!words || socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
 		return 125;
 	pid_t warden = fork();

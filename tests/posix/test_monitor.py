@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.programs import HANG, python
 
-from proc_sandbox.launcher.process import program_path
+from proc_sandbox.launcher import program_path
 from proc_sandbox.version import __version__
 
 STREAMS = ("fd", "0", "fd", "1", "fd", "2")

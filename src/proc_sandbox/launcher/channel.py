@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import errno
 import os
 import select
 import socket
+import threading
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from proc_sandbox.errors import LauncherDiedError
+from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.report import Ended, Failed
 
 if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks for it
-    from collections.abc import Sequence
     from typing import Protocol
 
     from typing_extensions import Self
@@ -36,7 +40,7 @@ if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks fo
         def discard(self) -> None:
             """Forget it: it was seen to be dead, and the next run starts a new one."""
 
-__all__ = ["Channel", "decode"]
+__all__ = ["Channel", "decode", "send_rights"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
@@ -164,3 +168,52 @@ class Channel:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
+    """Send a message with descriptors; return how many of its bytes went.
+
+    Raises:
+        LaunchError: too many descriptors are on the way. OSError: as sendmsg(2).
+    """
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+    try:
+        return to.sendmsg([body], rights)
+    except OSError as error:
+        if error.errno != errno.ETOOMANYREFS:
+            raise
+        # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
+        # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
+        try:
+            with more_descriptors():
+                return to.sendmsg([body], rights)
+        except OSError as still:
+            if still.errno != errno.ETOOMANYREFS:
+                raise
+            hint = "commands of this user have too many descriptors on the way; give them a smaller max_open_files"
+            raise LaunchError("send", None, errno.ETOOMANYREFS, hint) from still
+
+
+@contextlib.contextmanager
+def more_descriptors() -> Iterator[None]:
+    """Raise this process's soft limit on descriptors to the hard one for a moment."""
+    import resource
+
+    with raising:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+raising = threading.Lock()
+
+
+def after_fork_in_child() -> None:
+    global raising
+    raising = threading.Lock()
+
+
+os.register_at_fork(after_in_child=after_fork_in_child)

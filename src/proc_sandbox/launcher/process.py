@@ -6,29 +6,24 @@ After os.fork() the child forgets its parent's and starts its own.
 
 from __future__ import annotations
 
-import array
 import atexit
-import contextlib
 import errno
 import os
 import socket
 import subprocess
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from proc_sandbox.errors import LauncherDiedError, LaunchError, UnsupportedError
+from proc_sandbox.errors import LauncherDiedError, UnsupportedError
+from proc_sandbox.launcher import program_path
+from proc_sandbox.launcher.channel import send_rights
 from proc_sandbox.version import __version__
 
-__all__ = ["Launcher", "begin", "launcher", "launcher_path", "program_path", "send_rights", "shutdown"]
+__all__ = ["Launcher", "begin", "launcher", "launcher_path", "shutdown"]
 
 MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
 GREETING_SECONDS = 30.0
-
-
-def program_path(name: str) -> str:
-    """Return where one of our programs lies: inside the package, never on PATH."""
-    return os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "_bin", name)
 
 
 def launcher_path() -> str:
@@ -164,45 +159,6 @@ def open_end(pid: int) -> int:
         raise UnsupportedError("backend", f"pidfd_open(2): {error.strerror}", "Linux 5.10 or newer, without a filter around us") from None
 
 
-def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
-    """Send a message with descriptors; return how many of its bytes went.
-
-    Raises:
-        LaunchError: too many descriptors are on the way. OSError: as sendmsg(2).
-    """
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-    try:
-        return to.sendmsg([body], rights)
-    except OSError as error:
-        if error.errno != errno.ETOOMANYREFS:
-            raise
-        # Without root a command has its caller's uid, and can have as many descriptors in flight as one process of that
-        # user may have open (unix(7), ETOOMANYREFS): for this one message the caller is allowed more.
-        try:
-            with more_descriptors():
-                return to.sendmsg([body], rights)
-        except OSError as still:
-            if still.errno != errno.ETOOMANYREFS:
-                raise
-            hint = "commands of this user have too many descriptors on the way; give them a smaller max_open_files"
-            raise LaunchError("send", None, errno.ETOOMANYREFS, hint) from still
-
-
-@contextlib.contextmanager
-def more_descriptors() -> Iterator[None]:
-    """Raise this process's soft limit on descriptors to the hard one for a moment."""
-    import resource
-
-    with raising:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-raising = threading.Lock()
 lock = threading.Lock()
 launchers: dict[bool, Launcher] = {}
 
@@ -262,8 +218,8 @@ def shutdown() -> None:
 
 
 def after_fork_in_child() -> None:
-    global lock, raising
-    lock, raising = threading.Lock(), threading.Lock()
+    global lock
+    lock = threading.Lock()
     while launchers:
         launchers.popitem()[1].forget()
 

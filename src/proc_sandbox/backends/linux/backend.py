@@ -5,13 +5,13 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter, survey
 from proc_sandbox.backends.linux.systemd import ScopeError
-from proc_sandbox.backends.unix.links import open_report
+from proc_sandbox.backends.unix.backend import UnixBackend
 from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
@@ -20,10 +20,6 @@ from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shu
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
 from proc_sandbox.planner.unix.words import encode
-from proc_sandbox.supervise import Supervisor
-
-if TYPE_CHECKING:
-    from proc_sandbox.backends.unix.private import PrivateDirectory
 
 __all__ = ["LinuxBackend"]
 
@@ -39,7 +35,7 @@ class Known(NamedTuple):
     whole: Host | None = None
 
 
-class LinuxBackend:
+class LinuxBackend(UnixBackend):
     """The backend of Linux."""
 
     name = "linux"
@@ -109,12 +105,6 @@ class LinuxBackend:
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""
         return hidden_interpreter(paths)
 
-    def open_streams(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
-    ) -> DescriptorStreams:
-        """Open what the Config says of the streams."""
-        return DescriptorStreams(config, data, supervisor, writable)
-
     def start(self, plan: LinuxPlan, streams: DescriptorStreams) -> LaunchedRun:
         """Start a run with its streams and passed descriptors."""
         return LaunchedRun(self.launcher_for(plan), encode(plan), streams.theirs)
@@ -136,18 +126,6 @@ class LinuxBackend:
     def by_hand(self, plan: LinuxPlan) -> str:
         """Return the launcher's command line for a plan."""
         return plan.command_line(launcher_path())
-
-    def open_report(self, path: str, writable: Sequence[str]) -> int:
-        """Open a file of the caller's to be written anew."""
-        return open_report(path, writable)
-
-    def private_place(self) -> "PrivateDirectory":
-        """Make a directory for a Sandbox."""
-        from proc_sandbox.backends.unix.private import (
-            PrivateDirectory,  # rarely needed, and not for nothing: it imports tempfile
-        )
-
-        return PrivateDirectory()
 
     def shutdown(self) -> None:
         """End the launchers of this process with all their runs."""

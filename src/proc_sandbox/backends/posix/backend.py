@@ -11,25 +11,25 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
+from proc_sandbox.backends.posix import MARK
 from proc_sandbox.backends.posix.frames import Frames, frame
 from proc_sandbox.backends.posix.probe import look_at_host
 from proc_sandbox.backends.posix.process import NUDGE_SECONDS, Warden, handing_over, shutdown, warden
 from proc_sandbox.backends.posix.survey import missing_interpreter, survey
-from proc_sandbox.backends.unix.links import open_report
-from proc_sandbox.backends.unix.private import PrivateDirectory, find
+from proc_sandbox.backends.unix.backend import UnixBackend
+from proc_sandbox.backends.unix.private import find
 from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LauncherDiedError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.launcher.process import program_path, send_rights
+from proc_sandbox.launcher import program_path
+from proc_sandbox.launcher.channel import send_rights
 from proc_sandbox.planner.posix.plan import PosixPlan
 from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.supervise import Supervisor
 
 __all__ = ["PosixBackend"]
 
-MARK = "PROC_SANDBOX_RUN"
 CHUNK = 1 << 16
 
 
@@ -155,7 +155,7 @@ def sweep(mark: str) -> None:
         run.dead = True  # there is nothing to be killed any more
 
 
-class PosixBackend:
+class PosixBackend(UnixBackend):
     """The backend of any POSIX system."""
 
     name = "posix"
@@ -187,12 +187,6 @@ class PosixBackend:
         """Return why a command that is there could not be executed: the interpreter of a script is missing."""
         return missing_interpreter(paths)
 
-    def open_streams(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
-    ) -> DescriptorStreams:
-        """Open what the Config says of the streams."""
-        return DescriptorStreams(config, data, supervisor, writable)
-
     def start(self, plan: PosixPlan, streams: DescriptorStreams) -> PosixRun:
         """Start a run with its streams and passed descriptors."""
         mark = secrets.token_hex(16)
@@ -203,14 +197,6 @@ class PosixBackend:
     def by_hand(self, plan: PosixPlan) -> str:
         """Return the monitor's command line for a plan."""
         return plan.command_line(program_path("monitor"))
-
-    def open_report(self, path: str, writable: Sequence[str]) -> int:
-        """Open a file of the caller's to be written anew."""
-        return open_report(path, writable)
-
-    def private_place(self) -> PrivateDirectory:
-        """Make a directory for a Sandbox."""
-        return PrivateDirectory()
 
     def shutdown(self) -> None:
         """End the warden of this process with all its runs."""

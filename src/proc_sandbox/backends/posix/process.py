@@ -17,10 +17,12 @@ import threading
 import time
 from collections.abc import Sequence
 
+from proc_sandbox.backends.posix import MARK
 from proc_sandbox.backends.posix.frames import Frames
 from proc_sandbox.backends.posix.probe import psutil_directory
 from proc_sandbox.errors import LauncherDiedError, UnsupportedError
-from proc_sandbox.launcher.process import program_path, send_rights
+from proc_sandbox.launcher import program_path
+from proc_sandbox.launcher.channel import send_rights
 from proc_sandbox.version import __version__
 
 __all__ = ["Warden", "handing_over", "shutdown", "warden"]
@@ -58,7 +60,7 @@ class Warden:
         try:
             # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
             self.process = subprocess.Popen(
-                command, env={name: os.environ[name] for name in ("PROC_SANDBOX_RUN",) if name in os.environ},
+                command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
                 pass_fds=[theirs.fileno()], cwd="/", start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip

@@ -16,14 +16,10 @@ from typing import NamedTuple
 
 import psutil
 
-from proc_sandbox.backends.posix import procfs
+from proc_sandbox.backends.posix import MARK, procfs
 
-__all__ = ["DENIED", "GONE", "MARK", "MONITOR", "Row", "Sample", "Table", "Tree", "tasks_of_user"]
+__all__ = ["DENIED", "GONE", "Row", "Sample", "Table", "Tree", "tasks_of_user"]
 
-MARK = "PROC_SANDBOX_RUN"
-"""The variable by which descendants are found that have left parent, session and group."""
-MONITOR = "PROC_SANDBOX_MONITOR"
-"""The one by which a monitor is found whose warden has died: it is none of the run's processes."""
 GONE = (psutil.NoSuchProcess, ProcessLookupError)
 DENIED = (psutil.AccessDenied, PermissionError)
 SURE_SECONDS = 0.25
@@ -61,8 +57,8 @@ class Sample(NamedTuple):
 class Table:
     """All processes of the host, looked at for all runs at once.
 
-    Attributes: look, the number of the last look; floor, the look before the oldest run that is under way; vanished, whether a process was gone before it could be looked at: its children may
-    have been missed.
+    Attributes: look, the number of the last look; floor, the look before the oldest run that is under way; vanished, whether a
+    process was gone before it could be looked at: its children may have been missed.
     """
 
     def __init__(self) -> None:
@@ -106,13 +102,11 @@ class Table:
             with process.oneshot():
                 status = process.status()
                 parent = process.ppid()
-            headless = status == psutil.STATUS_ZOMBIE and sys.platform == "linux" and procfs.count_threads(pid) > 1
-            if headless:
-                self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=False, headless=True)
-            elif status == psutil.STATUS_ZOMBIE:
-                self.rows[pid] = Row(process, parent, 0, 0, zombie=True, stopped=False)
-            else:
-                self.rows[pid] = Row(process, parent, *place(pid), zombie=False, stopped=status == psutil.STATUS_STOPPED)
+            ended = status == psutil.STATUS_ZOMBIE
+            headless = ended and sys.platform == "linux" and procfs.count_threads(pid) > 1
+            zombie = ended and not headless
+            where = (0, 0) if zombie else place(pid)
+            self.rows[pid] = Row(process, parent, *where, zombie, status == psutil.STATUS_STOPPED, headless)
         except psutil.ZombieProcess:
             self.rows[pid] = Row(process, 0, 0, 0, zombie=True, stopped=False)
         except GONE:
@@ -132,8 +126,8 @@ def place(pid: int) -> tuple[int, int]:
 class Tree:
     """The processes of one run.
 
-    Attributes: mark, its variable's value; variables, which may hold it; since, the look before it began; members, those alive at the last look, without the
-    command's own when that is a zombie; cpu, ns seen to be used by all that ever were members.
+    Attributes: mark, its variable's value; variables, which may hold it; since, the look before it began; members, those alive at
+    the last look, without the command's own when that is a zombie; cpu, ns seen to be used by all that ever were members.
     """
 
     def __init__(self, mark: str, since: int, variables: tuple[str, ...] = (MARK,)) -> None:

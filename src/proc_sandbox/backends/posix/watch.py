@@ -21,8 +21,9 @@ from typing import Any
 
 import psutil
 
+from proc_sandbox.backends.posix import MARK, MONITOR
 from proc_sandbox.backends.posix.frames import Frames, frame
-from proc_sandbox.backends.posix.sampler import DENIED, GONE, MARK, MONITOR, Row, Table, Tree, tasks_of_user
+from proc_sandbox.backends.posix.sampler import DENIED, GONE, Row, Table, Tree, tasks_of_user
 
 __all__ = ["Run", "receive"]
 
@@ -198,13 +199,11 @@ class Run:
     def on_message(self, words: list[bytes]) -> None:
         if words[0] == b"started":
             self.command = int(words[2])
-        elif words[0] == b"over":
-            self.command_over = True
-            self.end()
-        else:
+            return
+        if words[0] != b"over":
             self.outcome = words
-            self.command_over = True
-            self.end()
+        self.command_over = True
+        self.end()
 
     def on_monitor_end(self) -> None:
         """Its last word has been heard before; one that has not said any was killed, and of the command nothing is known."""
@@ -312,8 +311,6 @@ class Run:
             for pid in new:
                 signal_to(theirs[pid].process.suspend)
             stopped |= new
-        else:
-            theirs = {pid: row for pid, row in self.tree.members.items() if pid != self.command}
         for row in theirs.values():
             self.kill(row)
         left = [row for row in theirs.values() if may_signal(row.process)]

@@ -44,19 +44,14 @@ def undo(control: AccessControl, security: Security, entry: Entry) -> None:
 
 
 def settle(control: AccessControl, security: Security, written: Written) -> None:
-    """Undo an entry of the journal's and take it out; what cannot be undone is left to the next caller."""
+    """Undo an entry of the journal's and take it out; what cannot be undone is left to the next caller, and told."""
     try:
         undo(control, security, written.entry)
     except OSError as error:
-        give_up(written, error)
+        written.leave()
+        warnings.warn(f"access control that a run needed could not be taken back, the next run tries again: {error}", ResourceWarning, stacklevel=2)
     else:
         written.done()
-
-
-def give_up(written: Written, error: OSError) -> None:
-    """Leave to the next caller what could not be undone now, and say so."""
-    written.leave()
-    warnings.warn(f"access control that a run needed could not be taken back, the next run tries again: {error}", ResourceWarning, stacklevel=3)
 
 
 class CallerGrants:
