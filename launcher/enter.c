@@ -35,9 +35,9 @@ enum { HIGH = 64 }; /* descriptors are moved above every target first; not furth
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
-	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 2];
+	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 3];
 	size_t count = 0;
-	for (size_t i = 0; i < plan->n_targets; i++) {
+	for (size_t i = 0; i < plan->n_targets && own->command < 0; i++) {
 		keep[count++] = &own->descriptors[i];
 		if (plan->targets[i] >= high)
 			high = plan->targets[i] + 1;
@@ -46,6 +46,9 @@ static void keep_descriptors(const struct plan *plan, struct resources *own, str
 		if (own->trees[i] >= 0)
 			keep[count++] = &own->trees[i];
 	keep[count++] = &own->alive;
+	keep[count++] = &own->ends;
+	if (own->command >= 0)
+		keep[count++] = &own->command;
 	/* Those already above it are moved too: then what is kept lies in ascending order, and all between it is closed. */
 	for (size_t i = 0; i < count; i++)
 		if (*keep[i] >= high)
@@ -124,7 +127,8 @@ static void arrange_descriptors(const struct plan *plan, const struct resources 
 	/* The originals are close-on-exec and lie above every target. */
 }
 
-static noreturn void execute(const struct plan *plan, const struct resources *own, struct record *record)
+/* All that is done to the command's own process, and may be before it is known what the command is. */
+static void confine(const struct plan *plan, const struct resources *own, struct record *record)
 {
 	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
 	sigset_t none;
@@ -134,18 +138,73 @@ static noreturn void execute(const struct plan *plan, const struct resources *ow
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (setsid() < 0)
 		die(record, "setsid", "");
-	/* Inside the view, so that a descriptor of the host can never be the working directory (CVE-2024-21626). */
-	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
-		die(record, "chdir", plan->cwd);
 	umask(plan->umask);
 	if (plan->reach != REACH_NAMESPACE)
 		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
-	arrange_descriptors(plan, own, record);
+	if (own->command < 0)
+		arrange_descriptors(plan, own, record);
 	set_slice(0);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
-	execve(plan->path, plan->argv, plan->envp);
-	die(record, "exec", plan->path);
+}
+
+static noreturn void execute(const struct plan *plan, const struct command *command, struct record *record)
+{
+	/* Inside the view, so that a descriptor of the host can never be the working directory (CVE-2024-21626). */
+	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
+		die(record, "chdir", plan->cwd);
+	execve(command->path, command->argv, plan->envp);
+	die(record, "exec", command->path);
+}
+
+/*
+ * A prepared sandbox: confined, it waits to be told the command. Nothing else is open here than the socket on which that comes,
+ * so that the three streams that come with it get the numbers 0, 1 and 2: the lowest that are free (unix(7), SCM_RIGHTS).
+ */
+static noreturn void await_command(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS / 2];
+	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary;
+	struct iovec body = {words, sizeof words};
+	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+	struct command command;
+	struct rusage usage;
+	const char *why;
+	words[0] = '\0', arguments[0] = NULL; /* so that the pages are there when time counts */
+	if (getrusage(RUSAGE_SELF, &usage) == 0) {
+		record->user = nanoseconds(usage.ru_utime);
+		record->system = nanoseconds(usage.ru_stime);
+	}
+	ssize_t size = recvmsg(own->command, &header, 0);
+	if (size <= 0)
+		_exit(125); /* nobody needs it any longer */
+	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || parse_command(words, (size_t)size, arguments, &command, &why) < 0) {
+		errno = EBADMSG;
+		die(record, "words", "");
+	}
+	execute(plan, &command, record);
+}
+
+/* A copy of its own, so that meanwhile the reaper hears signals: who waits in vfork(2) hears none but SIGKILL, and counts as load. */
+static pid_t prepare_command(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (pid)
+		return pid;
+	if ((own->command && syscall(SYS_close_range, 0U, (unsigned)own->command - 1, 0U) < 0) ||
+	    syscall(SYS_close_range, (unsigned)own->command + 1, ~0U, 0U) < 0)
+		die(record, "descriptors", "");
+	confine(plan, own, record);
+	await_command(plan, own, record);
+}
+
+static pid_t start_command(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	pid_t pid = vfork();
+	if (pid)
+		return pid;
+	confine(plan, own, record);
+	execute(plan, &plan->command, record);
 }
 
 static struct { struct record *record; enum reach reach; } orders; /* for the signal handler */
@@ -204,7 +263,27 @@ static void end_everything(struct record *record)
 		_exit(125);
 }
 
-static noreturn void wait_for(pid_t command, struct record *record)
+/*
+ * Whether nobody else is left: pid 1 is the parent of all who have lost theirs, and with no children it is alone in its namespace
+ * (pid_namespaces(7)). Who is still there is ended by our own end.
+ */
+static bool is_alone(void)
+{
+	pid_t pid;
+	do
+		pid = (pid_t)wait4(-1, NULL, WNOHANG | __WALL, NULL);
+	while (pid > 0);
+	return pid < 0 && errno == ECHILD;
+}
+
+/* Then the launcher can tell how the run ended while we end: taking down the mounts takes as long as a small command. */
+static void tell_launcher(const struct resources *own)
+{
+	if (write(own->ends, &own->slot, sizeof own->slot) != sizeof own->slot)
+		_exit(125); /* it is dead, or will see us end */
+}
+
+static noreturn void wait_for(pid_t command, const struct resources *own, struct record *record)
 {
 	struct rusage usage;
 	int status;
@@ -216,14 +295,19 @@ static noreturn void wait_for(pid_t command, struct record *record)
 			die(record, "wait", "");
 	}
 	record->ended = now();
+	if (record->error)
+		_exit(125); /* the command's process has ended before it was one */
 	record->status = status;
 	end_everything(record);
-	if (getrusage(RUSAGE_CHILDREN, &usage) == 0) {
-		record->user = usage.ru_utime.tv_sec * INT64_C(1000000000) + usage.ru_utime.tv_usec * INT64_C(1000);
-		record->system = usage.ru_stime.tv_sec * INT64_C(1000000000) + usage.ru_stime.tv_usec * INT64_C(1000);
+	bool alone = is_alone();
+	if (getrusage(RUSAGE_CHILDREN, &usage) == 0) { /* without what it took to prepare the command's process */
+		record->user = nanoseconds(usage.ru_utime) - record->user;
+		record->system = nanoseconds(usage.ru_stime) - record->system;
 		record->max_rss = usage.ru_maxrss * INT64_C(1024);
 	}
 	__atomic_store_n(&record->done, 1, __ATOMIC_RELEASE);
+	if (alone)
+		tell_launcher(own);
 	_exit(0);
 }
 
@@ -243,18 +327,16 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	hold_descendants(plan, record);
 	obey_launcher(plan, record);            /* before the tie: without a pid 1 it needs our hand */
 	tie_to_launcher(plan, &own, record);    /* again, as what it is now */
-	record->started = now();
-	pid_t command = vfork();
-	if (command == 0)
-		execute(plan, &own, record);
+	if (own.command < 0)
+		record->started = now();        /* else it starts when the launcher says so */
+	pid_t command = own.command < 0 ? start_command(plan, &own, record) : prepare_command(plan, &own, record);
 	if (command < 0)
 		die(record, "fork", "");
-	if (record->error) { /* the command's process has ended before it was one */
-		wait4(command, NULL, __WALL, NULL);
-		_exit(125);
-	}
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
-	syscall(SYS_close_range, 0U, ~0U, 0U);  /* or the reaper would keep the ends of the command's pipes open */
-	wait_for(command, record);
+	/* All but the launcher's ear, or the reaper would keep the ends of the command's pipes open. */
+	if ((own.ends && syscall(SYS_close_range, 0U, (unsigned)own.ends - 1, 0U) < 0) ||
+	    syscall(SYS_close_range, (unsigned)own.ends + 1, ~0U, 0U) < 0)
+		die(record, "descriptors", "");
+	wait_for(command, &own, record);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdnoreturn.h>
+#include <sys/time.h>
 #include <sys/types.h>
 
 #ifndef VERSION
@@ -27,6 +28,8 @@ enum {
 	MAX_RUNS = 4096,       /* alive at once in one launcher */
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
 	MAX_WORDS_BYTES = 16 << 20,
+	PREPARED_WORDS = 1 << 14, /* of a command for a prepared sandbox */
+	MAX_AHEAD = 16,        /* prepared sandboxes of one plan, and of all together; the planner knows it */
 };
 
 /* --- the plan ------------------------------------------------------------------------------------------------- */
@@ -65,8 +68,10 @@ enum reach { REACH_NAMESPACE, REACH_DOMAIN, REACH_CHILDREN };
 
 enum network { NETWORK_NONE, NETWORK_LOOPBACK, NETWORK_HOST };
 
+struct command { const char *path; char **argv; }; /* argv: NULL-terminated */
+
 struct plan {
-	const char *hostname, *cwd, *path;
+	const char *hostname, *cwd;
 	uint64_t namespaces; /* CLONE_NEW* */
 	enum reach reach;
 	uint32_t uid, gid;   /* inside the user namespace */
@@ -97,13 +102,17 @@ struct plan {
 	mode_t umask;
 	int nice;
 	const char *oom_score_adj; /* NULL: the launcher's */
+	int ahead;             /* sandboxes to keep prepared for the next runs; -1: one, where runs follow one another */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
-	char **argv, **envp; /* NULL-terminated, in storage that the caller of parse_words gave */
+	char **envp;         /* NULL-terminated, in storage that the caller of parse_words gave, as the command's argv */
+	struct command command;
 };
 
 /* words.c, and linux/words.c or posix/words.c: pure; -1 with a message in *why */
-int parse_words(const char *words, size_t size, char **storage, size_t n_storage, struct plan *plan, const char **why);
+int parse_words(const char *words, size_t size, char **storage, struct plan *plan, const char **why);
+int parse_plan(const char *words, size_t size, char **storage, struct plan *plan, size_t *used, const char **why);
+int parse_command(const char *words, size_t size, char **storage, struct command *command, const char **why);
 size_t count_words(const char *words, size_t size);
 char *join_words(int argc, char **argv, size_t *size);
 
@@ -122,7 +131,7 @@ struct record {
 	char step[24];
 	char object[RECORD_OBJECT];
 	int64_t started, ended; /* CLOCK_MONOTONIC, ns */
-	int64_t user, system;   /* ns of waited-for children, from getrusage(2) */
+	int64_t user, system;   /* ns of waited-for children, from getrusage(2); before the command starts, what preparing it took */
 	int64_t max_rss;        /* bytes, the largest single process */
 };
 
@@ -130,6 +139,7 @@ struct record {
 void record_failure(struct record *record, const char *step, const char *object, int error);
 noreturn void die(struct record *record, const char *step, const char *object);
 int64_t now(void);
+int64_t nanoseconds(struct timeval time);
 struct message { char text[2048]; size_t size; };
 void add_word(struct message *message, const char *text);
 void add_number(struct message *message, const char *key, int64_t value);
@@ -148,6 +158,9 @@ struct resources {
 	int cgroup;                /* cgroup v2 directory to be born in, or -1 */
 	int filter;                /* index of the compiled syscall filter */
 	int alive;                 /* read end of a pipe that ends with the launcher */
+	int ends;                  /* write end of the pipe by which reapers tell that their runs have ended */
+	unsigned slot;             /* what they write to it */
+	int command;               /* where a prepared sandbox is told its command, or -1: it is known */
 	uint32_t host_uid;         /* the uid that this run got */
 };
 
@@ -167,7 +180,15 @@ int return_home(void);
 int open_trees(const struct plan *plan, bool shared, uint32_t host_uid, int *trees, const char **object, const char **step);
 int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step);
 int try_idmap(const char *path);
+void forget_views(void);
+bool check_views(void);
 int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step);
+
+/* linux/origins.c */
+struct origins; /* what lay at the sources of mounts when they were opened */
+struct origins *note_origins(const struct plan *plan, bool shared, const int *trees);
+bool are_current(const struct origins *origins);
+void free_origins(struct origins *origins);
 
 /* linux/sweep.c */
 void kill_everything(enum reach reach);
@@ -206,11 +227,12 @@ bool parse_filter_option(const char *word, size_t size, unsigned *options);
 /* linux/cgroup.c */
 struct cage; /* one set of cgroups, used by one run at a time */
 struct cage_usage {
-	int64_t user, system, cpu, peak, seen, oom_kills, refused_forks, throttled;
+	int64_t user, system, cpu, peak, seen, oom_kills, hits, refused_forks, throttled;
 	int64_t disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure;
 	bool met_limit;
 };
 struct cage *take_cage(const struct plan *plan, const char **object);
+void begin_measuring(struct cage *cage);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
 bool cage_met_limit(struct cage *cage);
 int cage_oom_fd(const struct cage *cage);

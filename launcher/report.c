@@ -35,6 +35,11 @@ int64_t now(void)
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
+int64_t nanoseconds(struct timeval time)
+{
+	return time.tv_sec * INT64_C(1000000000) + time.tv_usec * INT64_C(1000);
+}
+
 void add_word(struct message *message, const char *text)
 {
 	enum { LONGEST = RECORD_OBJECT }; /* a longer one is cut: it may be missed, but the words after it never */

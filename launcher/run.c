@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -78,7 +79,7 @@ void kill_run(struct run *run)
 		cage_kill(run->cage);
 }
 
-static void facts(struct message *message, struct run *run, int reaper_status, const struct rusage *usage)
+static void facts(struct message *message, struct run *run)
 {
 	const struct record *record = &server.records[run->slot];
 	struct cage_usage cage = {
@@ -86,9 +87,7 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 		.disk_written = -1, .cpu_pressure = -1, .memory_pressure = -1, .io_pressure = -1,
 	};
 	int64_t end = record->done ? record->ended : now();
-	int64_t user = usage->ru_utime.tv_sec * INT64_C(1000000000) + usage->ru_utime.tv_usec * INT64_C(1000);
-	int64_t system = usage->ru_stime.tv_sec * INT64_C(1000000000) + usage->ru_stime.tv_usec * INT64_C(1000);
-	int64_t rss = usage->ru_maxrss * INT64_C(1024), peak = run->sampling ? 0 : run->watch.peak;
+	int64_t user = run->user, system = run->system, peak = run->sampling ? 0 : run->watch.peak;
 	if (run->cage)
 		cage_usage(run->cage, &cage);
 	else if (run->cpu_seen > user + system)
@@ -96,13 +95,13 @@ static void facts(struct message *message, struct run *run, int reaper_status, c
 	add_word(message, "ended");
 	add_number(message, "done", record->done);
 	add_number(message, "status", record->done ? record->status : -1);
-	add_number(message, "reaper", reaper_status);
+	add_number(message, "reaper", run->reaper_status);
 	add_number(message, "wall", end - record->started);
 	add_number(message, "user", cage.user >= 0 ? cage.user : user);
 	add_number(message, "system", cage.system >= 0 ? cage.system : system);
 	if (cage.seen > peak)
 		peak = cage.seen;
-	add_number(message, "peak", cage.peak >= 0 ? cage.peak : peak > rss ? peak : rss);
+	add_number(message, "peak", cage.peak >= 0 ? cage.peak : peak > run->max_rss ? peak : run->max_rss);
 	add_number(message, "tasks", run->peak_tasks);
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
 	add_number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
@@ -132,6 +131,7 @@ void unwatch(int fd)
 
 void release(struct run *run)
 {
+	free_origins(run->origins);
 	free(run->watch.ledger.seen);
 	free(run);
 }
@@ -142,15 +142,13 @@ static void forget(struct run *run)
 	while (*link != run)
 		link = &(*link)->next;
 	*link = run->next;
-	server.taken[run->slot] = false;
-	unwatch(run->socket);
+	server.slots[run->slot] = NULL;
 	unwatch(run->pidfd);
 	if (run->cage) {
 		unwatch(cage_oom_fd(run->cage));
 		give_cage(run->cage);
 	}
 	close(run->pidfd);
-	close(run->socket);
 	if (run->sampling) {
 		run->next = server.leaving;
 		server.leaving = run;
@@ -167,25 +165,70 @@ bool is_reaper(pid_t pid)
 	return false;
 }
 
-void finish(struct run *run)
+static void tell_end(struct run *run)
 {
 	struct message message = {.size = 0};
 	const struct record *record = &server.records[run->slot];
-	if (record->error)
+	if (record->error) {
 		tell_failure(run->socket, record->step, record->object, record->error);
-	else {
-		facts(&message, run, run->reaper_status, &run->usage);
+	} else {
+		facts(&message, run);
 		tell(run->socket, &message);
 	}
+	unwatch(run->socket);
+	close(run->socket);
+	run->socket = -1;
+	run->told = run->killed = true;
+}
+
+void finish(struct run *run)
+{
+	if (!run->told)
+		tell_end(run);
 	forget(run);
+}
+
+/*
+ * All that the run was is gone but its reaper, which takes down the namespaces; nobody waits for that. The reaper's process id, the
+ * cgroups and the user stay the run's until it has ended.
+ */
+static void on_end(struct run *run)
+{
+	const struct record *record = &server.records[run->slot];
+	if (run->told || !__atomic_load_n(&record->done, __ATOMIC_ACQUIRE))
+		return;
+	run->user = record->user;
+	run->system = record->system;
+	run->max_rss = record->max_rss;
+	tell_end(run);
+}
+
+void on_ends(void)
+{
+	unsigned slots[64];
+	ssize_t size = read(server.ends[0], slots, sizeof slots); /* each one was written at once: pipe(7), PIPE_BUF */
+	for (ssize_t i = 0; i < size / (ssize_t)sizeof *slots; i++)
+		if (slots[i] < MAX_RUNS && server.slots[slots[i]]) /* it may have been seen to end before it was read */
+			on_end(server.slots[slots[i]]);
+}
+
+static void wait_for_reaper(struct run *run)
+{
+	struct rusage usage = {0};
+	while (wait4(run->reaper, &run->reaper_status, __WALL, &usage) < 0 && errno == EINTR)
+		;
+	run->reaper = 0;
+	run->user = nanoseconds(usage.ru_utime);
+	run->system = nanoseconds(usage.ru_stime);
+	run->max_rss = usage.ru_maxrss * INT64_C(1024);
 }
 
 /* The run may be gone afterwards, or end later: until nothing of it is left nobody is told. */
 void end_run(struct run *run, bool wait)
 {
-	while (wait4(run->reaper, &run->reaper_status, __WALL, &run->usage) < 0 && errno == EINTR)
-		;
-	run->reaper = 0;
+	if (run->kept)
+		on_prepared_end(run);
+	wait_for_reaper(run);
 	run->killed = true;
 	run->last_chance = 0;
 	/* A reaper that ended by itself has left nothing, and what others have left is no reason to wait for. */

@@ -20,137 +20,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* --- starting --- */
-
-static int take_slot(void)
-{
-	for (int slot = 0; slot < MAX_RUNS; slot++)
-		if (!server.taken[slot]) {
-			server.taken[slot] = true;
-			memset(&server.records[slot], 0, sizeof server.records[slot]);
-			return slot;
-		}
-	errno = EAGAIN;
-	return -1;
-}
-
-static void close_trees(const struct plan *plan, const struct resources *resources)
-{
-	for (size_t i = 0; i < plan->n_mounts; i++)
-		if (resources->trees[i] >= 0)
-			close(resources->trees[i]);
-}
-
-/* Everything that can be had before the clone: so that the child need not see the host at all. */
-static int prepare(const struct plan *plan, struct run *run, struct resources *resources, const char **step, const char **object)
-{
-	resources->view = resources->cgroup = -1;
-	resources->alive = server.alive[0];
-	resources->host_uid = plan->host_uid_count ? plan->host_uid + run->slot % plan->host_uid_count : 0;
-	for (size_t i = 0; i < plan->n_mounts; i++)
-		resources->trees[i] = -1;
-	*step = "seccomp";
-	*object = "";
-	resources->filter = plan->seccomp ? compile_filter(plan->seccomp_options) : 0;
-	if (resources->filter < 0)
-		return -1;
-	if (plan->view_key && (resources->view = find_view(plan, resources->host_uid, object, step)) < 0)
-		return -1;
-	if (open_trees(plan, false, resources->host_uid, resources->trees, object, step) < 0)
-		return -1;
-	*step = "cgroup";
-	if ((plan->cgroup2 || plan->n_cgroup1) && !(run->cage = take_cage(plan, object))) {
-		close_trees(plan, resources);
-		return -1;
-	}
-	return 0;
-}
-
-static int watch_run(struct run *run)
-{
-	if (run->interval && watch_samples() < 0)
-		return -1;
-	run->socket_source = (struct source){SOCKET_, run};
-	run->reaper_source = (struct source){REAPER, run};
-	run->oom_source = (struct source){OOM, run};
-	if (watch_fd(run->socket, &run->socket_source) < 0 || watch_fd(run->pidfd, &run->reaper_source) < 0)
-		return -1;
-	int oom = run->cage ? cage_oom_fd(run->cage) : -1;
-	return oom >= 0 ? watch_fd(oom, &run->oom_source) : 0;
-}
-
-/* Whether the socket belongs to a run now; if not, its owner has been told why. */
-static bool start(const struct plan *plan, int socket, const int *descriptors)
-{
-	static struct resources resources;
-	const char *step = "launch", *object = "";
-	struct run *run = calloc(1, sizeof *run);
-	int slot = run ? take_slot() : -1;
-	if (slot < 0) {
-		tell_failure(socket, step, object, errno);
-		free(run);
-		return false;
-	}
-	run->slot = (unsigned)slot;
-	run->socket = socket;
-	run->pidfd = -1;
-	struct record *record = &server.records[slot];
-	memcpy(resources.descriptors, descriptors, plan->n_targets * sizeof *descriptors);
-	if (prepare(plan, run, &resources, &step, &object) < 0) {
-		tell_failure(socket, step, object, errno);
-		goto failed;
-	}
-	record->started = now();
-	if (run->cage)
-		run->reaper = cage_spawn(run->cage, plan, &resources, record, &run->pidfd);
-	else
-		run->reaper = spawn(plan, &resources, record, &run->pidfd);
-	close_trees(plan, &resources);
-	if (run->reaper < 0) {
-		tell_failure(socket, record->step, record->object, record->error);
-		goto failed;
-	}
-	set_limits(plan, &resources, run);
-	run->next = server.runs;
-	server.runs = run;
-	if (watch_run(run) < 0) { /* without its events it could not be watched: it ends, and is reported as cancelled */
-		run->cancelled = true;
-		kill_run(run);
-		end_run(run, true);
-	}
-	return true;
-failed:
-	if (run->cage)
-		give_cage(run->cage);
-	server.taken[slot] = false;
-	free(run);
-	return false;
-}
-
 static void close_all(const int *descriptors, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		close(descriptors[i]);
-}
-
-/* As start(). The descriptors stay the caller's to close, but for the socket. */
-static bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
-{
-	static struct plan plan;
-	const char *why = "";
-	size_t n_storage = count_words(words, size) + 2;
-	char **storage = calloc(n_storage, sizeof *storage);
-	bool kept = false;
-	if (!storage)
-		tell_failure(socket, "words", "", ENOMEM);
-	else if (parse_words(words, size, storage, n_storage, &plan, &why) < 0)
-		tell_failure(socket, "words", why, EINVAL);
-	else if (plan.n_targets != count)
-		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
-	else
-		kept = start(&plan, socket, descriptors);
-	free(storage);
-	return kept;
 }
 
 static void launch_from_memfd(int memfd, int socket, const int *descriptors, size_t count)
@@ -172,8 +45,6 @@ static void launch_from_memfd(int memfd, int socket, const int *descriptors, siz
 		close(socket);
 	free(words);
 }
-
-/* --- events --- */
 
 static size_t receive(int control, int *descriptors, ssize_t *size)
 {
@@ -273,12 +144,32 @@ static void greet(int control)
 		_exit(125);
 }
 
+/* Each change of the table of mounts is an exceptional condition of that file: proc_pid_mounts(5). */
+static int watch_mounts(void)
+{
+	struct epoll_event event = {.events = EPOLLPRI, .data.ptr = &server.changed};
+	return epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.mounts, &event);
+}
+
+/* What was built of the host's mounts is not what it would be now. Runs that are under way keep what they have. */
+static void on_mounts(void)
+{
+	drop_all_prepared();
+	forget_views();
+}
+
 static int open_server(void)
 {
 	server.epoll = epoll_create1(EPOLL_CLOEXEC);
+	server.mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC); /* of our home; -1: there is no /proc, and no view */
 	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0)
+	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0 ||
+	    pipe2(server.ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -1;
+	server.ended = (struct source){ENDS, NULL};
+	server.changed = (struct source){MOUNTS, NULL};
+	if (watch_fd(server.ends[0], &server.ended) < 0 || (server.mounts >= 0 && watch_mounts() < 0))
 		return -1;
 	/* A subreaper: what a reaper without a pid namespace leaves, should it be killed, comes to us and to nobody else. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
@@ -288,6 +179,7 @@ static int open_server(void)
 
 static void end_all(void)
 {
+	drop_all_prepared();
 	for (struct run *run = server.runs; run; run = run->next)
 		kill_run(run);
 	while (server.runs) {
@@ -309,6 +201,8 @@ static void on_run(const struct source *source)
 	case REAPER: end_run(source->run, false); break;
 	case OOM: on_oom(source->run); break;
 	case SAMPLES: on_samples(); break;
+	case ENDS: on_ends(); break;
+	case MOUNTS: on_mounts(); break;
 	default: break;
 	}
 }
@@ -331,7 +225,10 @@ int serve(int control)
 		int count = epoll_wait(server.epoll, &event, 1, wait_milliseconds());
 		if (count < 0 && errno != EINTR)
 			break;
+		if (count == 0)
+			prepare_next();
 		if (count > 0) {
+			note_event();
 			const struct source *source = event.data.ptr;
 			if (source->kind == CONTROL)
 				going = on_control(control);

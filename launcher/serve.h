@@ -1,16 +1,32 @@
-/* What the three files of the event loop share: serve.c starts runs and hears, watch.c looks after them, run.c ends them. */
+/*
+ * What the files of the event loop share: serve.c hears, start.c starts runs, plans.c keeps what their words said, prepare.c makes
+ * sandboxes ahead, watch.c looks after runs, run.c ends them.
+ */
 #ifndef SERVE_H
 #define SERVE_H
 
 #include "launcher.h"
 
-#include <sys/resource.h>
-
-enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES };
+enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES, ENDS, MOUNTS };
 struct source { enum source_kind kind; struct run *run; };
+
+/* A plan that was read once, and what is known of how it is used. */
+struct kept {
+	struct plan plan;      /* borrows from words and variables */
+	char *words;           /* as they came, all before the command */
+	size_t size;
+	char **variables;
+	int64_t last_use;
+	bool repeated;         /* runs of it follow one another */
+	int64_t retry;         /* nothing is prepared before: the last one failed */
+	int prepared;          /* sandboxes that wait */
+};
 
 struct run {
 	struct run *next;
+	struct kept *kept;     /* whose next run it is prepared for; NULL: it is under way */
+	int command;           /* a prepared one's ear */
+	struct origins *origins; /* of its own mounts, where it is prepared */
 	struct source socket_source, reaper_source, oom_source;
 	int socket, pidfd;
 	pid_t reaper;
@@ -25,22 +41,44 @@ struct run {
 	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
 	bool sampling, stopped, killed, ending; /* ending: its reaper is dead and has left processes to us */
+	bool told;           /* everybody knows how it ended; its reaper has yet to end */
 	int reaper_status;
-	struct rusage usage;
+	int64_t user, system, max_rss; /* of its end, as wait4(2) or its record tells */
+	uint32_t host_uid;
 	bool timed_out, cpu_exceeded, memory_exceeded, tasks_exceeded, cancelled;
 	int peak_tasks;
 };
 
 extern struct server {
-	int epoll, alive[2];
+	int epoll, alive[2], ends[2], mounts;
 	struct record *records;
-	bool taken[MAX_RUNS];
+	struct run *slots[MAX_RUNS];
 	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */
-	struct source control, caller, samples;
+	struct source control, caller, samples, ended, changed;
 	char words[MAX_MESSAGE];
 } server;
 
 enum { SWEEP_INTERVAL = 2000000 }; /* ns between two looks at strays: what is killed hands its children on to us */
+
+/* plans.c */
+struct kept *keep_plan(const char *words, size_t size, const char **why);
+void let_go(struct kept *kept);
+struct kept *each_plan(struct kept *last);
+
+/* start.c */
+struct fault { const char *step, *object; int error; };
+struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault);
+bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count);
+
+/* prepare.c */
+struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors);
+void note_event(void);
+void prepare_next(void);
+void on_prepared_end(struct run *run);
+void drop_prepared(struct kept *kept);
+void drop_all_prepared(void);
+void drop_idle(int64_t time);
+int64_t next_look_at_prepared(void);
 
 /* run.c */
 void tell_failure(int socket, const char *step, const char *object, int error);
@@ -49,13 +87,14 @@ void unwatch(int fd);
 void give_order(const struct run *run, enum order order);
 void kill_run(struct run *run);
 bool is_reaper(pid_t pid);
+void on_ends(void);
 void end_run(struct run *run, bool wait);
 void finish(struct run *run);
 void release(struct run *run);
 
 /* watch.c */
 int watch_samples(void);
-void set_limits(const struct plan *plan, const struct resources *resources, struct run *run);
+void set_limits(const struct plan *plan, struct run *run);
 int wait_milliseconds(void);
 void look_at_all(void);
 void on_samples(void);

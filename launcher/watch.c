@@ -183,7 +183,7 @@ void on_samples(void)
 
 int wait_milliseconds(void)
 {
-	int64_t soonest = INT64_MAX, time = now();
+	int64_t soonest = next_look_at_prepared(), time = now();
 	for (struct run *run = server.runs; run; run = run->next) {
 		if (run->last_chance && run->last_chance < soonest)
 			soonest = run->last_chance;
@@ -211,6 +211,7 @@ void look_at_all(void)
 		next = run->next; /* it may be over */
 		look(run, time);
 	}
+	drop_idle(time);
 }
 
 /* The sampler is started when the first run needs it. */
@@ -224,19 +225,18 @@ int watch_samples(void)
 	return watched ? 0 : -1;
 }
 
-void set_limits(const struct plan *plan, const struct resources *resources, struct run *run)
+void set_limits(const struct plan *plan, struct run *run)
 {
 	run->born = run->last_look = now();
 	run->deadline = plan->timeout ? run->born + (int64_t)plan->timeout : 0;
 	run->cpu_limit = (int64_t)plan->cpu_time;
 	run->interval = (int64_t)plan->sample_interval;
 	run->watch.reaper = run->reaper;
-	run->watch.uid = plan->namespaces & CLONE_NEWUSER || !plan->host_uid_count ? 0 : resources->host_uid;
+	run->watch.uid = plan->namespaces & CLONE_NEWUSER || !plan->host_uid_count ? 0 : run->host_uid;
 	run->watch.private_tmp = plan->namespaces & CLONE_NEWNS;
 	run->watch.limit = (int64_t)plan->sampled_memory;
 	run->cpu_permille = (int64_t)plan->sampled_cpu_percent;
 	run->task_limit = (int64_t)plan->sampled_tasks;
-	run->reach = plan->reach;
 	run->next_look = run->interval ? run->born + run->interval :
 		run->cpu_limit ? run->born + until_cpu_limit(run, 0) : INT64_MAX;
 	run->wants_looks = run->cage && cage_wants_looks(run->cage);

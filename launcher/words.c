@@ -120,8 +120,8 @@ static int version(struct reader *reader)
 	return -1;
 }
 
-/* One directive and its operands. Returns 1 after "exec", which takes all the rest. */
-static int directive(struct reader *reader, struct plan *plan, char ***storage, char ***variables)
+/* One directive and its operands. */
+static int directive(struct reader *reader, struct plan *plan, char ***variables)
 {
 	const char *start = reader->at, *word = next_word(reader);
 	uint32_t n;
@@ -144,18 +144,6 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 		return read_small(reader, 0777, &n) < 0 ? -1 : (plan->umask = (mode_t)n, 0);
 	if (WORD("nice"))
 		return read_small(reader, 19, &n) < 0 ? -1 : (plan->nice = (int)n, 0);
-	if (WORD("exec")) {
-		if (!(plan->path = next_word(reader)))
-			return -1;
-		plan->argv = *storage;
-		while (reader->at < reader->end)
-			*(*storage)++ = (char *)next_word(reader);
-		*(*storage)++ = NULL;
-		if (plan->argv[0])
-			return 1;
-		*reader->why = "exec needs an argument vector";
-		return -1;
-	}
 #undef WORD
 	int known = platform_word(reader, word, start, plan);
 	if (known > 0)
@@ -163,33 +151,51 @@ static int directive(struct reader *reader, struct plan *plan, char ***storage, 
 	return known > 0 ? -1 : known;
 }
 
-/*
- * storage: at least count_words() + 2 pointers. Variables fill it from the front, the argument vector, which comes
- * last, from behind them.
- */
-int parse_words(const char *words, size_t size, char **storage, size_t n_storage, struct plan *plan, const char **why)
+/* All before the command; storage: at least count_words() + 1 pointers. */
+int parse_plan(const char *words, size_t size, char **storage, struct plan *plan, size_t *used, const char **why)
 {
 	struct reader reader = {words, words + size, why};
-	memset(plan, 0, sizeof *plan);
-	plan->envp = storage;
+	char **variables = plan->envp = storage;
+	plan->ahead = -1;
 	*why = "no words";
-	if (!size || words[size - 1] || n_storage < count_words(words, size) + 2)
+	if (!size || words[size - 1])
 		return -1;
-	char **variables = storage, **arguments = NULL;
-	while (reader.at < reader.end) {
-		const char *word = reader.at;
-		if (!strcmp(word, "exec")) {
-			*variables = NULL;
-			arguments = variables + 1;
-		}
-		int result = directive(&reader, plan, &arguments, &variables);
-		if (result < 0)
+	while (reader.at < reader.end && strcmp(reader.at, "exec"))
+		if (directive(&reader, plan, &variables) < 0)
 			return -1;
-		if (result > 0)
-			return check_plan(plan, why);
-	}
+	*variables = NULL;
+	*used = (size_t)(reader.at - words);
+	return check_plan(plan, why);
+}
+
+/* What comes last: "exec", the program and its arguments; storage: at least count_words() pointers. */
+int parse_command(const char *words, size_t size, char **storage, struct command *command, const char **why)
+{
+	struct reader reader = {words, words + size, why};
 	*why = "no exec";
-	return -1;
+	if (!size || words[size - 1] || strcmp(next_word(&reader), "exec"))
+		return -1;
+	*why = "exec needs an argument vector";
+	command->argv = storage;
+	if (reader.at == reader.end)
+		return -1;
+	command->path = next_word(&reader);
+	while (reader.at < reader.end)
+		*storage++ = (char *)next_word(&reader);
+	*storage = NULL;
+	return command->argv[0] ? 0 : -1;
+}
+
+/* Both; storage: at least count_words() + 2 pointers. */
+int parse_words(const char *words, size_t size, char **storage, struct plan *plan, const char **why)
+{
+	size_t used = 0;
+	memset(plan, 0, sizeof *plan);
+	if (parse_plan(words, size, storage, plan, &used, why) < 0)
+		return -1;
+	for (char **variable = storage; *variable; variable++)
+		storage = variable + 1;
+	return parse_command(words + used, size - used, storage + 1, &plan->command, why);
 }
 
 /* argv -> words: argument vectors are contiguous in memory, but nothing promises it. NULL: no memory. */

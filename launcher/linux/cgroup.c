@@ -55,8 +55,7 @@ static const struct gauge GAUGES_V2[METERS] = {
 	[CPU_SYSTEM] = {"", "cpu.stat", "system_usec", 1000, O_RDONLY},
 	[CPU] = {"", "cpu.stat", "usage_usec", 1000, O_RDONLY},
 	[THROTTLED] = {"", "cpu.stat", "throttled_usec", 1000, O_RDONLY},
-	[PEAK] = {"", MEMORY_PEAK, NULL, 1, O_RDONLY},
-	[PEAK_SWAP] = {"", "memory.swap.peak", NULL, 1, O_RDONLY},
+	[PEAK] = {"", MEMORY_PEAK, NULL, 1, O_RDWR}, /* since 6.12 it can be reset */
 	[FORKS] = {"", "pids.events", "max", 1, O_RDONLY},
 	[OOM_KILLS] = {"", "memory.events", "oom_kill", 1, O_RDONLY},
 	[HITS] = {"", "memory.events", "oom", 1, O_RDONLY}, /* of this cgroup's limit; oom_kill counts any limit's victims */
@@ -75,6 +74,8 @@ struct place { char controller[64]; char *parent; int directory; };
 struct cage {
 	struct cage *next;
 	bool v2, busy, resetting, spoilt;
+	bool untouched; /* just made, so that everything counts from 0 */
+	uint64_t given; /* when, in order, it was last given back */
 	bool limits_disks;
 	char name[NAME];
 	struct place places[MAX_CONTROLLERS];
@@ -121,12 +122,20 @@ static const struct place *place_of(const struct cage *cage, const char *name)
 	return NULL;
 }
 
+static const struct gauge *gauge_of(const struct cage *cage, enum meter meter)
+{
+	return &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
+}
+
 static int open_meter(struct cage *cage, enum meter meter)
 {
-	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
+	const struct gauge *gauge = gauge_of(cage, meter);
 	if (cage->meters[meter] == UNOPENED) {
 		const struct place *place = gauge->file ? place_of(cage, gauge->controller) : NULL;
-		cage->meters[meter] = place ? openat(place->directory, gauge->file, gauge->flags | O_CLOEXEC) : MISSING;
+		int fd = place ? openat(place->directory, gauge->file, gauge->flags | O_CLOEXEC) : MISSING;
+		if (fd < 0 && place && gauge->flags != O_RDONLY)
+			fd = openat(place->directory, gauge->file, O_RDONLY | O_CLOEXEC);
+		cage->meters[meter] = fd;
 	}
 	return cage->meters[meter];
 }
@@ -147,18 +156,32 @@ static int64_t find_value(const char *text, const char *key, bool sum)
 	return total;
 }
 
+/* What a file says; of files with several values the last one that was read is kept, for they are asked for one after another. */
+struct reading { const char *file; ssize_t size; char text[16384]; };
+
 /* The value of a file with one number, or of a key; -1: not there, or more than can be read at once. */
+static int64_t read_next(struct cage *cage, enum meter meter, struct reading *reading)
+{
+	const struct gauge *gauge = gauge_of(cage, meter);
+	if (!gauge->file)
+		return -1;
+	if (!reading->file || strcmp(reading->file, gauge->file)) {
+		int fd = open_meter(cage, meter);
+		reading->file = gauge->file;
+		reading->size = fd < 0 ? -1 : pread(fd, reading->text, sizeof reading->text - 1, 0);
+	}
+	if (reading->size < 0 || (!reading->size && !gauge->sum) || reading->size == sizeof reading->text - 1)
+		return -1;
+	reading->text[reading->size] = '\0';
+	int64_t value = gauge->key ? find_value(reading->text, gauge->key, gauge->sum) : strtoll(reading->text, NULL, 10);
+	return value < 0 ? -1 : value * gauge->factor;
+}
+
 static int64_t read_meter(struct cage *cage, enum meter meter)
 {
-	const struct gauge *gauge = &(cage->v2 ? GAUGES_V2 : GAUGES_V1)[meter];
-	char text[16384];
-	int fd = open_meter(cage, meter);
-	ssize_t count = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
-	if (count < 0 || (!count && !gauge->sum) || count == sizeof text - 1)
-		return -1;
-	text[count] = '\0';
-	int64_t value = gauge->key ? find_value(text, gauge->key, gauge->sum) : strtoll(text, NULL, 10);
-	return value < 0 ? -1 : value * gauge->factor;
+	struct reading reading;
+	reading.file = NULL;
+	return read_next(cage, meter, &reading);
 }
 
 static void close_meters(struct cage *cage)
@@ -203,10 +226,13 @@ static int join(struct cage *cage)
 	return unshare(CLONE_FS); /* setns(2) to a mount namespace wants a root and working directory of our own */
 }
 
-/* Page cache that the last run was charged for would count as the next one's peak. */
+/*
+ * Page cache that the last run was charged for would count as the next one's peak. Emptying takes longer than a small command, and
+ * 2 or 3 MiB are what the kernel itself keeps for the last moments of it: that goes by itself.
+ */
 static bool needs_reset(struct cage *cage)
 {
-	enum { SMALL = 1 << 20 };
+	enum { SMALL = 4 << 20 };
 	return read_meter(cage, USAGE) > SMALL;
 }
 
@@ -306,6 +332,7 @@ static struct cage *make_once(const struct plan *plan)
 	if (!cage)
 		return NULL;
 	cage->v2 = plan->cgroup2;
+	cage->untouched = true;
 	cage->oom = -1;
 	snprintf(cage->name, sizeof cage->name, "proc-sandbox-%d-%u", getpid(), serial++);
 	cage->n_places = cage->v2 ? 1 : plan->n_cgroup1;
@@ -413,41 +440,53 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 	return 0;
 }
 
-/* All but the peak: what counts on from run to run in v1. */
+/* All but the peak: what counts on from run to run. Neighbours share a file in v2. */
 static void read_counters(struct cage *cage, struct cage_usage *usage)
 {
-	usage->user = read_meter(cage, CPU_USER);
-	usage->system = read_meter(cage, CPU_SYSTEM);
-	usage->cpu = read_meter(cage, CPU);
-	usage->throttled = read_meter(cage, THROTTLED);
-	usage->refused_forks = read_meter(cage, FORKS);
-	usage->oom_kills = read_meter(cage, OOM_KILLS);
-	usage->disk_read = read_meter(cage, DISK_READ);
-	usage->disk_written = read_meter(cage, DISK_WRITTEN);
-	usage->cpu_pressure = read_meter(cage, CPU_PRESSURE);
-	usage->memory_pressure = read_meter(cage, MEMORY_PRESSURE);
-	usage->io_pressure = read_meter(cage, IO_PRESSURE);
+	struct reading reading;
+	reading.file = NULL;
+	usage->user = read_next(cage, CPU_USER, &reading);
+	usage->system = read_next(cage, CPU_SYSTEM, &reading);
+	usage->cpu = read_next(cage, CPU, &reading);
+	usage->throttled = read_next(cage, THROTTLED, &reading);
+	usage->refused_forks = read_next(cage, FORKS, &reading);
+	usage->oom_kills = read_next(cage, OOM_KILLS, &reading);
+	usage->hits = read_next(cage, HITS, &reading);
+	usage->disk_read = read_next(cage, DISK_READ, &reading);
+	usage->disk_written = read_next(cage, DISK_WRITTEN, &reading);
+	usage->cpu_pressure = read_next(cage, CPU_PRESSURE, &reading);
+	usage->memory_pressure = read_next(cage, MEMORY_PRESSURE, &reading);
+	usage->io_pressure = read_next(cage, IO_PRESSURE, &reading);
 }
 
-static void reset_meter(struct cage *cage, enum meter meter)
+static bool reset_meter(struct cage *cage, enum meter meter)
 {
 	int fd = open_meter(cage, meter);
-	if (fd >= 0 && pwrite(fd, "0", 1, 0) < 0) {
-		close(fd);
-		cage->meters[meter] = MISSING; /* a peak that is not of this run is none */
-	}
+	return fd < 0 || pwrite(fd, "0", 1, 0) == 1;
 }
 
+/* Of v2's only what is read by the same descriptor is reset, and before 6.12 nothing: there a cgroup is used once. */
 static void reset_peak(struct cage *cage)
 {
 	uint64_t count;
 	cage->seen = -1;
-	if (cage->v2)
-		return;
-	reset_meter(cage, PEAK);
-	reset_meter(cage, PEAK_SWAP); /* absent without swap accounting */
+	bool reset = reset_meter(cage, PEAK) && reset_meter(cage, PEAK_SWAP); /* absent without swap accounting, and in v2 */
+	if (!reset && !cage->v2)
+		for (enum meter meter = PEAK; meter <= PEAK_SWAP; meter++) {
+			close(cage->meters[meter]);
+			cage->meters[meter] = MISSING; /* a peak that is not of this run is none */
+		}
 	while (cage->oom >= 0 && read(cage->oom, &count, sizeof count) > 0)
 		; /* what the last run left */
+}
+
+/* What was used until now is not this run's: the last one's, or what preparing it took. */
+void begin_measuring(struct cage *cage)
+{
+	if (cage->v2 && cage->untouched)
+		return;
+	reset_peak(cage);
+	read_counters(cage, &cage->base);
 }
 
 static void remove_from_list(struct cage *cage)
@@ -467,29 +506,37 @@ static void discard(struct cage *cage)
 	errno = error;
 }
 
-/* One that is ready, before one that is still being emptied; what could not be emptied goes. */
+static bool is_ready(struct cage *cage)
+{
+	if (cage->resetting && sem_trywait(&cage->ready) == 0)
+		cage->resetting = false;
+	return !cage->resetting;
+}
+
+/*
+ * The one that has rested longest: what the kernel frees later, after a grace period, is not charged to it any more. One that is
+ * still being emptied only where there are several; what could not be emptied goes.
+ */
 static struct cage *find_idle(const struct plan *plan)
 {
 	enum { ROTATION = 3 };
-	struct cage *emptying = NULL;
+	struct cage *emptying = NULL, *found = NULL;
 	int count = 0;
 	for (struct cage *next, *cage = cages; cage; cage = next) {
 		next = cage->next;
 		if (cage->busy || !fits(cage, plan))
 			continue;
-		if (cage->resetting && sem_trywait(&cage->ready) == 0)
-			cage->resetting = false;
-		if (cage->resetting) {
+		if (!is_ready(cage)) {
 			emptying = cage;
 			count++;
 		} else if (cage->spoilt) {
 			discard(cage);
-		} else {
-			return cage;
+		} else if (!found || cage->given < found->given) {
+			found = cage;
 		}
 	}
-	if (count < ROTATION)
-		return NULL;
+	if (found || count < ROTATION)
+		return found;
 	await(&emptying->ready);
 	emptying->resetting = false;
 	if (!emptying->spoilt)
@@ -526,13 +573,12 @@ struct cage *take_cage(const struct plan *plan, const char **object)
 			return NULL;
 	}
 	cage->busy = true;
-	reset_peak(cage);
-	read_counters(cage, &cage->base);
 	return cage;
 }
 
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd)
 {
+	cage->untouched = cage->untouched && resources->command < 0; /* what it takes to prepare one is nobody's */
 	if (cage->v2) {
 		resources->cgroup = cage->places[0].directory;
 		return spawn(plan, resources, record, pidfd);
@@ -546,6 +592,11 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 	await(&cage->ready);
 	*pidfd = cage->pidfd;
 	return cage->pid;
+}
+
+static int64_t since(int64_t value, int64_t base)
+{
+	return value < 0 || base < 0 ? -1 : value - base;
 }
 
 static int64_t peak_of(struct cage *cage)
@@ -562,18 +613,13 @@ bool cage_met_limit(struct cage *cage)
 {
 	enum { CLOSE = 64 << 10 }; /* the largest piece that is charged at once and has nothing smaller to fall back to */
 	if (cage->v2)
-		return read_meter(cage, HITS) > 0;
+		return since(read_meter(cage, HITS), cage->base.hits) > 0;
 	return peak_of(cage) >= read_meter(cage, LIMIT) - CLOSE;
 }
 
 int cage_oom_fd(const struct cage *cage)
 {
 	return cage->oom;
-}
-
-static int64_t since(int64_t value, int64_t base)
-{
-	return value < 0 || base < 0 ? -1 : value - base;
 }
 
 /* The sum is measured to the nanosecond, user and system time are counted in ticks: as in getrusage(2), these are scaled. */
@@ -620,7 +666,7 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 	usage->peak = peak_of(cage);
 	usage->seen = cage->seen;
 	usage->oom_kills = since(usage->oom_kills, base->oom_kills);
-	usage->met_limit = cage_met_limit(cage);
+	usage->met_limit = usage->oom_kills > 0 && cage_met_limit(cage);
 	usage->user = since(usage->user, base->user);
 	usage->system = since(usage->system, base->system);
 	usage->cpu = since(usage->cpu, base->cpu);
@@ -634,17 +680,25 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 	usage->io_pressure = since(usage->io_pressure, base->io_pressure);
 }
 
+/* Of v2 one whose peak can be reset, and that is empty enough: nothing there empties it at our bidding before 5.19. */
+static bool can_be_used_again(struct cage *cage)
+{
+	return !cage->v2 || (reset_meter(cage, PEAK) && !needs_reset(cage));
+}
+
 void give_cage(struct cage *cage)
 {
+	static uint64_t order;
 	int idle = 0;
 	for (struct cage *other = cages; other; other = other->next)
 		idle += !other->busy;
-	if (cage->v2 || idle >= KEEP_IDLE) { /* v2: counters can't be reset before 6.12, a new one costs 80 us */
+	lift_disk_limits(cage);
+	if (idle >= KEEP_IDLE || !can_be_used_again(cage)) {
 		discard(cage);
 		return;
 	}
-	lift_disk_limits(cage);
-	cage->busy = false;
+	cage->busy = cage->untouched = false;
+	cage->given = ++order;
 	memset(&cage->base, 0, sizeof cage->base);
 	cage->resetting = cage->has_nest && needs_reset(cage);
 	if (cage->resetting) { /* in its thread: it can take long */

@@ -321,31 +321,24 @@ int new_root(void)
 	return umount2(".", MNT_DETACH);
 }
 
-static int build_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+static int build_view(const struct plan *plan, const int *trees, const char **object, const char **step)
 {
-	int trees[MAX_MOUNTS], view = -1;
-	if (open_trees(plan, true, host_uid, trees, object, step) < 0)
-		return -1;
+	int view = -1;
 	*object = "view";
 	*step = "unshare";
-	if (unshare(CLONE_NEWNS) == 0) {
-		view = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-		*step = "pivot_root";
-		if (view >= 0 && (new_root() < 0 || apply_mounts(plan, true, trees, object, step) < 0)) {
-			int error = errno;
-			close(view);
-			errno = error;
-			view = -1;
-		}
+	if (unshare(CLONE_NEWNS) < 0)
+		return -1;
+	view = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+	*step = "pivot_root";
+	if (view >= 0 && (new_root() < 0 || apply_mounts(plan, true, trees, object, step) < 0)) {
 		int error = errno;
-		if (return_home() < 0)
-			_exit(125);
+		close(view);
 		errno = error;
+		view = -1;
 	}
 	int error = errno;
-	for (size_t i = 0; i < plan->n_mounts; i++)
-		if (trees[i] >= 0)
-			close(trees[i]);
+	if (return_home() < 0)
+		_exit(125);
 	errno = error;
 	return view;
 }
@@ -359,37 +352,85 @@ static bool has_idmap(const struct plan *plan)
 }
 
 /* Views are kept by the words that made them, the least recently used one goes. */
-int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+struct view { char *key; size_t size; uint32_t uid; int fd; struct origins *origins; uint64_t used; };
+enum { VIEWS = 32 };
+static struct view views[VIEWS];
+
+static void forget_view(struct view *view)
 {
-	enum { SIZE = 32 };
-	static struct { char *key; size_t size; uint32_t uid; int fd; uint64_t used; } views[SIZE];
-	static uint64_t clock_;
-	size_t place = 0;
-	uint32_t uid = has_idmap(plan) ? host_uid : 0;
-	for (size_t i = 0; i < SIZE; i++) {
-		if (views[i].key && views[i].size == plan->view_key_size && views[i].uid == uid &&
-		    !memcmp(views[i].key, plan->view_key, plan->view_key_size)) {
-			views[i].used = ++clock_;
-			return views[i].fd;
+	if (!view->key)
+		return;
+	close(view->fd);
+	free_origins(view->origins);
+	free(view->key);
+	*view = (struct view){0};
+}
+
+/* The host's mounts have changed. */
+void forget_views(void)
+{
+	for (size_t i = 0; i < VIEWS; i++)
+		forget_view(&views[i]);
+}
+
+/* Forgets those of which a source has been replaced, as ld.so.cache is at each installation; returns whether there were any. */
+bool check_views(void)
+{
+	bool found = false;
+	for (size_t i = 0; i < VIEWS; i++)
+		if (views[i].key && !are_current(views[i].origins)) {
+			forget_view(&views[i]);
+			found = true;
 		}
-		if (views[i].used < views[place].used)
-			place = i;
-	}
-	char *key = malloc(plan->view_key_size);
-	int fd = key ? build_view(plan, host_uid, object, step) : -1;
-	if (fd < 0) {
-		free(key);
+	return found;
+}
+
+static int fill_view(struct view *view, const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+{
+	int trees[MAX_MOUNTS];
+	struct view made = {.key = malloc(plan->view_key_size), .size = plan->view_key_size, .fd = -1};
+	if (!made.key)
+		return -1;
+	memcpy(made.key, plan->view_key, plan->view_key_size);
+	if (open_trees(plan, true, host_uid, trees, object, step) < 0) {
+		free(made.key);
 		return -1;
 	}
-	if (views[place].key) {
-		close(views[place].fd);
-		free(views[place].key);
+	made.origins = note_origins(plan, true, trees);
+	if (made.origins)
+		made.fd = build_view(plan, trees, object, step);
+	int error = errno;
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (trees[i] >= 0)
+			close(trees[i]);
+	if (made.fd < 0) {
+		free_origins(made.origins);
+		free(made.key);
+		errno = error;
+		return -1;
 	}
-	memcpy(key, plan->view_key, plan->view_key_size);
-	views[place].key = key;
-	views[place].size = plan->view_key_size;
-	views[place].uid = uid;
-	views[place].fd = fd;
-	views[place].used = ++clock_;
-	return fd;
+	forget_view(view);
+	*view = made;
+	return 0;
+}
+
+int find_view(const struct plan *plan, uint32_t host_uid, const char **object, const char **step)
+{
+	static uint64_t clock_;
+	struct view *place = &views[0];
+	uint32_t uid = has_idmap(plan) ? host_uid : 0;
+	for (struct view *view = views; view < views + VIEWS; view++) {
+		if (view->key && view->size == plan->view_key_size && view->uid == uid &&
+		    !memcmp(view->key, plan->view_key, plan->view_key_size)) {
+			view->used = ++clock_;
+			return view->fd;
+		}
+		if (view->used < place->used)
+			place = view;
+	}
+	if (fill_view(place, plan, host_uid, object, step) < 0)
+		return -1;
+	place->uid = uid;
+	place->used = ++clock_;
+	return place->fd;
 }

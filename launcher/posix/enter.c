@@ -58,6 +58,6 @@ noreturn void enter(const struct plan *plan, int *descriptors, struct record *re
 		die(record, "chdir", plan->cwd);
 	set_rlimits(plan, record); /* last: RLIMIT_NOFILE would bind the steps above */
 	record->started = now();
-	execve(plan->path, plan->argv, plan->envp);
-	die(record, "exec", plan->path);
+	execve(plan->command.path, plan->command.argv, plan->envp);
+	die(record, "exec", plan->command.path);
 }

@@ -58,11 +58,10 @@ static char *receive_words(int channel, size_t *size)
 static int read_plan(const char *words, size_t size, size_t given, struct message *message)
 {
 	const char *why = "";
-	size_t n_storage = count_words(words, size) + 2;
-	char **storage = calloc(n_storage, sizeof *storage);
+	char **storage = calloc(count_words(words, size) + 2, sizeof *storage);
 	if (!storage)
 		describe_failure(message, "words", "", ENOMEM);
-	else if (parse_words(words, size, storage, n_storage, &plan, &why) < 0)
+	else if (parse_words(words, size, storage, &plan, &why) < 0)
 		describe_failure(message, "words", why, EINVAL);
 	else if (plan.n_targets != given)
 		describe_failure(message, "words", "descriptors named and sent differ", EINVAL);

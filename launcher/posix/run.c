@@ -82,11 +82,6 @@ void describe_failure(struct message *message, const char *step, const char *obj
 	add_number(message, "errno", error);
 }
 
-static int64_t nanoseconds(struct timeval time)
-{
-	return time.tv_sec * INT64_C(1000000000) + time.tv_usec * INT64_C(1000);
-}
-
 /* done: it ended by itself, and not by our SIGKILL. A SIGKILL that was not ours is the command's own end. */
 static void facts(struct message *message, const struct monitor *monitor, int status)
 {

@@ -76,6 +76,9 @@ class LinuxPlan(LaunchedPlan):
     oom_score_adj: int | None
     """Who is killed first when the host itself runs out of memory: proc_pid_oom_score_adj(5). None: as the caller's."""
 
+    ahead: int | None = None
+    """How many sandboxes are kept prepared for its next runs; None: one, where runs follow one another."""
+
     def lines_of_isolation(self) -> Iterator[str]:
         """Yield namespaces, identity and view."""
         yield f"namespaces   {' '.join(self.namespaces) or 'none'}; network: {self.network}; ended by {self.reach}"

@@ -1,0 +1,104 @@
+/* Plans that were read before, by their words: what differs from run to run is the command, which comes last. */
+#define _GNU_SOURCE
+#include "serve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PLANS = 32 };
+static struct kept *plans[PLANS];
+
+/* last: NULL for the first one. NULL: there are no more. */
+struct kept *each_plan(struct kept *last)
+{
+	bool found = !last;
+	for (size_t i = 0; i < PLANS; i++) {
+		if (found && plans[i])
+			return plans[i];
+		found = found || plans[i] == last;
+	}
+	return NULL;
+}
+
+static void free_plan(struct kept *kept)
+{
+	if (!kept)
+		return;
+	drop_prepared(kept);
+	free(kept->variables);
+	free(kept->words);
+	free(kept);
+}
+
+/* The same bytes mean the same: so what follows them is the command here too, where it was when they were read. */
+static bool begins_with(const struct kept *kept, const char *words, size_t size)
+{
+	return size > kept->size + sizeof "exec" && !memcmp(words, kept->words, kept->size) && !strcmp(words + kept->size, "exec");
+}
+
+/* Read twice: where the plan ends is known only afterwards, and it borrows from its own copy. */
+static struct kept *read_plan(const char *words, size_t size, const char **why)
+{
+	struct kept *kept = calloc(1, sizeof *kept);
+	*why = "";
+	errno = ENOMEM;
+	if (!kept || !(kept->variables = malloc((count_words(words, size) + 1) * sizeof *kept->variables)))
+		goto failed;
+	errno = EINVAL;
+	if (parse_plan(words, size, kept->variables, &kept->plan, &kept->size, why) < 0)
+		goto failed;
+	errno = ENOMEM;
+	if (!(kept->words = malloc(kept->size + 1)))
+		goto failed;
+	memcpy(kept->words, words, kept->size);
+	memset(&kept->plan, 0, sizeof kept->plan);
+	parse_plan(kept->words, kept->size, kept->variables, &kept->plan, &kept->size, why);
+	return kept;
+failed:;
+	int error = errno;
+	free_plan(kept);
+	errno = error;
+	return NULL;
+}
+
+/* Which place the least recently used plan has, or a free one. */
+static size_t oldest(void)
+{
+	size_t place = 0;
+	for (size_t i = 0; i < PLANS; i++)
+		if (!plans[i] || (plans[place] && plans[i]->last_use < plans[place]->last_use))
+			place = i;
+	return place;
+}
+
+/* NULL: errno, and what is wrong with the words. Valid until the next call. */
+struct kept *keep_plan(const char *words, size_t size, const char **why)
+{
+	if (!size || words[size - 1]) {
+		*why = "no words";
+		errno = EINVAL;
+		return NULL;
+	}
+	for (size_t i = 0; i < PLANS; i++)
+		if (plans[i] && begins_with(plans[i], words, size))
+			return plans[i];
+	struct kept *kept = read_plan(words, size, why);
+	if (kept) {
+		size_t place = oldest();
+		free_plan(plans[place]);
+		plans[place] = kept;
+	}
+	return kept;
+}
+
+/* Of what is large a few would fill the memory. */
+void let_go(struct kept *kept)
+{
+	for (size_t i = 0; kept->size > MAX_MESSAGE && i < PLANS; i++)
+		if (plans[i] == kept) {
+			plans[i] = NULL;
+			free_plan(kept);
+			return;
+		}
+}

@@ -1,0 +1,199 @@
+/* How a run begins: a prepared sandbox is told the command, or one is made for it. */
+#define _GNU_SOURCE
+#include "serve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHECK_INTERVAL = 1000000000 }; /* ns between two looks at what the views show; the host's own changes seldom */
+
+static int take_slot(struct run *run)
+{
+	for (unsigned slot = 0; slot < MAX_RUNS; slot++)
+		if (!server.slots[slot]) {
+			server.slots[slot] = run;
+			run->slot = slot;
+			memset(&server.records[slot], 0, sizeof server.records[slot]);
+			return 0;
+		}
+	errno = EAGAIN;
+	return -1;
+}
+
+static void close_trees(const struct plan *plan, const struct resources *resources)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		if (resources->trees[i] >= 0)
+			close(resources->trees[i]);
+}
+
+/* Everything that can be had before the clone: so that the child need not see the host at all. */
+static int open_resources(const struct plan *plan, struct run *run, struct resources *resources, struct fault *fault)
+{
+	resources->view = resources->cgroup = -1;
+	resources->alive = server.alive[0];
+	resources->ends = server.ends[1];
+	resources->slot = run->slot;
+	resources->host_uid = run->host_uid;
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		resources->trees[i] = -1;
+	*fault = (struct fault){"seccomp", "", 0};
+	resources->filter = plan->seccomp ? compile_filter(plan->seccomp_options) : 0;
+	if (resources->filter < 0)
+		return -1;
+	if (plan->view_key && (resources->view = find_view(plan, run->host_uid, &fault->object, &fault->step)) < 0)
+		return -1;
+	if (open_trees(plan, false, run->host_uid, resources->trees, &fault->object, &fault->step) < 0)
+		return -1;
+	fault->step = "cgroup";
+	if ((plan->cgroup2 || plan->n_cgroup1) && !(run->cage = take_cage(plan, &fault->object)))
+		goto failed;
+	*fault = (struct fault){"launch", "", 0};
+	if (run->command < 0 || (run->origins = note_origins(plan, false, resources->trees)))
+		return 0;
+failed:;
+	int error = errno;
+	close_trees(plan, resources);
+	errno = error;
+	return -1;
+}
+
+static int watch_reaper(struct run *run)
+{
+	run->reaper_source = (struct source){REAPER, run};
+	run->oom_source = (struct source){OOM, run};
+	if (watch_fd(run->pidfd, &run->reaper_source) < 0)
+		return -1;
+	int oom = run->cage ? cage_oom_fd(run->cage) : -1;
+	return oom >= 0 ? watch_fd(oom, &run->oom_source) : 0;
+}
+
+/* command: as in struct resources; with one the descriptors come later. NULL: nothing has begun, and the fault says why. */
+struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault)
+{
+	static struct resources resources;
+	struct run *run = calloc(1, sizeof *run);
+	*fault = (struct fault){"launch", "", ENOMEM};
+	if (!run)
+		return NULL;
+	run->socket = run->pidfd = -1;
+	run->command = resources.command = command;
+	if (take_slot(run) < 0) {
+		fault->error = errno;
+		free(run);
+		return NULL;
+	}
+	run->host_uid = plan->host_uid_count ? plan->host_uid + run->slot % plan->host_uid_count : 0;
+	struct record *record = &server.records[run->slot];
+	if (command < 0)
+		memcpy(resources.descriptors, descriptors, plan->n_targets * sizeof *descriptors);
+	if (open_resources(plan, run, &resources, fault) < 0) {
+		fault->error = errno;
+		goto failed;
+	}
+	if (run->cage && command < 0)
+		begin_measuring(run->cage);
+	record->started = now();
+	run->reaper = run->cage ? cage_spawn(run->cage, plan, &resources, record, &run->pidfd) :
+		spawn(plan, &resources, record, &run->pidfd);
+	close_trees(plan, &resources);
+	if (run->reaper < 0) {
+		*fault = (struct fault){record->step, record->object, record->error};
+		goto failed;
+	}
+	run->reach = plan->reach;
+	run->next_look = INT64_MAX;
+	run->next = server.runs;
+	server.runs = run;
+	if (watch_reaper(run) == 0)
+		return run;
+	*fault = (struct fault){"launch", "", errno}; /* without its events it could not be watched */
+	run->told = true;
+	kill_run(run);
+	end_run(run, true);
+	return NULL;
+failed:
+	if (run->cage)
+		give_cage(run->cage);
+	server.slots[run->slot] = NULL;
+	free_origins(run->origins);
+	free(run);
+	return NULL;
+}
+
+/* What holds from the moment at which the command begins, and whom to tell of its end. */
+static void begin(const struct plan *plan, struct run *run, int socket)
+{
+	run->socket = socket;
+	run->socket_source = (struct source){SOCKET_, run};
+	set_limits(plan, run);
+	if ((!run->interval || watch_samples() == 0) && watch_fd(run->socket, &run->socket_source) == 0)
+		return;
+	run->cancelled = true; /* nobody could end it: it ends now */
+	kill_run(run);
+	end_run(run, true);
+}
+
+static void note_use(struct kept *kept)
+{
+	enum { TOGETHER = 10 }; /* seconds in which a plan is asked for again, or nothing is prepared for it */
+	int64_t time = now();
+	kept->repeated = kept->last_use && time - kept->last_use < TOGETHER * INT64_C(1000000000);
+	kept->last_use = time;
+}
+
+static void check_sources(void)
+{
+	static int64_t checked;
+	int64_t time = now();
+	if (time - checked < CHECK_INTERVAL)
+		return;
+	checked = time;
+	if (check_views())
+		drop_all_prepared();
+}
+
+/* Whether the socket belongs to a run now; if not, its owner has been told why. */
+static bool start(struct kept *kept, const char *words, size_t size, int socket, const int *descriptors)
+{
+	struct fault fault;
+	check_sources();
+	note_use(kept);
+	struct run *run = use_prepared(kept, words, size, descriptors);
+	if (!run)
+		run = spawn_run(&kept->plan, descriptors, -1, &fault);
+	if (!run) {
+		tell_failure(socket, fault.step, fault.object, fault.error);
+		return false;
+	}
+	begin(&kept->plan, run, socket);
+	return true;
+}
+
+/* As start(). The descriptors stay the caller's to close, but for the socket. */
+bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
+{
+	const char *why = "";
+	struct kept *kept = keep_plan(words, size, &why);
+	if (!kept) {
+		tell_failure(socket, "words", why, errno);
+		return false;
+	}
+	words += kept->size;
+	size -= kept->size;
+	char **arguments = malloc((count_words(words, size) + 1) * sizeof *arguments);
+	bool begun = false;
+	if (!arguments)
+		tell_failure(socket, "words", "", ENOMEM);
+	else if (parse_command(words, size, arguments, &kept->plan.command, &why) < 0)
+		tell_failure(socket, "words", why, EINVAL);
+	else if (kept->plan.n_targets != count)
+		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
+	else
+		begun = start(kept, words, size, socket, descriptors);
+	free(arguments);
+	let_go(kept);
+	return begun;
+}
