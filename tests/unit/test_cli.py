@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "umask": (["--umask", "077"], 0o077),
     "nice": (["--nice", "5"], 5),
     "core_dumps": (["--core-dumps"], True),
+    "prepared": (["--prepared", "2"], 2),
     "backend": (["--backend", "posix"], "posix"),
     "enforcement": (["--enforcement", "best-effort:cpu_limit"], ps.best_effort("cpu_limit")),
 }

@@ -103,6 +103,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "max_output": (read_number, "SIZE"),
     "max_file_size": (read_number, "SIZE"),
     "tmp_size": (read_number, "SIZE"),
+    "prepared": (read_number, "N"),
 }
 """Per field how a value is read and what the help calls it; a field not listed goes by its default."""
 
