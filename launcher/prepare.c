@@ -19,8 +19,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const int64_t IDLE = INT64_C(10000000000); /* ns without a run of its plan, after which a prepared sandbox goes */
-static const int64_t RETRY = INT64_C(10000000000); /* ns from one that failed to the next */
+#ifndef IDLE_SECONDS
+#define IDLE_SECONDS 10 /* the tests have less patience */
+#endif
+static const int64_t IDLE = IDLE_SECONDS * INT64_C(1000000000);  /* ns without a run of its plan: then a prepared sandbox goes */
+static const int64_t RETRY = IDLE_SECONDS * INT64_C(1000000000); /* ns from one that failed to the next */
 static const int64_t PAUSE = 20000000;            /* ns until a busy machine is looked at again */
 static const int64_t QUIET = 2000000;             /* ns without an event, after which there is time to prepare */
 static int64_t not_before;
@@ -29,6 +32,14 @@ static int64_t not_before;
 void note_event(void)
 {
 	not_before = now() + QUIET;
+}
+
+/* A plan that is asked for again before one prepared for it would have gone has runs that follow one another. */
+void note_use(struct kept *kept)
+{
+	int64_t time = now();
+	kept->repeated = kept->last_use && time - kept->last_use < IDLE;
+	kept->last_use = time;
 }
 
 /* The command of one is told by a message with the three streams, and dies with pid 1. */

@@ -197,6 +197,10 @@ static void on_end(struct run *run)
 	const struct record *record = &server.records[run->slot];
 	if (run->told || !__atomic_load_n(&record->done, __ATOMIC_ACQUIRE))
 		return;
+	if (run->kept) {
+		on_prepared_end(run); /* somebody has killed it */
+		return;
+	}
 	run->user = record->user;
 	run->system = record->system;
 	run->max_rss = record->max_rss;

@@ -73,6 +73,7 @@ bool launch(const char *words, size_t size, int socket, const int *descriptors, 
 /* prepare.c */
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors);
 void note_event(void);
+void note_use(struct kept *kept);
 void prepare_next(void);
 void on_prepared_end(struct run *run);
 void drop_prepared(struct kept *kept);

@@ -136,14 +136,6 @@ static void begin(const struct plan *plan, struct run *run, int socket)
 	end_run(run, true);
 }
 
-static void note_use(struct kept *kept)
-{
-	enum { TOGETHER = 10 }; /* seconds in which a plan is asked for again, or nothing is prepared for it */
-	int64_t time = now();
-	kept->repeated = kept->last_use && time - kept->last_use < TOGETHER * INT64_C(1000000000);
-	kept->last_use = time;
-}
-
 static void check_sources(void)
 {
 	static int64_t checked;

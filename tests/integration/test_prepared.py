@@ -1,0 +1,461 @@
+"""Prepared sandboxes: used once, confined before they wait, bounded, never stale, gone when idle; what is measured begins at go.
+
+Each test has a caller of its own, and with it a launcher of its own, whose prepared sandboxes are looked at from outside.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.processes import output_of
+from support.programs import HANG, ROOT
+
+import proc_sandbox as ps
+from proc_sandbox.backends import current
+
+LAUNCHER = Path(__file__).parents[2] / "launcher"
+
+LOOK = """
+import contextlib, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, time
+import proc_sandbox as ps
+from proc_sandbox.launcher import process
+
+def status(pid):
+    text = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return {line.partition(":")[0]: line.partition(":")[2].split() for line in text.splitlines()}
+
+def prepared():
+    "Who waits to be told a command: our own program, with the filter of a command."
+    found, launcher = {}, str(process.launcher().pid)
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            said = status(pid)
+            if said["Name"] == ["launcher"] and said["Seccomp"] == ["2"] and said["State"][0] == "S":
+                if status(said["PPid"][0])["PPid"] == [launcher]:
+                    found[int(pid)] = said
+    return found
+
+def until(look):
+    "Look until it is so; a machine under load prepares nothing, so looking is not to be load."
+    end = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < end, "it never was so"
+        time.sleep(0.01)
+    return found
+
+def one():
+    return until(prepared)
+
+def run(command, **config):
+    config.setdefault("prepared", 1)
+    return ps.run(command, timeout=config.pop("timeout", 60), **config)
+
+BIRTH = ["sh", "-c", "read line < /proc/self/stat; echo $line"]
+
+def was_prepared(**config):
+    "Whether a run had a process that is older than its own beginning: proc_pid_stat(5), field 22, in clock ticks since boot."
+    before = time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK")
+    return int(run(BIRTH, **config).stdout.split()[21]) < before - 2
+
+def later():
+    "When the clock that processes are born by has gone on."
+    born = time.clock_gettime(time.CLOCK_BOOTTIME)
+    until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) > born + 0.1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def namespaces() -> None:
+    """Without them a run cannot be ended by the death of one process, and nothing is prepared."""
+    missing = current("linux").probe().namespaces
+    if not missing:
+        pytest.skip(f"needs namespaces: {missing.reason}")
+
+
+def said_by(code: str) -> list[str]:
+    """What a caller of its own prints, as words."""
+    return output_of(LOOK + code).split()
+
+
+def test_a_run_gets_what_was_prepared_for_it_and_the_next_another() -> None:
+    code = """
+assert run(["true"]).ok
+first = set(one())
+later()
+print(was_prepared())
+until(lambda: prepared().keys() - first)
+print(len(first & prepared().keys()), len(prepared()))
+later()
+print(was_prepared(), was_prepared(umask=0o77))
+"""
+    assert said_by(code) == ["True", "0", "1", "True", "False"]
+
+
+def test_one_is_prepared_when_runs_follow_one_another_and_none_for_a_single_run() -> None:
+    code = """
+assert run(["true"], prepared=None).ok
+assert run(["true"], umask=0o77, prepared=None).ok
+assert run(["true"], umask=0o70).ok
+print(len(one()))
+assert run(["true"], prepared=None).ok
+print(len(until(lambda: len(prepared()) == 2 and prepared())))
+assert run(["true"], umask=0o71, prepared=0).ok
+assert run(["true"], umask=0o71, prepared=0).ok
+assert run(["true"], umask=0o72).ok
+print(len(until(lambda: len(prepared()) == 3 and prepared())))
+"""
+    assert said_by(code) == ["1", "2", "3"]
+
+
+def test_who_waits_is_confined_already() -> None:
+    code = """
+assert run(["true"], max_open_files=100).ok
+(pid, said), = one().items()
+print(said["NoNewPrivs"], said["CapEff"], said["CapBnd"], said["Seccomp"], said["Groups"] if os.geteuid() == 0 else [])
+print([os.readlink(f"/proc/{pid}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid", "net", "ipc")]
+      if os.geteuid() == 0 else [False] * 5)
+print([os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd")]
+      if os.geteuid() == 0 else ["socket"])
+print(said["Uid"][0] != "0")
+result = run(["sh", "-c", "ulimit -n; ls /proc/self/fd | wc -l"], max_open_files=100)
+print(result.stdout.split())
+"""
+    said = output_of(LOOK + code).splitlines()
+    nothing = "['0000000000000000']"
+    assert said[0] == f"['1'] {nothing} {nothing} ['2'] []"
+    assert said[1:] == ["[False, False, False, False, False]", "['socket']", "True", "[b'100', b'4']"]
+
+
+def test_time_and_cpu_time_begin_when_the_command_is_told() -> None:
+    code = """
+limit = {"timeout": 0.7}
+assert run(["true"], **limit).ok
+one()
+waited = time.monotonic()
+until(lambda: time.monotonic() > waited + 1.0 and prepared())
+result = run(["sleep", "0.3"], **limit)
+print(result.ok, 0.3 <= result.execution_time < 0.7, result.cpu_time.total < 0.1)
+one()
+print(run(["sleep", "60"], **limit).reason.value)
+"""
+    assert said_by(code) == ["True", "True", "True", "timeout"]
+
+
+def test_the_peak_is_that_of_the_command() -> None:
+    code = """
+limits = {"memory_limit": "256M", "max_processes": 8, "cpu_time_limit": 20, "enforcement": "best-effort"}
+fill = [sys.executable, "-I", "-S", "-c", "len(bytearray(60 << 20))"]
+import warnings; warnings.simplefilter("ignore")
+print(run(fill, **limits).ok)
+one()
+prepared_one = run(["true"], **limits)
+one()
+again = run(fill, **limits)
+one()
+print(prepared_one.peak_memory < 20 << 20, again.peak_memory > 60 << 20, run(["true"], **limits).peak_memory < 20 << 20)
+one()
+greedy = run([sys.executable, "-I", "-S", "-c", "x = bytearray(900 << 20)"], **limits)
+one()
+print(greedy.memory_exceeded or greedy.exit_code == 1, run(["true"], **limits).ok)
+"""
+    assert said_by(code) == ["True", "True", "True", "True", "True", "True"]
+
+
+MARKS = """
+import ctypes, os, signal, socket, subprocess, sys, tempfile
+libc = ctypes.CDLL(None)
+places = ["/tmp", "/dev/shm", os.environ["HOME"], os.getcwd(), "/var/tmp", "/run", "/"]
+
+def leave():
+    for place in places:
+        try: open(place + "/mark", "w").write("mark")
+        except OSError: pass
+    libc.shmget(0x5afe, 4096, 0o1666)
+    server = socket.socketpair()  # and what cannot be had by name
+    try:
+        named = socket.socket(socket.AF_UNIX); named.bind("\\0mark"); named.listen()
+    except OSError: pass
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 1000)
+            while True: signal.pause()
+        os._exit(0)
+    os.wait()
+    os.nice(3); os.umask(0o777)
+    try: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    except OSError: pass
+    return named
+
+def found():
+    seen = [place for place in places if os.path.exists(place + "/mark")]
+    if libc.shmget(0x5afe, 4096, 0) >= 0: seen.append("shm")
+    try: socket.socket(socket.AF_UNIX).connect("\\0mark"); seen.append("abstract")
+    except OSError: pass
+    others = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())]
+    if others: seen.append("processes")
+    try:
+        for number in range(2, 400):
+            if number != os.getpid(): os.kill(number, 0); seen.append("signals"); break
+    except OSError: pass
+    return seen
+"""
+
+
+def test_nothing_of_one_run_reaches_the_next_not_even_one_that_waited_beside_it() -> None:
+    """The control: what a run leaves behind it finds itself. Then the next ones, prepared while it ran or before, find nothing."""
+    code = (
+        f"MARKS = {MARKS!r}\n"
+        """
+python = [sys.executable, "-I", "-S", "-c"]
+config = {"prepared": 2, "max_processes": 20, "enforcement": "best-effort"}
+import warnings; warnings.simplefilter("ignore")
+assert run(["true"], **config).ok
+until(lambda: len(prepared()) == 2)
+print(len(run([*python, MARKS + "named = leave(); print(*found())"], **config).stdout.split()))
+for _ in range(3):
+    result = run([*python, MARKS + "print(found(), os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0)) >= 1)"], **config)
+    print(result.stdout.decode().strip().replace(" ", ""))
+"""
+    )
+    said = said_by(code)
+    assert int(said[0]) >= 5, "the control: the same run finds its marks"
+    assert said[1:] == ["[]0True"] * 3
+
+
+def test_runs_do_not_have_the_same_user_or_pids_of_the_host() -> None:
+    if not ROOT:
+        pytest.skip("without root every run has its caller's user on the host")
+    code = """
+assert run(["true"], prepared=2).ok
+both = until(lambda: len(prepared()) == 2 and prepared())
+print(len({said["Uid"][0] for said in both.values()}))
+"""
+    assert said_by(code) == ["2"]
+
+
+def test_there_are_never_more_than_sixteen() -> None:
+    code = """
+for number in range(5):
+    assert run(["true"], umask=number, prepared=5).ok
+until(lambda: len(prepared()) == 16)
+for number in range(5, 40):
+    assert run(["true"], umask=number, prepared=5).ok
+    assert len(prepared()) <= 16
+print(len(prepared()) <= 16)
+"""
+    assert said_by(code) == ["True"]
+
+
+def test_a_busy_machine_prepares_nothing() -> None:
+    code = """
+spinners = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(os.cpu_count() + 1)]
+try:
+    assert run(["true"]).ok
+    begin = time.monotonic()
+    until(lambda: time.monotonic() > begin + 1)
+    print(len(prepared()))
+finally:
+    for spinner in spinners:
+        spinner.kill()
+        spinner.wait()
+assert run(["true"]).ok
+print(len(one()))
+"""
+    assert said_by(code) == ["0", "1"]
+
+
+def test_they_go_when_nobody_uses_them(tmp_path: Path) -> None:
+    """With a launcher that has less patience, for the tests'."""
+    hasty = tmp_path / "launcher"
+    sources = [str(path) for path in (*LAUNCHER.glob("*.c"), *LAUNCHER.glob("linux/*.c"))]
+    flags = ["-std=gnu17", f'-DVERSION="{ps.__version__}"', "-DIDLE_SECONDS=1"]
+    subprocess.run(["gcc", *flags, *sources, "-o", hasty, "-lpthread"], check=True, timeout=HANG)
+    code = f"""
+process.launcher_path = lambda: {str(hasty)!r}
+assert run(["true"]).ok
+one()
+until(lambda: not prepared())
+assert run(["true"], prepared=None).ok
+begin = time.monotonic()
+until(lambda: time.monotonic() > begin + 1.5)
+assert run(["true"], prepared=None).ok
+begin = time.monotonic()
+until(lambda: time.monotonic() > begin + 0.3)
+print(len(prepared()), run(["true"]).ok)
+"""
+    assert said_by(code) == ["0", "True"]
+
+
+REPLACED = """
+place = pathlib.Path(tempfile.mkdtemp(prefix="proc-sandbox-test-"), "project")
+place.mkdir()
+(place / "which").write_text("old")
+config = {field: FIELD(place)}
+show = ["cat", str(place / "which")]
+print(run(show, **config).stdout.decode())
+one()
+place.rename(place.with_name("moved"))
+place.mkdir()
+(place / "which").write_text("new")
+print(run(show, **config).stdout.decode())
+one()
+shutil.rmtree(place)
+try:
+    run(show, **config)
+except ps.ConfigError:
+    print("refused")
+shutil.rmtree(place.parent)
+"""
+
+
+@pytest.mark.parametrize("field", ["working_dir", "allowed_dirs", "writable_dirs", "read_only_dirs"])
+def test_a_directory_that_was_replaced_is_the_new_one(field: str) -> None:
+    make = "str" if field == "working_dir" else "lambda place: [place]"
+    assert said_by(f"field, FIELD = {field!r}, {make}\n" + REPLACED) == ["old", "new", "refused"]
+
+
+def test_what_a_command_puts_in_the_place_of_its_directory_is_not_followed() -> None:
+    """A run renames a granted directory inside another one, and puts a link to a secret there: the next run is refused."""
+    code = """
+top = pathlib.Path(tempfile.mkdtemp(prefix="proc-sandbox-test-"))
+(top / "inner").mkdir()
+(top / "secret").mkdir()
+(top / "secret" / "key").write_text("secret")
+os.chmod(top, 0o777); os.chmod(top / "inner", 0o777)
+config = {"writable_dirs": [top / "w"], "allowed_dirs": [top / "w" / "inner"]}
+(top / "w").mkdir(); os.chmod(top / "w", 0o777); (top / "w" / "inner").mkdir()
+assert run(["true"], **config).ok
+one()
+(top / "w" / "inner").rename(top / "w" / "away")
+(top / "w" / "inner").symlink_to(top / "secret")
+try:
+    print(run(["cat", str(top / "w" / "inner" / "key")], **config).stdout)
+except ps.ConfigError:
+    print("refused")
+shutil.rmtree(top)
+"""
+    assert said_by(code) == ["refused"]
+
+
+MOUNTED = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 0x4000, 1 << 18
+assert libc.unshare(CLONE_NEWNS) == 0 and libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+place = tempfile.mkdtemp(prefix="proc-sandbox-test-")
+below = os.path.join(place, "below")
+os.mkdir(below)
+show = ["sh", "-c", 'ls "$1"; ls /etc/alternatives | wc -l', "sh", below]
+config = {"allowed_dirs": [place]}
+print(*run(show, **config).stdout.split()[-1:] > [b"0"] and ["full"])
+one()
+for target in (below, "/etc/alternatives"):
+    assert libc.mount(b"none", target.encode(), b"tmpfs", 0, None) == 0
+pathlib.Path(below, "mounted").touch()
+until(lambda: not prepared())
+print(*run(show, **config).stdout.decode().split())
+one()
+for target in (below, "/etc/alternatives"):
+    assert libc.umount2(target.encode(), 0) == 0
+until(lambda: not prepared())
+print(len(run(show, **config).stdout.split()))
+shutil.rmtree(place)
+"""
+
+
+def test_what_is_mounted_later_is_seen() -> None:
+    """Below what is granted, and over one of the system's directories, whose view all runs share."""
+    if not ROOT:
+        pytest.skip("only root may mount")
+    if not Path("/etc/alternatives").is_dir():
+        pytest.skip("/etc/alternatives is not there")
+    assert said_by(MOUNTED) == ["full", "mounted", "0", "1"]
+
+
+def test_one_that_was_killed_harms_nobody() -> None:
+    if not ROOT:
+        pytest.skip("the process of a run has no user of ours to kill it")
+    code = """
+assert run(["true"], prepared=2).ok
+both = until(lambda: len(prepared()) == 2 and prepared())
+for pid in both:
+    os.kill(pid, signal.SIGKILL)
+until(lambda: not both.keys() & prepared().keys())
+print(*[run(["echo", "still"], prepared=2).stdout.decode().strip() for _ in range(3)])
+"""
+    assert said_by(code) == ["still"] * 3
+
+
+def test_they_end_with_their_caller() -> None:
+    code = '''
+child = subprocess.Popen([sys.executable, "-c", sys.argv[0] if False else "import sys; exec(sys.stdin.readline())"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+child.stdin.write("import proc_sandbox as ps, time; from proc_sandbox.launcher import process; ps.run(['true'], prepared=3); print(process.launcher().pid, flush=True); time.sleep(600)\\n")
+child.stdin.flush()
+launcher = int(child.stdout.readline())
+def below():
+    return [pid for pid in os.listdir("/proc") if pid.isdigit() and parent(pid) == launcher]
+def parent(pid):
+    with contextlib.suppress(OSError):
+        return int(status(pid)["PPid"][0])
+reapers = until(lambda: len(below()) == 3 and below())
+child.kill()
+child.wait()
+until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in reapers))
+print("gone")
+'''
+    assert said_by(code) == ["gone"]
+
+
+def test_what_does_not_fit_has_one_made_for_it() -> None:
+    """Long commands, passed descriptors, words that go by a file."""
+    code = """
+assert run(["true"]).ok
+one()
+print(len(run(["echo", "x" * 50000]).stdout), len(run(["echo", "x" * 100000]).stdout), len(prepared()))
+reader, writer = os.pipe()
+for _ in range(2):
+    assert run(["sh", "-c", f"echo hi >&{writer}"], pass_fds=[writer]).ok
+print(os.read(reader, 100).decode().split())
+"""
+    assert said_by(code) == ["50001", "100001", "1", "['hi',", "'hi']"]
+
+
+def test_a_missing_program_is_told_as_ever() -> None:
+    code = """
+assert run(["true"]).ok
+for _ in range(3):
+    one()
+    try:
+        run(["./missing"])
+    except FileNotFoundError as caught:
+        print(caught.step)
+one()
+print(run(["echo", "x"]).stdout.decode())
+"""
+    assert said_by(code) == ["exec", "exec", "exec", "x"]
+
+
+def test_a_sandboxes_files_stay_and_its_directory_goes() -> None:
+    code = """
+with ps.Sandbox(prepared=1, timeout=60) as box:
+    for number in range(4):
+        assert box.run(["sh", "-c", "echo x >> data"]).ok
+        one()
+    print(len((pathlib.Path(box.directory) / "data").read_text().split()))
+    directory = box.directory
+print(os.path.exists(directory))
+"""
+    assert said_by(code) == ["4", "False"]
+
+
+def test_input_reaches_a_prepared_one_and_ends() -> None:
+    code = """
+assert run(["cat"], input=b"1").ok
+for size in (0, 10, 300000):
+    one()
+    print(len(run(["cat"], input=b"y" * size).stdout))
+"""
+    assert said_by(code) == ["0", "10", "300000"]
