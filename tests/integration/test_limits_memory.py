@@ -6,18 +6,17 @@ cannot see are refused to the command instead: either way it never gets what the
 
 from __future__ import annotations
 
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
 from support.programs import (
-    HANG,
     MEGABYTE,
     ROOT,
     assert_escapes,
     by_cgroup,
+    compile_launcher,
     inside,
     mechanism,
     outside,
@@ -28,8 +27,6 @@ from support.programs import (
 
 import proc_sandbox as ps
 from proc_sandbox.backends import current
-
-PROJECT = Path(__file__).resolve().parents[2]
 
 KINDS = ["anonymous", "children", "shared", "memfd", "sysv"]
 
@@ -214,10 +211,7 @@ def test_the_peak_is_looked_for_where_the_kernel_keeps_none(tmp_path: Path) -> N
     host = current().probe().cgroup
     if not ROOT or not host or host.version != 2 or not host.has("memory"):
         pytest.skip("needs cgroup v2 with memory, as root")
-    sources = [str(path) for path in (PROJECT / "launcher").rglob("*.c")]
-    blind = tmp_path / "launcher"
-    flags = ["-std=gnu17", f'-DVERSION="{ps.__version__}"', '-DMEMORY_PEAK="none"']
-    subprocess.run(["gcc", *flags, *sources, "-o", blind, "-lpthread"], check=True, timeout=HANG)
+    blind = compile_launcher(tmp_path / "launcher", '-DMEMORY_PEAK="none"')
     words = ps.plan(python(BOTH), memory_limit="200M").words()
     done = outside([blind, "run", *words])
     said = done.stderr.decode().split()

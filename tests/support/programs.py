@@ -67,6 +67,17 @@ def inside(args: Sequence[str | os.PathLike[str]], **config: Any) -> ps.Result:
     return result
 
 
+LAUNCHER = Path(__file__).resolve().parents[2] / "launcher"
+
+
+def compile_launcher(target: Path, *flags: str | Path) -> Path:
+    """A launcher that is compiled otherwise than the package's."""
+    sources = [*LAUNCHER.glob("*.c"), *LAUNCHER.glob("linux/*.c")]
+    command = ["gcc", "-std=gnu17", f'-DVERSION="{ps.__version__}"', *flags, *sources, "-o", target, "-lpthread"]
+    subprocess.run(command, check=True, timeout=HANG, capture_output=True)
+    return target
+
+
 def carry_out(plan: ps.Plan, **changes: Any) -> subprocess.CompletedProcess[bytes]:
     """Let the launcher carry out a plan by hand, with these changes."""
     from proc_sandbox.launcher.process import launcher_path
