@@ -276,11 +276,15 @@ static bool is_alone(void)
 	return pid < 0 && errno == ECHILD;
 }
 
-/* Then the launcher can tell how the run ended while we end: taking down the mounts takes as long as a small command. */
+/*
+ * Then the launcher can tell how the run ended while we end: taking down the mounts takes as long as a small command. An eventfd
+ * wakes it on a processor that is free, where a pipe would have it wait for ours.
+ */
 static void tell_launcher(const struct resources *own)
 {
-	if (write(own->ends, &own->slot, sizeof own->slot) != sizeof own->slot)
-		_exit(125); /* it is dead, or will see us end */
+	static const uint64_t one = 1;
+	if (write(own->ends, &one, sizeof one) < 0)
+		_exit(125); /* it will see us end */
 }
 
 static noreturn void wait_for(pid_t command, const struct resources *own, struct record *record)
@@ -316,8 +320,8 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	struct resources own = *resources;
 	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
 	tie_to_launcher(plan, &own, record);    /* before the first wait: nobody else would ever wake us */
-	await_identity(record);
 	drop_bounding_set(plan, record);        /* as long as it may be done */
+	await_identity(record);
 	set_identity(plan, own.host_uid, record); /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */
 	add_niceness(plan->nice, record);
@@ -334,6 +338,7 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 		die(record, "fork", "");
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
+	set_slice(0);                           /* what we do at the end can wait for everybody else */
 	/* All but the launcher's ear, or the reaper would keep the ends of the command's pipes open. */
 	if ((own.ends && syscall(SYS_close_range, 0U, (unsigned)own.ends - 1, 0U) < 0) ||
 	    syscall(SYS_close_range, (unsigned)own.ends + 1, ~0U, 0U) < 0)

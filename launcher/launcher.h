@@ -158,8 +158,7 @@ struct resources {
 	int cgroup;                /* cgroup v2 directory to be born in, or -1 */
 	int filter;                /* index of the compiled syscall filter */
 	int alive;                 /* read end of a pipe that ends with the launcher */
-	int ends;                  /* write end of the pipe by which reapers tell that their runs have ended */
-	unsigned slot;             /* what they write to it */
+	int ends;                  /* eventfd by which reapers tell that their runs have ended */
 	int command;               /* where a prepared sandbox is told its command, or -1: it is known */
 	uint32_t host_uid;         /* the uid that this run got */
 };
@@ -168,7 +167,7 @@ struct resources {
 noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record);
 
 /* linux/spawn.c */
-struct identity { bool root; uint32_t uid, gid; int home; int root_directory; };
+struct identity { bool root; uint32_t uid, gid; int home, root_directory, proc; }; /* proc: reached from within a view too */
 extern struct identity identity;
 int become_launcher(bool empty_network);
 pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -142,7 +143,7 @@ static void forget(struct run *run)
 	while (*link != run)
 		link = &(*link)->next;
 	*link = run->next;
-	server.slots[run->slot] = NULL;
+	server.taken[run->slot] = false;
 	unwatch(run->pidfd);
 	if (run->cage) {
 		unwatch(cage_oom_fd(run->cage));
@@ -195,10 +196,8 @@ void finish(struct run *run)
 static void on_end(struct run *run)
 {
 	const struct record *record = &server.records[run->slot];
-	if (run->told || !__atomic_load_n(&record->done, __ATOMIC_ACQUIRE))
-		return;
-	if (run->kept) {
-		on_prepared_end(run); /* somebody has killed it */
+	if (run->kept) { /* somebody has killed it before it was told a command */
+		on_prepared_end(run);
 		return;
 	}
 	run->user = record->user;
@@ -209,11 +208,11 @@ static void on_end(struct run *run)
 
 void on_ends(void)
 {
-	unsigned slots[64];
-	ssize_t size = read(server.ends[0], slots, sizeof slots); /* each one was written at once: pipe(7), PIPE_BUF */
-	for (ssize_t i = 0; i < size / (ssize_t)sizeof *slots; i++)
-		if (slots[i] < MAX_RUNS && server.slots[slots[i]]) /* it may have been seen to end before it was read */
-			on_end(server.slots[slots[i]]);
+	eventfd_t count;
+	eventfd_read(server.ends, &count);
+	for (struct run *run = server.runs; run; run = run->next)
+		if (!run->told && !run->ending && __atomic_load_n(&server.records[run->slot].done, __ATOMIC_ACQUIRE))
+			on_end(run);
 }
 
 static void wait_for_reaper(struct run *run)

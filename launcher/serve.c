@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -164,12 +165,12 @@ static int open_server(void)
 	server.mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC); /* of our home; -1: there is no /proc, and no view */
 	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0 ||
-	    pipe2(server.ends, O_CLOEXEC | O_NONBLOCK) < 0)
+	server.ends = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0 || server.ends < 0)
 		return -1;
 	server.ended = (struct source){ENDS, NULL};
 	server.changed = (struct source){MOUNTS, NULL};
-	if (watch_fd(server.ends[0], &server.ended) < 0 || (server.mounts >= 0 && watch_mounts() < 0))
+	if (watch_fd(server.ends, &server.ended) < 0 || (server.mounts >= 0 && watch_mounts() < 0))
 		return -1;
 	/* A subreaper: what a reaper without a pid namespace leaves, should it be killed, comes to us and to nobody else. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)

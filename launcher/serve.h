@@ -50,9 +50,9 @@ struct run {
 };
 
 extern struct server {
-	int epoll, alive[2], ends[2], mounts;
+	int epoll, alive[2], ends, mounts;
 	struct record *records;
-	struct run *slots[MAX_RUNS];
+	bool taken[MAX_RUNS];
 	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */
 	struct source control, caller, samples, ended, changed;
 	char words[MAX_MESSAGE];

@@ -12,8 +12,8 @@ enum { CHECK_INTERVAL = 1000000000 }; /* ns between two looks at what the views 
 static int take_slot(struct run *run)
 {
 	for (unsigned slot = 0; slot < MAX_RUNS; slot++)
-		if (!server.slots[slot]) {
-			server.slots[slot] = run;
+		if (!server.taken[slot]) {
+			server.taken[slot] = true;
 			run->slot = slot;
 			memset(&server.records[slot], 0, sizeof server.records[slot]);
 			return 0;
@@ -34,8 +34,7 @@ static int open_resources(const struct plan *plan, struct run *run, struct resou
 {
 	resources->view = resources->cgroup = -1;
 	resources->alive = server.alive[0];
-	resources->ends = server.ends[1];
-	resources->slot = run->slot;
+	resources->ends = server.ends;
 	resources->host_uid = run->host_uid;
 	for (size_t i = 0; i < plan->n_mounts; i++)
 		resources->trees[i] = -1;
@@ -117,7 +116,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 failed:
 	if (run->cage)
 		give_cage(run->cage);
-	server.slots[run->slot] = NULL;
+	server.taken[run->slot] = false;
 	free_origins(run->origins);
 	free(run);
 	return NULL;

@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KEEP_IDLE = 16, NAME = 64, PATH_SIZE = 4096 };
+enum { KEEP_IDLE = 16, NESTS = 64, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
@@ -289,6 +289,41 @@ static int start_nest(struct cage *cage)
 	return cage->error ? -1 : 0;
 }
 
+static void end_nest(struct cage *cage)
+{
+	if (!cage->error) {
+		cage->job = END;
+		sem_post(&cage->wake);
+	}
+	pthread_join(cage->thread, NULL);
+	cage->has_nest = false;
+}
+
+/*
+ * Where very many runs are alive no thread is kept for each: its task in the cgroup, for which the limit has room, must not become
+ * the run's. Such a set of cgroups is used once.
+ */
+static void leave_nest(struct cage *cage, const struct plan *plan)
+{
+	char text[32];
+	int busy = 0;
+	for (struct cage *other = cages; other; other = other->next)
+		busy += other->busy && other->has_nest;
+	if (busy <= NESTS)
+		return;
+	const struct setting *limit = NULL;
+	for (size_t i = 0; i < plan->n_settings; i++)
+		if (!strcmp(plan->settings[i].name, "pids.max") && strcmp(plan->settings[i].value, "max"))
+			limit = &plan->settings[i];
+	if (limit) {
+		const struct place *place = place_of(cage, limit->name);
+		snprintf(text, sizeof text, "%lld", strtoll(limit->value, NULL, 10) - 1);
+		if (!place || write_text(place->directory, limit->name, text) < 0)
+			return;
+	}
+	end_nest(cage);
+}
+
 static int watch_oom(struct cage *cage)
 {
 	char text[64];
@@ -308,13 +343,8 @@ static int watch_oom(struct cage *cage)
 
 static void destroy(struct cage *cage)
 {
-	if (cage->has_nest) {
-		if (!cage->error) {
-			cage->job = END;
-			sem_post(&cage->wake);
-		}
-		pthread_join(cage->thread, NULL);
-	}
+	if (cage->has_nest)
+		end_nest(cage);
 	if (cage->oom >= 0)
 		close(cage->oom);
 	close_meters(cage);
@@ -591,6 +621,7 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 	sem_post(&cage->wake);
 	await(&cage->ready);
 	*pidfd = cage->pidfd;
+	leave_nest(cage, plan);
 	return cage->pid;
 }
 
@@ -683,7 +714,7 @@ void cage_usage(struct cage *cage, struct cage_usage *usage)
 /* Of v2 one whose peak can be reset, and that is empty enough: nothing there empties it at our bidding before 5.19. */
 static bool can_be_used_again(struct cage *cage)
 {
-	return !cage->v2 || (reset_meter(cage, PEAK) && !needs_reset(cage));
+	return cage->v2 ? reset_meter(cage, PEAK) && !needs_reset(cage) : cage->has_nest;
 }
 
 void give_cage(struct cage *cage)

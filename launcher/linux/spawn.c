@@ -14,7 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-struct identity identity = {.home = -1, .root_directory = -1};
+struct identity identity = {.home = -1, .root_directory = -1, .proc = -1};
 
 int write_text(int directory, const char *path, const char *text)
 {
@@ -78,7 +78,8 @@ int become_launcher(bool empty_network)
 		return -1;
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	if (identity.home >= 0 && identity.root_directory >= 0)
+	identity.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (identity.home >= 0 && identity.root_directory >= 0 && identity.proc >= 0)
 		return 0;
 	identity.root = false; /* no /proc: no views, and no identities to be mapped either */
 	return -1;
@@ -95,17 +96,17 @@ int return_home(void)
 static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside)
 {
 	char path[64], map[64];
-	snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+	snprintf(path, sizeof path, "%d/%s", pid, file);
 	snprintf(map, sizeof map, "%u %u 1", inside, outside);
-	return write_text(AT_FDCWD, path, map);
+	return write_text(identity.proc, path, map);
 }
 
 /* Who is to be killed first when the host runs out of memory: it can't take that back, for /proc is not its to write. */
 static int write_oom_score(const struct plan *plan, pid_t pid)
 {
 	char path[64];
-	snprintf(path, sizeof path, "/proc/%d/oom_score_adj", pid);
-	return plan->oom_score_adj ? write_text(AT_FDCWD, path, plan->oom_score_adj) : 0;
+	snprintf(path, sizeof path, "%d/oom_score_adj", pid);
+	return plan->oom_score_adj ? write_text(identity.proc, path, plan->oom_score_adj) : 0;
 }
 
 static void release(struct record *record, int value)
@@ -132,6 +133,19 @@ static pid_t clone_process(struct clone_args *arguments)
 	return (pid_t)syscall(SYS_clone, arguments->flags, 0, arguments->pidfd, 0, 0); /* clone(2): the pidfd is its parent_tid */
 }
 
+/* Who the run's first process is, which it waits to be. */
+static void admit(const struct plan *plan, const struct resources *resources, struct record *record, pid_t pid)
+{
+	int value = -1;
+	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0)
+		record_failure(record, "identity", "uid_map", errno);
+	else if (write_oom_score(plan, pid) < 0)
+		record_failure(record, "oom_score_adj", plan->oom_score_adj, errno);
+	else
+		value = 1;
+	release(record, value);
+}
+
 pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd)
 {
 	struct clone_args arguments = {
@@ -152,24 +166,13 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 	pid_t pid = clone_process(&arguments);
 	if (pid == 0)
 		reap(plan, resources, record);
-	int error = errno;
+	if (pid < 0)
+		record_failure(record, "clone", "", errno);
+	else
+		admit(plan, resources, record, pid); /* from wherever we are: it waits for that */
+	prctl(PR_SET_DUMPABLE, 0);
 	if (resources->view >= 0 && return_home() < 0)
 		_exit(125); /* in a foreign root nothing may go on; every run ends with us */
-	if (pid < 0) {
-		prctl(PR_SET_DUMPABLE, 0);
-		record_failure(record, "clone", "", error);
-		return -1;
-	}
-	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0) {
-		record_failure(record, "identity", "uid_map", errno);
-		release(record, -1);
-	} else if (write_oom_score(plan, pid) < 0) {
-		record_failure(record, "oom_score_adj", plan->oom_score_adj, errno);
-		release(record, -1);
-	} else {
-		release(record, 1);
-	}
-	prctl(PR_SET_DUMPABLE, 0);
 	return pid;
 }
 
