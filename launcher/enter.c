@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -72,10 +73,16 @@ static void keep_descriptors(const struct plan *plan, struct resources *own, str
 		die(record, "descriptors", "");
 }
 
-static void await_identity(struct record *record)
+/* Who is not tied to the launcher looks whether it is alive: nobody else would ever wake it. */
+static void await_identity(const struct resources *own, struct record *record)
 {
-	while (!__atomic_load_n(&record->go, __ATOMIC_ACQUIRE))
-		syscall(SYS_futex, &record->go, FUTEX_WAIT, 0, NULL, NULL, 0);
+	static const struct timespec patience = {.tv_nsec = 100000000};
+	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
+	while (!__atomic_load_n(&record->go, __ATOMIC_ACQUIRE)) {
+		syscall(SYS_futex, &record->go, FUTEX_WAIT, 0, own->untied ? &patience : NULL, NULL, 0);
+		if (own->untied && poll(&alive, 1, 0) != 0)
+			_exit(125);
+	}
 	if (record->go < 0)
 		_exit(125); /* the launcher has written why */
 }
@@ -207,6 +214,27 @@ static pid_t start_command(const struct plan *plan, const struct resources *own,
 	execute(plan, &plan->command, record);
 }
 
+/*
+ * What only the launcher needs: as long as we have it, each page of it that the launcher writes to is copied for us (fork(2)). With
+ * a thousand runs alive that is most of what they take.
+ */
+static void let_go(const void *begin, const void *end)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & -page, to = (uintptr_t)end & -page;
+	if (from < to)
+		madvise((void *)from, to - from, MADV_DONTNEED); /* where it fails they stay: that is all */
+}
+
+__attribute__((noinline)) /* its frame is the last that is needed */
+static void let_go_of_memory(const struct launcher_memory *memory)
+{
+	enum { DEPTH = 64 << 10, HERE = 4096 }; /* of the stack, what the steps before have used: a thread has 256 KiB */
+	const char *frame = __builtin_frame_address(0);
+	let_go(frame - DEPTH, frame - HERE);
+	for (size_t i = 0; i < sizeof memory->parts / sizeof *memory->parts; i++)
+		let_go(memory->parts[i].begin, memory->parts[i].end);
+}
+
 static struct { struct record *record; enum reach reach; } orders; /* for the signal handler */
 
 /*
@@ -319,9 +347,10 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 {
 	struct resources own = *resources;
 	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
-	tie_to_launcher(plan, &own, record);    /* before the first wait: nobody else would ever wake us */
+	if (!own.untied)
+		tie_to_launcher(plan, &own, record); /* before the first wait: nobody else would ever wake us */
 	drop_bounding_set(plan, record);        /* as long as it may be done */
-	await_identity(record);
+	await_identity(&own, record);
 	set_identity(plan, own.host_uid, record); /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */
 	add_niceness(plan->nice, record);
@@ -343,5 +372,6 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	if ((own.ends && syscall(SYS_close_range, 0U, (unsigned)own.ends - 1, 0U) < 0) ||
 	    syscall(SYS_close_range, (unsigned)own.ends + 1, ~0U, 0U) < 0)
 		die(record, "descriptors", "");
+	let_go_of_memory(own.memory);
 	wait_for(command, &own, record);
 }

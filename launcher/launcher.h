@@ -150,6 +150,9 @@ void add_niceness(int more, struct record *record);
 
 /* --- steps --------------------------------------------------------------------------------------------------------- */
 
+/* What is the launcher's alone. */
+struct launcher_memory { struct { const void *begin, *end; } parts[3]; };
+
 /* What the launcher opened for a run before the clone: the child inherits it. */
 struct resources {
 	int view;                  /* mount namespace of the shared view, or -1 */
@@ -159,6 +162,8 @@ struct resources {
 	int filter;                /* index of the compiled syscall filter */
 	int alive;                 /* read end of a pipe that ends with the launcher */
 	int ends;                  /* eventfd by which reapers tell that their runs have ended */
+	const struct launcher_memory *memory;
+	bool untied;               /* the thread that clones it is not the one that it dies with, and others admit it */
 	int command;               /* where a prepared sandbox is told its command, or -1: it is known */
 	uint32_t host_uid;         /* the uid that this run got */
 };
@@ -171,6 +176,8 @@ struct identity { bool root; uint32_t uid, gid; int home, root_directory, proc; 
 extern struct identity identity;
 int become_launcher(bool empty_network);
 pid_t spawn(const struct plan *plan, const struct resources *resources, struct record *record, int *pidfd);
+void admit(const struct plan *plan, const struct resources *resources, struct record *record, pid_t pid);
+void refuse(struct record *record);
 int write_text(int directory, const char *path, const char *text);
 int map_fd(uint32_t from_uid, uint32_t from_gid, uint32_t to_uid);
 int return_home(void);
@@ -274,6 +281,7 @@ size_t probe(char *words, size_t size);
 int try(uint64_t flags, int (*trial)(void));
 
 /* serve.c */
+extern char *heap; /* where it begins */
 int serve(int control);
 int run_once(const char *words, size_t size);
 

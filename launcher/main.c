@@ -70,8 +70,11 @@ static void leave_caller(void)
 	set_slice(100000);
 }
 
+char *heap;
+
 int main(int argc, char **argv)
 {
+	heap = sbrk(0);
 	if (argc >= 3 && !strcmp(argv[1], "serve")) {
 		leave_caller();
 		become_launcher(argc > 3 && !strcmp(argv[3], "empty-network"));

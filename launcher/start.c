@@ -73,12 +73,16 @@ static int watch_reaper(struct run *run)
 struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault)
 {
 	static struct resources resources;
+	static struct launcher_memory memory;
 	struct run *run = calloc(1, sizeof *run);
 	*fault = (struct fault){"launch", "", ENOMEM};
 	if (!run)
 		return NULL;
 	run->socket = run->pidfd = -1;
 	run->command = resources.command = command;
+	resources.untied = false;
+	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&server, &server + 1}, {&resources, &resources + 1}}};
+	resources.memory = &memory;
 	if (take_slot(run) < 0) {
 		fault->error = errno;
 		free(run);

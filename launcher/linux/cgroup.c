@@ -22,7 +22,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KEEP_IDLE = 16, NESTS = 64, NAME = 64, PATH_SIZE = 4096 };
+enum { KEEP_IDLE = 16, NESTS = 32, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
@@ -300,28 +300,43 @@ static void end_nest(struct cage *cage)
 }
 
 /*
- * Where very many runs are alive no thread is kept for each: its task in the cgroup, for which the limit has room, must not become
- * the run's. Such a set of cgroups is used once.
+ * Where very many runs are alive no thread is kept for each. It leaves before the run is tied to who made it, for a thread's children
+ * are killed at its end (PR_SET_PDEATHSIG); its place in the cgroup, for which the limit has room, must not become the run's.
  */
-static void leave_nest(struct cage *cage, const struct plan *plan)
+static bool has_too_many_nests(void)
+{
+	int busy = 0;
+	for (const struct cage *cage = cages; cage; cage = cage->next)
+		busy += cage->busy && cage->has_nest;
+	return busy > NESTS;
+}
+
+static int take_place_back(struct cage *cage, const struct plan *plan)
 {
 	char text[32];
-	int busy = 0;
-	for (struct cage *other = cages; other; other = other->next)
-		busy += other->busy && other->has_nest;
-	if (busy <= NESTS)
-		return;
-	const struct setting *limit = NULL;
-	for (size_t i = 0; i < plan->n_settings; i++)
-		if (!strcmp(plan->settings[i].name, "pids.max") && strcmp(plan->settings[i].value, "max"))
-			limit = &plan->settings[i];
-	if (limit) {
-		const struct place *place = place_of(cage, limit->name);
-		snprintf(text, sizeof text, "%lld", strtoll(limit->value, NULL, 10) - 1);
-		if (!place || write_text(place->directory, limit->name, text) < 0)
-			return;
+	for (size_t i = 0; i < plan->n_settings; i++) {
+		const struct setting *setting = &plan->settings[i];
+		if (strcmp(setting->name, "pids.max") || !strcmp(setting->value, "max"))
+			continue;
+		const struct place *place = place_of(cage, setting->name);
+		snprintf(text, sizeof text, "%lld", strtoll(setting->value, NULL, 10) - 1);
+		if (!place || write_text(place->directory, setting->name, text) < 0)
+			return -1;
 	}
+	return 0;
+}
+
+static void leave_nest(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record)
+{
 	end_nest(cage);
+	if (cage->pid < 0)
+		return;
+	if (take_place_back(cage, plan) == 0) {
+		admit(plan, resources, record, cage->pid);
+	} else {
+		record_failure(record, "cgroup", "pids.max", errno);
+		refuse(record);
+	}
 }
 
 static int watch_oom(struct cage *cage)
@@ -513,7 +528,7 @@ static void reset_peak(struct cage *cage)
 /* What was used until now is not this run's: the last one's, or what preparing it took. */
 void begin_measuring(struct cage *cage)
 {
-	if (cage->v2 && cage->untouched)
+	if (cage->untouched) /* but for what joining it took, tens of microseconds */
 		return;
 	reset_peak(cage);
 	read_counters(cage, &cage->base);
@@ -611,6 +626,7 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 	cage->untouched = cage->untouched && resources->command < 0; /* what it takes to prepare one is nobody's */
 	if (cage->v2) {
 		resources->cgroup = cage->places[0].directory;
+		resources->untied = false;
 		return spawn(plan, resources, record, pidfd);
 	}
 	cage->job = SPAWN;
@@ -618,10 +634,12 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 	cage->resources = resources;
 	cage->record = record;
 	cage->pidfd = -1;
+	resources->untied = has_too_many_nests();
 	sem_post(&cage->wake);
 	await(&cage->ready);
+	if (resources->untied)
+		leave_nest(cage, plan, resources, record);
 	*pidfd = cage->pidfd;
-	leave_nest(cage, plan);
 	return cage->pid;
 }
 

@@ -133,8 +133,13 @@ static pid_t clone_process(struct clone_args *arguments)
 	return (pid_t)syscall(SYS_clone, arguments->flags, 0, arguments->pidfd, 0, 0); /* clone(2): the pidfd is its parent_tid */
 }
 
+void refuse(struct record *record)
+{
+	release(record, -1);
+}
+
 /* Who the run's first process is, which it waits to be. */
-static void admit(const struct plan *plan, const struct resources *resources, struct record *record, pid_t pid)
+void admit(const struct plan *plan, const struct resources *resources, struct record *record, pid_t pid)
 {
 	int value = -1;
 	if (plan->namespaces & CLONE_NEWUSER && write_identity(plan, pid, resources->host_uid) < 0)
@@ -168,7 +173,7 @@ pid_t spawn(const struct plan *plan, const struct resources *resources, struct r
 		reap(plan, resources, record);
 	if (pid < 0)
 		record_failure(record, "clone", "", errno);
-	else
+	else if (!resources->untied)
 		admit(plan, resources, record, pid); /* from wherever we are: it waits for that */
 	prctl(PR_SET_DUMPABLE, 0);
 	if (resources->view >= 0 && return_home() < 0)
