@@ -34,6 +34,7 @@
 enum { HIGH = 64 }; /* descriptors are moved above every target first; not further, for a long table costs time */
 
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
+__attribute__((noinline)) /* what it takes of the stack is not to stay */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
 	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 3];

@@ -151,7 +151,7 @@ void add_niceness(int more, struct record *record);
 /* --- steps --------------------------------------------------------------------------------------------------------- */
 
 /* What is the launcher's alone. */
-struct launcher_memory { struct { const void *begin, *end; } parts[3]; };
+struct launcher_memory { struct { const void *begin, *end; } parts[4]; };
 
 /* What the launcher opened for a run before the clone: the child inherits it. */
 struct resources {

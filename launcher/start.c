@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { DEPTH = 64 << 10 }; /* bytes of our stack that may have been used below where a run begins */
 enum { CHECK_INTERVAL = 1000000000 }; /* ns between two looks at what the views show; the host's own changes seldom */
 
 static int take_slot(struct run *run)
@@ -81,7 +82,10 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 	run->socket = run->pidfd = -1;
 	run->command = resources.command = command;
 	resources.untied = false;
+	const char *frame = __builtin_frame_address(0);
 	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&server, &server + 1}, {&resources, &resources + 1}}};
+	if (plan->n_cgroup1) /* a thread clones it, and nobody is on our stack */
+		memory.parts[3].begin = frame - DEPTH, memory.parts[3].end = environ; /* which lies where it begins */
 	resources.memory = &memory;
 	if (take_slot(run) < 0) {
 		fault->error = errno;
