@@ -47,18 +47,20 @@ class PrivateDirectory:
         self.forgotten.atexit = False  # then runs may be under way still: who made it sees to it
         alive[self.path] = self
 
-    def check(self) -> None:
-        """See to it that its name still leads to it. A command may have been given the directory that it lies in.
+    def check(self) -> os.stat_result:
+        """See to it that its name still leads to it, and return its status. A command may have been given the directory that it lies in.
 
         Raises:
             LaunchError: something else has taken its place; nothing was started.
         """
+        status = os.fstat(self.lock)
         try:
-            same = os.path.samestat(os.lstat(self.path), os.fstat(self.lock))
+            same = os.path.samestat(os.lstat(self.path), status)
         except FileNotFoundError:
             same = False
         if not same:
             raise LaunchError("private", self.path, errno.ESTALE, "the Sandbox's directory was moved away; make a new Sandbox")
+        return status
 
     def give_to(self, uid: int) -> None:
         """Make it another user's: by its descriptor, whatever its name leads to."""
