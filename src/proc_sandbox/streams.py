@@ -26,6 +26,10 @@ class Choice(NamedTuple):
     value: Any = None
 
 
+NULL = Choice("null")
+KEEP = Choice("keep")
+
+
 def choose_input(stream: Any, data: bytes | None) -> Choice:
     """Return where the command's stdin comes from; data is what run() was given as input.
 
@@ -37,7 +41,7 @@ def choose_input(stream: Any, data: bytes | None) -> Choice:
     if data is not None:
         return Choice("feed", iter((data,)))
     if stream is None or is_constant(stream, DEVNULL):
-        return Choice("null")
+        return NULL
     if is_constant(stream, INHERIT):
         return Choice("inherit")
     if is_constant(stream, PIPE):
@@ -48,11 +52,11 @@ def choose_input(stream: Any, data: bytes | None) -> Choice:
 def choose_output(stream: Any) -> Choice:
     """Return where the command's stdout or stderr goes."""
     if stream is None or is_constant(stream, CAPTURE) or is_constant(stream, PIPE):
-        return Choice("keep")
+        return KEEP
     if is_constant(stream, STDOUT):
         return Choice("stdout")
     if is_constant(stream, DEVNULL):
-        return Choice("null")
+        return NULL
     if is_constant(stream, INHERIT):
         return Choice("inherit")
     found = named(stream)
@@ -95,6 +99,8 @@ def check_streams(config: Config) -> None:
     Raises:
         ConfigError: a stream or passed descriptor is not open.
     """
+    if not config.has_own_streams and not config.pass_fds:
+        return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(config, name)
         if is_constant(stream, INHERIT):
