@@ -26,10 +26,6 @@ class Choice(NamedTuple):
     value: Any = None
 
 
-NULL = Choice("null")
-KEEP = Choice("keep")
-
-
 def choose_input(stream: Any, data: bytes | None) -> Choice:
     """Return where the command's stdin comes from; data is what run() was given as input.
 
@@ -41,7 +37,7 @@ def choose_input(stream: Any, data: bytes | None) -> Choice:
     if data is not None:
         return Choice("feed", iter((data,)))
     if stream is None or is_constant(stream, DEVNULL):
-        return NULL
+        return Choice("null")
     if is_constant(stream, INHERIT):
         return Choice("inherit")
     if is_constant(stream, PIPE):
@@ -52,11 +48,11 @@ def choose_input(stream: Any, data: bytes | None) -> Choice:
 def choose_output(stream: Any) -> Choice:
     """Return where the command's stdout or stderr goes."""
     if stream is None or is_constant(stream, CAPTURE) or is_constant(stream, PIPE):
-        return KEEP
+        return Choice("keep")
     if is_constant(stream, STDOUT):
         return Choice("stdout")
     if is_constant(stream, DEVNULL):
-        return NULL
+        return Choice("null")
     if is_constant(stream, INHERIT):
         return Choice("inherit")
     found = named(stream)

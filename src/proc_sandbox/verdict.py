@@ -94,8 +94,8 @@ def refused_forks(plan: Plan, ended: Ended) -> bool | None:
 
 def pressure(ended: Ended) -> Pressure | None:
     """Return for how long the run waited; None where the kernel does not tell."""
-    waited = (ended.cpu_pressure, ended.memory_pressure, ended.io_pressure)
-    return None if min(waited) < 0 else Pressure(*(nanoseconds / 1e9 for nanoseconds in waited))
+    cpu, memory, io = ended.cpu_pressure, ended.memory_pressure, ended.io_pressure
+    return None if min(cpu, memory, io) < 0 else Pressure(cpu / 1e9, memory / 1e9, io / 1e9)
 
 
 def judge(plan: Plan, config: Config, report: Report) -> Result:

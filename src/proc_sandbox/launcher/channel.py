@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import array
 import contextlib
 import errno
@@ -44,27 +45,32 @@ __all__ = ["Channel", "decode", "send_rights"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
-TOLD = (
-    "done", "status", "reaper", "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled",
-    "disk_read", "disk_written", "cpu_pressure", "memory_pressure", "io_pressure",
-    "timed_out", "cpu_exceeded", "memory_exceeded", "tasks_exceeded", "cancelled",
-)  # fmt: skip
+TOLD = [
+    b"done", b"status", b"reaper", b"wall", b"user", b"system", b"peak", b"tasks", b"oom_kills", b"outside_oom_kills",
+    b"refused_forks", b"throttled", b"disk_read", b"disk_written", b"cpu_pressure", b"memory_pressure", b"io_pressure",
+    b"timed_out", b"cpu_exceeded", b"memory_exceeded", b"tasks_exceeded", b"cancelled",
+]  # fmt: skip
 """The facts of a run's end in the order in which the launcher tells them; the POSIX backend's warden, who has no reaper, has another."""
 
 
 def decode(message: bytes) -> Ended | Failed:
     """Return the launcher's message as facts."""
-    words = message.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    if words and words[0] == "ended":
-        names, numbers = tuple(words[1::2]), map(int, words[2::2])
+    words = message.split(b"\0")
+    words.pop()
+    if words and words[0] == b"ended":
+        names, numbers = words[1::2], map(int, words[2::2])
         if names == TOLD:
             return ended(*numbers)
-        return ended(**{"reaper": 0, **dict(zip(names, numbers, strict=True))})
-    if len(words) == 5 and words[0] == "failed":
-        return Failed(words[1], words[2], int(words[4]))
-    if len(words) == 2 and words[0] == "died":
-        raise LauncherDiedError(words[1])
+        return ended(**{"reaper": 0, **dict(zip(map(text, names), numbers, strict=True))})
+    if len(words) == 5 and words[0] == b"failed":
+        return Failed(text(words[1]), text(words[2]), int(words[4]))
+    if len(words) == 2 and words[0] == b"died":
+        raise LauncherDiedError(text(words[1]))
     raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
+
+
+def text(word: bytes) -> str:
+    return word.decode("utf-8", "surrogateescape")
 
 
 def ended(
@@ -92,7 +98,8 @@ class Channel:
         self.launcher = launcher
         self.outcome: Ended | Failed | None = None
         self.dead = False
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, launcher.kind)
+        # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
+        self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
             self.hand_over(theirs, words, descriptors)
         except BaseException:
@@ -101,7 +108,7 @@ class Channel:
         finally:
             theirs.close()
 
-    def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
+    def hand_over(self, theirs: socket.SocketType, words: bytes, descriptors: Sequence[int]) -> None:
         """Give the run to the launcher, with the other end of its socket."""
         self.launcher.send(words, [theirs.fileno(), *descriptors])
 
@@ -182,7 +189,7 @@ class Channel:
         self.close()
 
 
-def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
+def send_rights(to: socket.SocketType, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
     """Send a message with descriptors; return how many of its bytes went.
 
     Raises:

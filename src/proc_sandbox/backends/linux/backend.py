@@ -96,7 +96,7 @@ class LinuxBackend(UnixBackend):
                 give_away(directory, host.uid_range)
                 status = directory.check()
             directory.settled = True
-        return Owner(status.st_dev, status.st_ino, status.st_uid, status.st_gid)
+        return status.st_dev, status.st_ino, status.st_uid, status.st_gid
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""

@@ -16,13 +16,8 @@ __all__ = ["Owner", "Surveys"]
 MOST_KEPT = 256
 
 
-class Owner(NamedTuple):
-    """A Sandbox's own directory: which one it is, and whose."""
-
-    device: int
-    inode: int
-    uid: int
-    gid: int
+Owner = tuple[int, int, int, int]
+"""A Sandbox's own directory: device and inode, by which it is known, and its uid and gid."""
 
 
 class Kept(NamedTuple):

@@ -41,6 +41,8 @@ class PrivateDirectory:
             parent = os.path.realpath(tempfile.gettempdir())
         sweep(parent)
         self.path, self.lock = make_locked(parent)
+        status = os.fstat(self.lock)
+        self.identity = status.st_dev, status.st_ino  # as long as it is open nothing else has it
         self.owner = os.getpid()
         self.settled = False
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
@@ -53,12 +55,11 @@ class PrivateDirectory:
         Raises:
             LaunchError: something else has taken its place; nothing was started.
         """
-        status = os.fstat(self.lock)
         try:
-            same = os.path.samestat(os.lstat(self.path), status)
+            status = os.lstat(self.path)
         except FileNotFoundError:
-            same = False
-        if not same:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self.identity:
             raise LaunchError("private", self.path, errno.ESTALE, "the Sandbox's directory was moved away; make a new Sandbox")
         return status
 

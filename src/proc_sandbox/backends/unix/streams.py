@@ -57,18 +57,27 @@ class DescriptorStreams:
         self.flags: dict[int, int] = {}
         self.source: Iterator[bytes] = iter(())
         try:
-            stdin = self.open_input(choose_input(config.stdin, data))
-            stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
-            errors = choose_output(config.stderr)
-            stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
-            self.theirs = [stdin, stdout, stderr, *config.pass_fds]
-            # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
-            if config.has_own_streams or config.pass_fds:
-                for descriptor in {*self.theirs}.difference(self.owned, self.ends):
-                    self.flags[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            if data is None and not config.has_own_streams and not config.pass_fds:  # as most are
+                self.theirs = [self.open_null(os.O_RDONLY), self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
+            else:
+                self.open_chosen(config, data, supervisor)
         except BaseException:
             self.close()
             raise
+
+    def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
+        stdin = self.open_input(choose_input(config.stdin, data))
+        stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
+        errors = choose_output(config.stderr)
+        stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
+        self.theirs = [stdin, stdout, stderr, *config.pass_fds]
+        # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
+        for descriptor in {*self.theirs}.difference(self.owned, self.ends):
+            self.flags[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+
+    def open_null(self, flags: int) -> int:
+        # A new one for each run: one for all would be an open file by whose flags, owner and locks runs could tell each other things.
+        return self.own(os.open(os.devnull, flags | os.O_CLOEXEC))
 
     def own(self, descriptor: int) -> int:
         self.owned.append(descriptor)
@@ -78,7 +87,7 @@ class DescriptorStreams:
         if choice.kind == "feed":
             return self.feed_from(choice.value)
         if choice.kind == "null":
-            return self.own(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            return self.open_null(os.O_RDONLY)
         if choice.kind == "path":
             return self.open_path("stdin", choice.value, os.O_RDONLY)
         return 0 if choice.kind == "inherit" else int(choice.value)
@@ -94,7 +103,7 @@ class DescriptorStreams:
             collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
             return self.read_into(collector.feed)
         if choice.kind == "null":
-            return self.own(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            return self.open_null(os.O_WRONLY)
         if choice.kind == "path":
             return self.open_path(field, choice.value, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         if choice.kind == "inherit":
