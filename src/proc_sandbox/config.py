@@ -279,7 +279,12 @@ class Config:
         """Return the directories of the host that a command of this Config, or one before it, could write to; private: a
         Sandbox's own.
         """
-        return tuple(place for place in (self.working_dir, *self.writable_dirs, private) if place)
+        return tuple(filter(None, (self.working_dir, *self.writable_dirs, private)))
+
+    @property
+    def names_paths(self) -> bool:
+        """Whether anything of the host's is granted by its path."""
+        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs)
 
     def named_paths(self) -> Iterator[tuple[str, str, str]]:
         """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
@@ -293,9 +298,19 @@ class Config:
         """Return the Config with its streams at their defaults: what is planned does not depend on them, and what is kept
         by Config must not keep the caller's files and bytes.
         """
-        if self.stdin is None and self.stdout is CAPTURE and self.stderr is CAPTURE:
-            return self
-        return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
+        if self.has_own_streams:
+            return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
+        return self
+
+    @property
+    def has_own_streams(self) -> bool:
+        """Whether any of the three streams is not what it is by default."""
+        return self.stdin is not None or self.stdout is not CAPTURE or self.stderr is not CAPTURE
+
+    @property
+    def borrows(self) -> bool:
+        """Whether it holds what is the caller's, to be closed and forgotten: file objects or bytes."""
+        return not {type(self.stdin), type(self.stdout), type(self.stderr)} <= {int, str, type(None)}
 
     def replace(self, **changes: "Unpack[Options]") -> "Config":
         """Return a Config with some fields changed, validated anew."""
@@ -557,7 +572,11 @@ def check_paths(config: Config) -> None:
         raise ConfigError("working_dir", config.working_dir, "it is in read_only_dirs too; name it once")
 
 
-def argument(item: str | bytes | os.PathLike[str]) -> str:
+def argument(item: object) -> str:
+    if type(item) is str and item.isascii() and "\0" not in item:  # as most are
+        return item
+    if not isinstance(item, (str, bytes, os.PathLike)):
+        raise ConfigError("args", item, "each argument must be str, bytes or a path")
     try:
         word = os.fsdecode(item)
         os.fsencode(word)
@@ -574,16 +593,22 @@ def check_command(args: object) -> tuple[str, ...]:
     Raises:
         ConfigError: it is a string, empty, or holds something else than str, bytes and paths, or a NUL.
     """
+    if type(args) is not list:  # to ask abstract classes takes long
+        check_sequence(args)
+    words = tuple(map(argument, args))  # type: ignore[call-overload]
+    if not words:
+        raise ConfigError("args", args, NOT_A_COMMAND)
+    if not words[0]:
+        raise ConfigError("args", args, "the command's name is empty")
+    return words
+
+
+NOT_A_COMMAND = 'a list that is not empty is needed, as in ["ls", "-l"]'
+
+
+def check_sequence(args: object) -> None:
     if isinstance(args, (str, bytes, os.PathLike)):
         shown = args if isinstance(args, bytes) else os.fspath(args)
         raise ConfigError("args", args, f'a list is needed, never a shell line; for a shell write ["sh", "-c", {shown!r}]')
-    if not isinstance(args, Sequence) or not args:
-        raise ConfigError("args", args, 'a list that is not empty is needed, as in ["ls", "-l"]')
-    words = []
-    for item in args:
-        if not isinstance(item, (str, bytes, os.PathLike)):
-            raise ConfigError("args", item, "each argument must be str, bytes or a path")
-        words.append(argument(item))
-    if not words[0]:
-        raise ConfigError("args", args, "the command's name is empty")
-    return tuple(words)
+    if not isinstance(args, Sequence):
+        raise ConfigError("args", args, NOT_A_COMMAND)

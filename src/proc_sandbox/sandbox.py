@@ -9,8 +9,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,7 +28,7 @@ from proc_sandbox.errors import (
 from proc_sandbox.host import Paths
 from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.model import Plan
-from proc_sandbox.report import Failed
+from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
 from proc_sandbox.streams import check_streams
 from proc_sandbox.supervise import Supervisor
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from proc_sandbox.backends import AnyBackend
-    from proc_sandbox.backends.protocol import PrivatePlace, Run
+    from proc_sandbox.backends.protocol import PrivatePlace, Run, Streams
     from proc_sandbox.config import BackendName, Options
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
@@ -53,7 +52,32 @@ def configured(config: Config | None, overrides: Mapping[str, Any]) -> Config:
     base = DEFAULT if config is None else config
     if not isinstance(base, Config):
         raise ConfigError("config", base, "pass a Config, or its fields as keywords")
-    return base.replace(**overrides) if overrides else base
+    return derived(base, overrides) if overrides else base
+
+
+PLAIN = frozenset((int, float, str, bool, type(None)))
+"""Of these types values that are equal are the same; True, 1 and 1.0 are not of one type."""
+
+
+def derived(base: Config, overrides: Mapping[str, Any]) -> Config:
+    """Return the Config with some fields changed: the one that was made of the same before, if it is known."""
+    types = tuple(map(type, overrides.values()))
+    # A relative path leads elsewhere from another current directory.
+    if not PLAIN.issuperset(types) or "working_dir" in overrides or base.borrows:
+        return base.replace(**overrides)
+    key = (id(base), *overrides.items(), types)
+    found = made.get(key)
+    if found is None:
+        found = base, base.replace(**overrides)
+        if len(made) >= MOST_MADE:
+            made.clear()
+        made[key] = found
+    return found[1]
+
+
+MOST_MADE = 256
+made: dict[Hashable, tuple[Config, Config]] = {}
+"""Configs by the identity of the one that they were made of, which nothing else has as long as it is kept here, and by the changes."""
 
 
 def with_passed_environment(config: Config) -> Config:
@@ -97,9 +121,6 @@ def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None
         raise ConfigError("input", input, "stdin is given too; name one of them")
 
 
-Watch = Callable[["Run[Any]"], contextlib.AbstractContextManager[object]]
-
-
 def execute(
     args: Args,
     config: Config,
@@ -107,35 +128,46 @@ def execute(
     input: bytes | str | None,
     check: bool,
     private: str | None = None,
-    watch: Watch = contextlib.nullcontext,
+    sandbox: Sandbox | None = None,
 ) -> Result:
-    """Do one run; `watch` holds it as long as it is alive."""
+    """Do one run; sandbox: whose it is, as long as it is alive."""
     command = check_command(args)
     data = input_bytes(input)
     check_streams(config)
     backend = current(config.backend)
     if backend.needs_directory and not (private or config.working_dir):
         with new_directory(backend) as made:
-            return execute(args, config, input=input, check=check, private=made, watch=watch)
+            return execute(args, config, input=input, check=check, private=made, sandbox=sandbox)
     config = with_passed_environment(config)
-    planned, paths = make_plan(command, config, private)
+    planned, paths = make_plan(backend, command, config, private)
     supervisor = Supervisor(config.max_output)
     streams = backend.open_streams(config, data, supervisor, config.writable_places(private))
     try:
         try:
             run = backend.start(planned, streams)
         except LauncherDiedError:  # it was killed since its last run: what was planned was for that one
-            planned, paths = make_plan(command, config, private)
+            planned, paths = make_plan(backend, command, config, private)
             run = backend.start(planned, streams)
-        with run, watch(run):
-            streams.release()
-            outcome = run.communicate(streams)
+        with run:
+            if sandbox is None:
+                outcome = communicate(run, streams)
+            else:
+                sandbox.hold(run)
+                try:
+                    outcome = communicate(run, streams)
+                finally:
+                    sandbox.let_go(run)
     finally:
         streams.close()
     if isinstance(outcome, Failed):
         raise_failure(outcome, backend.explain(paths))
     result = judge(planned, config, supervisor.report(outcome))
     return result.check() if check else result
+
+
+def communicate(run: Run[Any], streams: Streams) -> Ended | Failed:
+    streams.release()
+    return run.communicate(streams)
 
 
 @contextlib.contextmanager
@@ -158,8 +190,9 @@ def input_bytes(data: bytes | str | None) -> bytes | None:
     raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
 
 
-def make_plan(command: tuple[str, ...], config: Config, private: str | None = None) -> tuple[Plan, Paths]:
-    backend = current(config.backend)
+def make_plan(
+    backend: AnyBackend, command: tuple[str, ...], config: Config, private: str | None = None
+) -> tuple[Plan, Paths]:
     host = backend.probe(config)
     paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
@@ -168,6 +201,8 @@ def make_plan(command: tuple[str, ...], config: Config, private: str | None = No
 
 
 def warn_unenforced(planned: Plan) -> None:
+    if Unenforced not in map(type, planned.enforcement.values()):
+        return
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):
             warnings.warn(f"{name} is not enforced: {how.reason}; remedy: {how.remedy}", UnenforcedWarning, stacklevel=5)
@@ -189,7 +224,9 @@ def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Option
     Raises:
         ConfigError, UnsupportedError, FileNotFoundError, PermissionError: as run() would.
     """
-    return make_plan(check_command(args), with_passed_environment(configured(config, overrides)))[0]
+    command = check_command(args)
+    whole = with_passed_environment(configured(config, overrides))
+    return make_plan(current(whole.backend), command, whole)[0]
 
 
 def lines_of(name: str, how: Enforced | Unenforced) -> Iterator[str]:
@@ -276,8 +313,9 @@ class Sandbox:
         self.directory: str | None = None
         self.closed = False
         self.owner = os.getpid()
-        self.changed = threading.Condition()
-        self.under_way: Counter[int] = Counter()  # by thread
+        self.lock = threading.RLock()  # one thread's cleanup() may interrupt its own run, in a signal handler
+        self.ended = threading.Condition(self.lock)
+        self.under_way: dict[int, int] = {}  # runs by thread
         self.alive: set[Run[Any]] = set()
         self.private: PrivatePlace | None = None
         if self.config.working_dir is None:
@@ -294,36 +332,41 @@ class Sandbox:
         """
         check_input(input, overrides)
         config = configured(self.config, overrides)
-        with self.entered():
-            return execute(args, config, input=input, check=check, private=self.directory, watch=self.watched)
-
-    @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        thread = threading.get_ident()
-        with self.changed:
-            self.check_open()
-            self.under_way[thread] += 1
+        self.enter()
         try:
-            yield
+            return execute(args, config, input=input, check=check, private=self.directory, sandbox=self)
         finally:
-            with self.changed:
-                self.under_way[thread] -= 1
-                self.under_way += Counter()  # drops those at zero
-                self.changed.notify_all()
-                if self.closed:
-                    self.remove_private()
+            self.leave()
 
-    @contextlib.contextmanager
-    def watched(self, run: Run[Any]) -> Iterator[None]:
-        with self.changed:
+    def enter(self) -> None:
+        """Count a run of this thread's, from before it is planned."""
+        thread = threading.get_ident()
+        with self.lock:
+            self.check_open()
+            self.under_way[thread] = self.under_way.get(thread, 0) + 1
+
+    def leave(self) -> None:
+        """Count it no more; who waits for the last one to end, in cleanup(), is told."""
+        thread = threading.get_ident()
+        with self.lock:
+            left = self.under_way.pop(thread) - 1
+            if left:
+                self.under_way[thread] = left
+            if self.closed:
+                self.ended.notify_all()
+                self.remove_private()
+
+    def hold(self, run: Run[Any]) -> None:
+        """Have a run that has begun killed by cleanup(), at once if that has been called meanwhile."""
+        with self.lock:
             self.alive.add(run)
             if self.closed:
                 run.kill()
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.alive.discard(run)
+
+    def let_go(self, run: Run[Any]) -> None:
+        """Forget a run that has ended, before it is closed."""
+        with self.lock:
+            self.alive.discard(run)
 
     def check_open(self) -> None:
         if self.closed:
@@ -341,12 +384,12 @@ class Sandbox:
         if os.getpid() != self.owner:
             self.closed = True
             return
-        with self.changed:
+        with self.lock:
             self.closed = True
             for run in self.alive:
                 run.kill()
-            if not self.under_way[threading.get_ident()]:
-                self.changed.wait_for(lambda: not self.under_way)
+            if threading.get_ident() not in self.under_way:
+                self.ended.wait_for(lambda: not self.under_way)
             self.remove_private()
 
     def remove_private(self) -> None:

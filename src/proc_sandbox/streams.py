@@ -95,6 +95,8 @@ def check_streams(config: Config) -> None:
     Raises:
         ConfigError: a stream or passed descriptor is not open.
     """
+    if not config.has_own_streams and not config.pass_fds:
+        return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(config, name)
         if is_constant(stream, INHERIT):

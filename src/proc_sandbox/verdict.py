@@ -58,6 +58,8 @@ def signal_name(number: int) -> str:
 
 def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | None) -> str | None:
     """Say in one line what ended the run, where it was not an ordinary exit."""
+    if reason is Reason.EXITED:
+        return None
     ran = f"(ran {format_seconds(ended.wall / 1e9)})"
     if reason is Reason.TIMEOUT:
         return f"wall time limit of {format_seconds(config.timeout or 0)} exceeded {ran}"
@@ -92,8 +94,8 @@ def refused_forks(plan: Plan, ended: Ended) -> bool | None:
 
 def pressure(ended: Ended) -> Pressure | None:
     """Return for how long the run waited; None where the kernel does not tell."""
-    waited = (ended.cpu_pressure, ended.memory_pressure, ended.io_pressure)
-    return None if min(waited) < 0 else Pressure(*(nanoseconds / 1e9 for nanoseconds in waited))
+    cpu, memory, io = ended.cpu_pressure, ended.memory_pressure, ended.io_pressure
+    return None if min(cpu, memory, io) < 0 else Pressure(cpu / 1e9, memory / 1e9, io / 1e9)
 
 
 def judge(plan: Plan, config: Config, report: Report) -> Result:
@@ -101,7 +103,9 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
     ended = report.ended
     reason = reason_of(ended)
     number = SIGKILL if plan.signals and not ended.done else ended.signal
-    return Result(
+    # Not Result(...): a frozen dataclass sets its fields one by one through object.__setattr__, longer than all the judging takes.
+    result = object.__new__(Result)
+    result.__dict__.update(
         args=plan.command,
         exit_code=ended.exit_code,
         signal=number,
@@ -124,3 +128,4 @@ def judge(plan: Plan, config: Config, report: Report) -> Result:
         written_bytes=ended.disk_written if ended.disk_written >= 0 else None,
         pressure=pressure(ended),
     )
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import array
 import contextlib
 import errno
@@ -44,34 +45,50 @@ __all__ = ["Channel", "decode", "send_rights"]
 
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
-NUMBERS = (
-    "wall", "user", "system", "peak", "tasks", "oom_kills", "outside_oom_kills", "refused_forks", "throttled",
-    "disk_read", "disk_written", "cpu_pressure", "memory_pressure", "io_pressure",
-)  # fmt: skip
+TOLD = [
+    b"done", b"status", b"reaper", b"wall", b"user", b"system", b"peak", b"tasks", b"oom_kills", b"outside_oom_kills",
+    b"refused_forks", b"throttled", b"disk_read", b"disk_written", b"cpu_pressure", b"memory_pressure", b"io_pressure",
+    b"timed_out", b"cpu_exceeded", b"memory_exceeded", b"tasks_exceeded", b"cancelled",
+]  # fmt: skip
+"""The facts of a run's end in the order in which the launcher tells them; the POSIX backend's warden, who has no reaper, has another."""
 
 
 def decode(message: bytes) -> Ended | Failed:
     """Return the launcher's message as facts."""
-    words = message.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    if len(words) == 5 and words[0] == "failed":
-        return Failed(words[1], words[2], int(words[4]))
-    if len(words) == 2 and words[0] == "died":
-        raise LauncherDiedError(words[1])
-    if not words or words[0] != "ended":
-        raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
-    facts = dict(zip(words[1::2], map(int, words[2::2]), strict=True))
-    done, status = bool(facts["done"]), facts["status"]
+    words = message.split(b"\0")
+    words.pop()
+    if words and words[0] == b"ended":
+        names, numbers = words[1::2], map(int, words[2::2])
+        if names == TOLD:
+            return ended(*numbers)
+        return ended(**{"reaper": 0, **dict(zip(map(text, names), numbers, strict=True))})
+    if len(words) == 5 and words[0] == b"failed":
+        return Failed(text(words[1]), text(words[2]), int(words[4]))
+    if len(words) == 2 and words[0] == b"died":
+        raise LauncherDiedError(text(words[1]))
+    raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
+
+
+def text(word: bytes) -> str:
+    return word.decode("utf-8", "surrogateescape")
+
+
+def ended(
+    done: int, status: int, reaper: int, wall: int, user: int, system: int, peak: int, tasks: int,
+    oom_kills: int, outside_oom_kills: int, refused_forks: int, throttled: int,
+    disk_read: int, disk_written: int, cpu_pressure: int, memory_pressure: int, io_pressure: int,
+    timed_out: int, cpu_exceeded: int, memory_exceeded: int, tasks_exceeded: int, cancelled: int,
+) -> Ended:  # fmt: skip
+    """Return what the launcher tells of a run's end as facts; reaper: the status of its pid 1, which says nothing more."""
+    del reaper
     return Ended(
-        done=done,
-        exit_code=os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None,
-        signal=os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None,
-        timed_out=bool(facts["timed_out"]),
-        cpu_exceeded=bool(facts["cpu_exceeded"]),
-        memory_exceeded=bool(facts["memory_exceeded"]),
-        tasks_exceeded=bool(facts["tasks_exceeded"]),
-        cancelled=bool(facts["cancelled"]),
-        **{name: facts[name] for name in NUMBERS},
-    )
+        done != 0,
+        os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None,
+        os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None,
+        wall, user, system, peak, tasks, oom_kills, outside_oom_kills, refused_forks, throttled,
+        timed_out != 0, cpu_exceeded != 0, memory_exceeded != 0, tasks_exceeded != 0, cancelled != 0,
+        disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure,
+    )  # fmt: skip
 
 
 class Channel:
@@ -81,15 +98,17 @@ class Channel:
         self.launcher = launcher
         self.outcome: Ended | Failed | None = None
         self.dead = False
-        self.socket, theirs = socket.socketpair(socket.AF_UNIX, launcher.kind)
+        # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
+        self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
-            with theirs:
-                self.hand_over(theirs, words, descriptors)
+            self.hand_over(theirs, words, descriptors)
         except BaseException:
             self.socket.close()
             raise
+        finally:
+            theirs.close()
 
-    def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
+    def hand_over(self, theirs: socket.SocketType, words: bytes, descriptors: Sequence[int]) -> None:
         """Give the run to the launcher, with the other end of its socket."""
         self.launcher.send(words, [theirs.fileno(), *descriptors])
 
@@ -170,7 +189,7 @@ class Channel:
         self.close()
 
 
-def send_rights(to: socket.socket, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
+def send_rights(to: socket.SocketType, body: bytes | memoryview, descriptors: Sequence[int]) -> int:
     """Send a message with descriptors; return how many of its bytes went.
 
     Raises:

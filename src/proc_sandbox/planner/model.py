@@ -49,7 +49,9 @@ class Plan:
 
     def with_command(self, command: Sequence[str]) -> Self:
         """Return the plan for one command: what is planned of a Config is the same for all of them."""
-        return type(self)(**{**self.__dict__, "command": tuple(command)})
+        plan = object.__new__(type(self))
+        plan.__dict__.update(self.__dict__, command=tuple(command))
+        return plan
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
-from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter, survey
+from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter
+from proc_sandbox.backends.linux.surveys import Owner, Surveys
 from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.backends.unix.backend import UnixBackend
 from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
@@ -28,11 +29,12 @@ NO_LIMITS = Config()
 
 
 class Known(NamedTuple):
-    """What was found out with one launcher: the Host without cgroups, and with them once they were looked for."""
+    """What was found out with one launcher: the Host, whether its cgroups were looked for yet, and by surveys."""
 
-    launcher: Launcher | None = None
-    bare: Host | None = None
-    whole: Host | None = None
+    launcher: Launcher
+    host: Host
+    cgroups: bool
+    surveys: Surveys
 
 
 class LinuxBackend(UnixBackend):
@@ -43,7 +45,7 @@ class LinuxBackend(UnixBackend):
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.known = Known()
+        self.known: Known | None = None
         self.idmaps: dict[tuple[int, int], bool] = {}
         self.admitted: weakref.WeakSet[Launcher] = weakref.WeakSet()
 
@@ -53,31 +55,34 @@ class LinuxBackend(UnixBackend):
         Raises:
             UnsupportedError: nothing at all can be run here. LauncherDiedError: the launcher cannot be started.
         """
-        cgroups = config is None or needs_cgroups(config)
-        current, known = launcher(), self.known
-        host = known.whole or (None if cgroups else known.bare)
-        if host is not None and known.launcher is current:
-            return host
-        with self.lock:
-            return self.look(current, cgroups=cgroups)
+        return self.known_for(config).host
 
-    def look(self, current: Launcher, *, cgroups: bool) -> Host:
-        known = self.known if self.known.launcher is current else Known(current)
-        bare, whole = known.bare or host_from_greeting(current.greeting), known.whole
-        if cgroups and whole is None:
-            whole = with_cgroups(bare, current.pid)
-        self.known = Known(current, bare, whole)
-        return whole or bare
+    def known_for(self, config: Config | None) -> Known:
+        """Return what is known with the launcher that there is now, with all that the Config makes use of."""
+        current, known = launcher(), self.known
+        if known and known.launcher is current and (known.cgroups or config is not None and not needs_cgroups(config)):
+            return known
+        with self.lock:
+            self.known = self.look(current, cgroups=config is None or needs_cgroups(config))
+            return self.known
+
+    def look(self, current: Launcher, *, cgroups: bool) -> Known:
+        known = self.known if self.known and self.known.launcher is current else None
+        if known and (known.cgroups or not cgroups):
+            return known  # another thread was faster
+        host = known.host if known else host_from_greeting(current.greeting)
+        if cgroups:
+            host = with_cgroups(host, current.pid)
+        return Known(current, host, cgroups, Surveys(host, self.can_idmap))
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
-        host = self.probe(NO_LIMITS)
-        if private and not config.working_dir:
-            self.make_own(private, host)
-        return survey(config, command, self.can_idmap, private, contained=bool(host.namespaces))
+        surveys = self.known_for(NO_LIMITS).surveys
+        owner = self.make_own(private, surveys.host) if private and not config.working_dir else None
+        return surveys.find(config, command, private, owner)
 
-    def make_own(self, private: str, host: Host) -> None:
-        """See to it that a Sandbox's directory is its runs' own, where no mount can show it so.
+    def make_own(self, private: str, host: Host) -> Owner:
+        """See to it that a Sandbox's directory is its runs' own, where no mount can show it so; return whose it is.
 
         Raises:
             LaunchError: something else has taken its place. UnsupportedError: there is no user left to give it to.
@@ -85,12 +90,13 @@ class LinuxBackend(UnixBackend):
         from proc_sandbox.backends.unix.private import find  # it is there already when there is one
 
         directory = find(private)
-        directory.check()
-        if directory.settled:
-            return
-        if host.uid_range and (host.own_uid or not self.can_idmap(private, os.fstat(directory.lock).st_dev)):
-            give_away(directory, host.uid_range)
-        directory.settled = True
+        status = directory.check()
+        if not directory.settled:
+            if host.uid_range and (host.own_uid or not self.can_idmap(private, status.st_dev)):
+                give_away(directory, host.uid_range)
+                status = directory.check()
+            directory.settled = True
+        return status.st_dev, status.st_ino, status.st_uid, status.st_gid
 
     def can_idmap(self, path: str, device: int) -> bool:
         """Return whether a path's file system can be idmapped, as the launcher tried; asked once for each file system."""
@@ -112,14 +118,15 @@ class LinuxBackend(UnixBackend):
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
         """Return a launcher in the plan's network, and where the plan's cgroups can be used."""
         found = launcher(empty_network=plan.network != "host")
-        host = self.known.whole
-        if plan.cgroup and host and host.cgroup and host.cgroup.scope and found is not self.known.launcher:
+        known = self.known
+        cgroup = known.host.cgroup if known else None
+        if plan.cgroup and known and cgroup and cgroup.scope and found is not known.launcher:
             with self.lock:
                 if found not in self.admitted:
                     try:
-                        admit(host.cgroup, found.pid)
+                        admit(cgroup, found.pid)
                     except ScopeError as error:
-                        raise LaunchError("cgroup", host.cgroup.scope, errno.EIO, str(error)) from error
+                        raise LaunchError("cgroup", cgroup.scope, errno.EIO, str(error)) from error
                     self.admitted.add(found)
         return found
 

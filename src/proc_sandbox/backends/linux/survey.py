@@ -28,7 +28,7 @@ from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
 if TYPE_CHECKING:
     from proc_sandbox.backends.unix.private import PrivateDirectory
 
-__all__ = ["give_away", "hidden_interpreter", "survey"]
+__all__ = ["CanIdmap", "Survey", "Version", "give_away", "hidden_interpreter", "survey", "version_of"]
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 # Nothing that only some may read: without root the command has its caller's groups (/etc/ssl/private is a group's).
@@ -244,7 +244,7 @@ def search(name: str, config: Config, is_visible: Callable[[str], bool]) -> str:
     """
     path = search_path(config)
     known = found_before.get((name, path))
-    if known and os.access(known, os.X_OK) and is_visible(known):
+    if known and os.path.isfile(known) and os.access(known, os.X_OK) and is_visible(known):
         return known
     first = ""
     for program in programs_on(path, name):
@@ -340,10 +340,29 @@ def in_plain_sight() -> tuple[SystemPath, ...]:
     return (*devices, *(system_path(path) for path in PROC if os.path.exists(path)))
 
 
+Version = tuple[int, int, int]
+
+
+def version_of(program: str) -> Version | None:
+    """Return what another file in a program's place would not have, nor the same one after a change; None where there is none."""
+    try:
+        status = os.stat(program)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+class Survey(NamedTuple):
+    """Where things are, and the version of the program with which all of that stays as it is; None: it has to be looked up anew."""
+
+    paths: Paths
+    version: Version | None
+
+
 def survey(
     config: Config, command: Sequence[str], can_idmap: CanIdmap, private: str | None = None, *, contained: bool = True
-) -> Paths:
-    """Return where things are, for one run, with a view of its own (contained) or without. See Backend.survey for what it raises."""
+) -> Survey:
+    """Look where things are, for one run, with a view of its own (contained) or without. See Backend.survey for what it raises."""
     if config.working_dir is not None:
         private = None
     start = PRIVATE_DIRECTORY if contained else private or "/"
@@ -361,10 +380,14 @@ def survey(
 
     program = locate(command[0], config, private, start, is_visible, planted)
     prefix = activated_in(base)
+    version = None
     # What a command could have put there tells nothing of what else it should see.
     if program.path and not program.planted:
+        version = version_of(program.path)  # before all that is concluded from it
         if not seen(program.path, tuple(system), given) or in_prefix(program.path, base):
             extra = interpreter_paths(program.path)
+            if not system.keys() >= set(extra):
+                version = None  # an installation that is not ours may change
             system.update(dict.fromkeys(extra))
             if extra:
                 prefix = (os.path.dirname(program.path),)
@@ -378,7 +401,7 @@ def survey(
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
     disks = numbers_of_disks() if config.read_bps or config.write_bps else ()
     own = start if private else ""
-    return Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks)
+    return Survey(Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks), version)
 
 
 def numbers_of_disks(directory: str = "/sys/block") -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class PosixRun(LaunchedRun):
         self.swept = False
         super().__init__(server, words, descriptors)
 
-    def hand_over(self, theirs: socket.socket, words: bytes, descriptors: Sequence[int]) -> None:
+    def hand_over(self, theirs: socket.SocketType, words: bytes, descriptors: Sequence[int]) -> None:
         """Give the warden the run's socket, and over that the run; wait until it has all of it.
 
         The control socket takes one byte for each run, so that nothing can be left half said there: a signal's exception in the

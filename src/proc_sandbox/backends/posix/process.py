@@ -37,7 +37,7 @@ BOOT = "import sys; sys.path += sys.argv[3:]; from proc_sandbox.backends.posix.w
 own, for a command may be able to write there (its working directory), and the warden is not confined.
 """
 
-handing_over: set[socket.socket] = set()
+handing_over: set[socket.SocketType] = set()
 """Ends of sockets that are on their way to another process: a child by os.fork() closes its copies, or no end would be seen."""
 
 

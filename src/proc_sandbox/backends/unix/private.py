@@ -41,24 +41,27 @@ class PrivateDirectory:
             parent = os.path.realpath(tempfile.gettempdir())
         sweep(parent)
         self.path, self.lock = make_locked(parent)
+        status = os.fstat(self.lock)
+        self.identity = status.st_dev, status.st_ino  # as long as it is open nothing else has it
         self.owner = os.getpid()
         self.settled = False
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
         self.forgotten.atexit = False  # then runs may be under way still: who made it sees to it
         alive[self.path] = self
 
-    def check(self) -> None:
-        """See to it that its name still leads to it. A command may have been given the directory that it lies in.
+    def check(self) -> os.stat_result:
+        """See to it that its name still leads to it, and return its status. A command may have been given the directory that it lies in.
 
         Raises:
             LaunchError: something else has taken its place; nothing was started.
         """
         try:
-            same = os.path.samestat(os.lstat(self.path), os.fstat(self.lock))
+            status = os.lstat(self.path)
         except FileNotFoundError:
-            same = False
-        if not same:
+            status = None
+        if status is None or (status.st_dev, status.st_ino) != self.identity:
             raise LaunchError("private", self.path, errno.ESTALE, "the Sandbox's directory was moved away; make a new Sandbox")
+        return status
 
     def give_to(self, uid: int) -> None:
         """Make it another user's: by its descriptor, whatever its name leads to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -22,6 +21,8 @@ __all__ = ["DescriptorStreams", "LaunchedRun"]
 open_streams: set[DescriptorStreams] = set()
 """Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
 
+FEW = 64
+"""Runs under way at once, of which each may keep two descriptors more."""
 LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
 
 
@@ -31,37 +32,52 @@ def open_pipe() -> tuple[int, int]:
     """
     reader, writer = os.pipe()
     if os.geteuid() == 0:
-        with contextlib.suppress(PermissionError):  # a sandbox around us changes no modes: there /dev/stdout stays closed
+        try:
             os.fchmod(reader, 0o666)
+        except PermissionError:
+            pass  # a sandbox around us changes no modes: there /dev/stdout stays closed
     return reader, writer
 
 
 class DescriptorStreams:
     """What the command gets as 0, 1 and 2, and our ends of the pipes.
 
-    Attributes: theirs, all descriptors of the command's: the three, and pass_fds; readers, our read ends with what takes their
-    bytes; writer, our end of stdin with what is still to be fed.
+    Attributes: theirs, all descriptors of the command's: the three, and pass_fds; owned, those of them that were opened here;
+    readers, our read ends with what takes their bytes; ends, the other ends of these; writer, our end of stdin with what is
+    still to be fed.
     """
 
     def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()) -> None:
         self.writable = writable
         self.owned: list[int] = []
+        self.ends: list[int] = []
         open_streams.add(self)
         self.readers: dict[int, Callable[[bytes], object]] = {}
         self.writer = -1
         self.flags: dict[int, int] = {}
         self.source: Iterator[bytes] = iter(())
         try:
-            stdin = self.open_input(choose_input(config.stdin, data))
-            stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
-            errors = choose_output(config.stderr)
-            stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
-            self.theirs = [stdin, stdout, stderr, *config.pass_fds]
-            # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
-            self.flags = {fd: fcntl.fcntl(fd, fcntl.F_GETFL) for fd in {*self.theirs} - {*self.owned}}
+            if data is None and not config.has_own_streams and not config.pass_fds:  # as most are
+                self.theirs = [self.open_null(os.O_RDONLY), self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
+            else:
+                self.open_chosen(config, data, supervisor)
         except BaseException:
             self.close()
             raise
+
+    def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
+        stdin = self.open_input(choose_input(config.stdin, data))
+        stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
+        errors = choose_output(config.stderr)
+        stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
+        self.theirs = [stdin, stdout, stderr, *config.pass_fds]
+        # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
+        for descriptor in {*self.theirs}.difference(self.owned, self.ends):
+            self.flags[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+
+    def open_null(self, flags: int) -> int:
+        # A new one for each run: one for all would be an open file by whose flags, owner and locks runs could tell each other things.
+        return self.own(os.open(os.devnull, flags | os.O_CLOEXEC))
 
     def own(self, descriptor: int) -> int:
         self.owned.append(descriptor)
@@ -71,7 +87,7 @@ class DescriptorStreams:
         if choice.kind == "feed":
             return self.feed_from(choice.value)
         if choice.kind == "null":
-            return self.own(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            return self.open_null(os.O_RDONLY)
         if choice.kind == "path":
             return self.open_path("stdin", choice.value, os.O_RDONLY)
         return 0 if choice.kind == "inherit" else int(choice.value)
@@ -87,7 +103,7 @@ class DescriptorStreams:
             collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
             return self.read_into(collector.feed)
         if choice.kind == "null":
-            return self.own(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
+            return self.open_null(os.O_WRONLY)
         if choice.kind == "path":
             return self.open_path(field, choice.value, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         if choice.kind == "inherit":
@@ -98,7 +114,8 @@ class DescriptorStreams:
         reader, writer = open_pipe()
         os.set_blocking(reader, False)
         self.readers[reader] = keep
-        return self.own(writer)
+        self.ends.append(writer)
+        return writer
 
     def open_path(self, field: str, path: str | os.PathLike[str], flags: int) -> int:
         """Open a file that the Config names; what a command may have put in its place is not followed.
@@ -114,14 +131,25 @@ class DescriptorStreams:
             raise ConfigError(field, text, f"{error.strerror}; name a file that can be opened") from None
 
     def release(self) -> None:
-        """Close the command's ends, once the launcher has them."""
+        """Close the command's ends, once the launcher has them.
+
+        A pipe that we read tells that nobody writes to it any more, just before the run has ended: nobody needs to be woken for that.
+        So as long as runs are few and descriptors many, we are among those who could.
+        """
         while self.owned:
             os.close(self.owned.pop())
+        if len(open_streams) > FEW:
+            self.close_ends()
+
+    def close_ends(self) -> None:
+        while self.ends:
+            os.close(self.ends.pop())
 
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
         open_streams.discard(self)
         self.release()
+        self.close_ends()
         while self.flags:
             descriptor, flags = self.flags.popitem()
             if fcntl.fcntl(descriptor, fcntl.F_GETFL) != flags:
@@ -203,36 +231,38 @@ def pump(channel: LaunchedRun, streams: DescriptorStreams) -> Ended | Failed:
     Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
     descriptor that was passed out of the sandbox keeps nobody waiting.
     """
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLIN)
-    end = channel.launcher_end()
+    talk, end = channel.fileno(), channel.launcher_end()
     if end < 0:
         channel.lost()  # it has died, which another run's thread has seen already
-    poll.register(end, select.POLLIN)
-    for reader in streams.readers:
-        poll.register(reader, select.POLLIN)
-    feeder = Feeder(streams)
-    writer = streams.writer
+    poll = select.poll()
+    for descriptor in (talk, end, *streams.readers):
+        poll.register(descriptor, select.POLLIN)
+    writer = -1
+    if streams.writer >= 0:
+        feeder = Feeder(streams)
+        writer = streams.writer
     if writer >= 0:
         poll.register(writer, select.POLLOUT)
     while True:
-        ready = dict(poll.poll(channel.patience))
+        ready = [descriptor for descriptor, _ in poll.poll(channel.patience)]
         channel.look_after()
-        for reader in [reader for reader in streams.readers if reader in ready]:
-            if read_some(reader, streams.readers[reader]) == 0:
-                poll.unregister(reader)
-                del streams.readers[reader]
-                os.close(reader)
-        if writer in ready and streams.writer >= 0:
-            feeder.write()
-            if streams.writer < 0:
-                poll.unregister(writer)
-                writer = -1
-        if channel.fileno() in ready:
+        if talk in ready:
             outcome = channel.receive()
+            streams.close_ends()  # then what has no more to be read tells so
             drain(streams)
             return outcome
-        if channel.launcher_end() in ready:
+        for descriptor in ready:
+            if descriptor in streams.readers:
+                if read_some(descriptor, streams.readers[descriptor]) == 0:
+                    poll.unregister(descriptor)
+                    del streams.readers[descriptor]
+                    os.close(descriptor)
+            elif descriptor == writer:
+                feeder.write()
+                if streams.writer < 0:
+                    poll.unregister(writer)
+                    writer = -1
+        if end in ready:
             channel.lost()
 
 

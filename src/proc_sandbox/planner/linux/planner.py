@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
@@ -41,6 +42,7 @@ ALWAYS = ("max_output", "max_open_files", "tmp_size")
 BY_CGROUP = tuple(name for name in LIMITS if any(rung.key.startswith("cgroup") for rung in LADDER[name]))
 NEEDED = ("user", "pid", "mount")
 WHERE_THERE = ("ipc", "uts", "cgroup")
+MOST_KEPT = 256
 MAX_MOUNTS, MAX_RULES, MAX_SETTINGS = 768, 512, 1024
 """What the launcher's tables hold."""
 
@@ -112,10 +114,37 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    return compile_base(config.without_streams(), host, paths).with_command(command)
+    found = compiled.get((id(config), id(paths)))
+    if found is None or found.host is not host:
+        found = Compiled(config, host, paths, compile_base(config.without_streams(), host, paths))
+        keep(found)
+    return found.plan.with_command(command)
 
 
-@functools.lru_cache(maxsize=256)
+class Compiled(NamedTuple):
+    """A plan, and of what it was made: as long as it is kept, nothing else has the identity of these."""
+
+    config: Config
+    host: Host
+    paths: Paths
+    plan: LinuxPlan
+
+
+compiled: dict[tuple[int, int], Compiled] = {}
+"""Plans by the identity of Config and Paths: runs one after another mostly have the very same, and to look a value up by all that is
+in it takes longer than all else of a plan that is there.
+"""
+
+
+def keep(found: Compiled) -> None:
+    if found.config.borrows:
+        return
+    if len(compiled) >= MOST_KEPT:
+        compiled.clear()
+    compiled[id(found.config), id(found.paths)] = found
+
+
+@functools.lru_cache(maxsize=MOST_KEPT)
 def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
     choices = enforce(config, host, paths)
     sampling = plan_sampling(config, choices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from proc_sandbox.planner.posix import seatbelt
@@ -25,12 +25,12 @@ class PosixPlan(LaunchedPlan):
         """Yield nothing: the warden looks, not the monitor."""
         return iter(())
 
-    def exec_words(self) -> Iterator[str]:
-        """Yield the last words: the command, or sandbox-exec(1) with it."""
+    def exec_words(self) -> Sequence[str]:
+        """Return the last words: the command, or sandbox-exec(1) with it."""
         if not self.seatbelt:
             return super().exec_words()
         program = posixpath.join(self.cwd, self.executable)
-        return iter(("exec", seatbelt.SANDBOX_EXEC, *seatbelt.command_line(self.seatbelt, program, self.command)))
+        return ("exec", seatbelt.SANDBOX_EXEC, *seatbelt.command_line(self.seatbelt, program, self.command))
 
     def lines_of_isolation(self) -> Iterator[str]:
         """Yield the Seatbelt profile."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -80,9 +80,9 @@ class LaunchedPlan(Plan):
         if self.cpu_time:
             yield from ("cpu-time", str(self.cpu_time))
 
-    def exec_words(self) -> Iterator[str]:
-        """Yield the last words: what is executed, and its arguments."""
-        yield from ("exec", self.executable, *self.command)
+    def exec_words(self) -> Sequence[str]:
+        """Return the last words: what is executed, and its arguments."""
+        return ("exec", self.executable, *self.command)
 
     def words(self) -> tuple[str, ...]:
         """Return the plan as the launcher reads it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from proc_sandbox.version import __version__
@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 __all__ = ["encode", "encode_prefix"]
 
 
-def join(words: Iterator[str]) -> bytes:
+def join(words: Iterable[str]) -> bytes:
     """Encode words as bytes, each one ended by a NUL."""
     return os.fsencode("\0".join(words) + "\0")
 
 
 def encode(plan: LaunchedPlan, variables: Mapping[str, str] | None = None) -> bytes:
     """Return the words of a whole plan; variables: what the command's environment gets beside the plan's."""
-    prefix = plan.prefix or encode_prefix(plan)
-    more = join(word for item in variables.items() for word in ("env", "=".join(item))) if variables else b""
-    return prefix + more + join(plan.exec_words())
+    words = plan.prefix or encode_prefix(plan)
+    if variables:
+        words += join(word for item in variables.items() for word in ("env", "=".join(item)))
+    return words + join(plan.exec_words())
 
 
 def encode_prefix(plan: LaunchedPlan) -> bytes:
