@@ -144,7 +144,7 @@ def plot(found: Mapping[str, tuple[str, Sequence[Point]]], path: Path) -> str:
     except ImportError:
         return "the plot was not drawn: matplotlib is not installed (pip install -e '.[bench]')"
     mpl.use("svg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "proc-sandbox", "font.size": 9, "axes.spines.top": False})
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "proc-sandbox", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(8, 5.2), layout="constrained")
@@ -159,7 +159,7 @@ def plot(found: Mapping[str, tuple[str, Sequence[Point]]], path: Path) -> str:
             axis.set_yscale("log")
         else:
             axis.set_ylim(bottom=0)
-        axis.spines["right"].set_visible(False)
+        axis.minorticks_off()
     axes.flat[0].legend(frameon=False)
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)

@@ -27,7 +27,7 @@ __all__ = ["section"]
 PARTS = ("getpid", "stat", "open+close", "compile", "overall")
 BOUNDS = {"overall": 1.03, "stat": 1.1, "open+close": 1.7}
 COMPARED = ("bwrap", "sandlock")
-CALLS = 1_000_000
+CALLS, FILES, FUNCTIONS = 1_000_000, 20_000, 500
 ABOUT = """\
 A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) a million times, stat(2) of every file of a list from
 /usr, open(2) and close(2) of the same, and gcc compiling one file. Each time is taken by the program itself, so what starting a run costs
@@ -136,9 +136,9 @@ def section(effort: Effort) -> Section:
         os.chmod(place, 0o755)
         directory = Path(place)
         words = [str(compile_program(directory)), str(directory / "list")]
-        listed = list(files_below("/usr", effort.of(20_000, 10_000)))
+        listed = list(files_below("/usr", FILES))
         (directory / "list").write_text("".join(f"{path}\n" for path in listed), encoding="utf-8")
-        words += [str(write_source(directory, effort.of(500, 200))), str(CALLS), "1"]
+        words += [str(write_source(directory, FUNCTIONS)), str(CALLS), "1"]
         config = hot(allowed_dirs=[place], timeout=120, cpu_time_limit=60, cpu_limit=None, memory_limit="1G")
         runs = {"bare": Run(bare, scratch), "ps.run": Run(sandboxed(config), "/tmp")}
         for peer in peers:
@@ -146,7 +146,7 @@ def section(effort: Effort) -> Section:
                 peer.memory = "1G"  # as ours: 256 MiB is not enough for gcc as it counts
             if peer.name in COMPARED and not effort.quick:
                 runs[peer.name] = Run(by_peer(peer, place), "/tmp")
-        found = measure(runs, words, effort.of(9, 5))
+        found = measure(runs, words, effort.of(9, 3))
     base = found["bare"]
     names = [name for name in found if name != "bare"]
     rows = [(part, ms(base[part]), *(f"{found[name][part] / base[part]:.2f}" for name in names)) for part in PARTS]

@@ -68,7 +68,7 @@ def section(effort: Effort) -> Section:
         ("growth of the Python process", *kib(held["python"], count)),
         ("all of these", *kib(sum(held.values()), count)),
         ("processes of ours (launcher and reapers)", str(found["processes"]), f"{found['processes'] / count:.3f}"),
-        ("threads of the Python process", str(found["threads"]), f"{found['python_threads'] / count:.3f}"),
+        ("threads of the Python process", str(found["python_threads"]), f"{found['python_threads'] / count:.3f}"),
         ("threads of the launcher", str(found["launcher_threads"]), f"{found['launcher_threads'] / count:.3f}"),
         ("seconds until all slept", f"{found['seconds']:.2f}", f"{found['seconds'] / count * 1e3:.2f} ms"),
     ]
