@@ -45,13 +45,17 @@ class Caller:
         Raises:
             RuntimeError: it cannot be had; why not.
         """
-        self.place = tempfile.mkdtemp()  # the host sees nothing in it: its mounts go with the namespace that they are made in
+        self.place = (
+            tempfile.mkdtemp()
+        )  # the host sees nothing in it: its mounts go with the namespace that they are made in
         outside = os.readlink(NAMESPACE)
         words = [sys.executable, "-m", "bench.caller", "--outside", outside, "--place", self.place, *arguments]
         if own_mounts:
             words = ["unshare", "--mount", "--propagation", "private", *words]
         root = Path(__file__).resolve().parents[1]
-        self.process = subprocess.Popen(words, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            words, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         try:
             self.names = self.answer().split("|")
         except BaseException:

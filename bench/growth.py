@@ -27,9 +27,10 @@ __all__ = ["section"]
 
 PLOT = "performance-growth.svg"
 ABOUT = f"""\
-One run, nothing prepared ahead, while one thing grows; medians, all sizes of one thing taking turns. "granted directories": each is a
-mount and a Landlock rule. "Landlock rules" alone: added to the plan by hand. "output": what the command writes, captured by both. "runs
-alive": other runs that sleep meanwhile; there each size is measured beside subprocess.run by itself.
+One run, nothing prepared ahead, while one thing grows; medians, all sizes of one thing taking turns. "granted
+directories": each is a mount and a Landlock rule. "Landlock rules" alone: added to the plan by hand. "output": what
+the command writes, captured by both. "runs alive": other runs that sleep meanwhile; there each size is measured
+beside subprocess.run by itself.
 
     python -m bench growth
 
@@ -96,21 +97,26 @@ def by_rules(sizes: Sequence[int], rounds: int) -> list[Point]:
 
 
 def by_output(sizes: Sequence[int], rounds: int) -> list[Point]:
-    """Grow what the command writes."""
-    config = hot(max_output="128M")
-    calls: dict[str, Timed] = {}
-    for size in sizes:
-        command = ["head", "-c", str(size), "/dev/zero"]
+    """Grow what the command writes: the beginning of a file, for /dev/zero is memory that a sampled limit does not see."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        file = Path(place) / "zeros"
+        file.touch()
+        os.truncate(file, max(sizes))
+        config = hot(max_output="128M", allowed_dirs=[place])
+        calls: dict[str, Timed] = {}
+        for size in sizes:
+            command = ["head", "-c", str(size), str(file)]
 
-        def plain(command: list[str] = command, size: int = size) -> bool:
-            return len(subprocess.run(command, capture_output=True, check=False).stdout) == size
+            def plain(command: list[str] = command, size: int = size) -> bool:
+                return len(subprocess.run(command, capture_output=True, check=False).stdout) == size
 
-        def inside(command: list[str] = command, size: int = size) -> bool:
-            return len(ps.run(command, config=config).stdout) == size
+            def inside(command: list[str] = command, size: int = size) -> bool:
+                return len(ps.run(command, config=config).stdout) == size
 
-        calls[f"{BASE} {size}"] = timed(plain, BASE)
-        calls[str(size)] = timed(inside, f"{size} bytes")
-    return points(interleave(calls, rounds, warm_up=2), sizes)
+            calls[f"{BASE} {size}"] = timed(plain, BASE)
+            calls[str(size)] = timed(inside, f"{size} bytes")
+        return points(interleave(calls, rounds, warm_up=2), sizes)
 
 
 def by_runs(sizes: Sequence[int], rounds: int) -> list[Point]:
@@ -137,6 +143,16 @@ def size_of(size: int, unit: str) -> str:
     return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
 
 
+LOOKS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, and the same from every machine
+    "svg.hashsalt": "proc-sandbox",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
 def plot(found: Mapping[str, tuple[str, Sequence[Point]]], path: Path) -> str:
     """Draw all series into an SVG; return why not, or nothing."""
     try:
@@ -144,7 +160,7 @@ def plot(found: Mapping[str, tuple[str, Sequence[Point]]], path: Path) -> str:
     except ImportError:
         return "the plot was not drawn: matplotlib is not installed (pip install -e '.[bench]')"
     mpl.use("svg")
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "proc-sandbox", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    mpl.rcParams.update(LOOKS)
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(2, 2, figsize=(8, 5.2), layout="constrained")
@@ -163,6 +179,8 @@ def plot(found: Mapping[str, tuple[str, Sequence[Point]]], path: Path) -> str:
     axes.flat[0].legend(frameon=False)
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line.rstrip()}\n" for line in lines), encoding="utf-8")
     return ""
 
 

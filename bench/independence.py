@@ -20,9 +20,9 @@ __all__ = ["section"]
 
 GIB = 1 << 30
 ABOUT = """\
-One run of `/bin/true` by two calling processes that take turns: a small one (20 MiB, one thread, few descriptors, the host's own mounts)
-and one that is grown in one respect, in small pages where that is memory. Milliseconds are medians; the ratio is grown : small. The
-mounts are made in a mount namespace of the benchmark's own.
+One run of `/bin/true` by two calling processes that take turns: a small one (some 25 MiB, one thread, few
+descriptors, no mounts added) and one that is grown in one respect, in small pages where that is memory. Milliseconds
+are medians; the ratio is grown : small. The mounts are made in a mount namespace of the benchmark's own.
 
     python -m bench independence"""
 
@@ -70,7 +70,9 @@ def section(effort: Effort) -> Section:
     rows, bars, notes = [], [], []
     for pair in pairs(effort):
         if pair.own_mounts and (os.geteuid() or not shutil.which("unshare")):
-            notes.append(f"not measured: {pair.what}: needs root and unshare(1), to make them in a namespace of their own")
+            notes.append(
+                f"not measured: {pair.what}: needs root and unshare(1), to make them in a namespace of their own"
+            )
             continue
         try:
             found = compared(pair, effort.of(150, 30))

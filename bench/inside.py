@@ -29,9 +29,10 @@ BOUNDS = {"overall": 1.03, "stat": 1.1, "open+close": 1.7}
 COMPARED = ("bwrap", "sandlock")
 CALLS, FILES, FUNCTIONS = 1_000_000, 20_000, 500
 ABOUT = """\
-A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) a million times, stat(2) of every file of a list from
-/usr, open(2) and close(2) of the same, and gcc compiling one file. Each time is taken by the program itself, so what starting a run costs
-is not in it; the runs take turns. "overall" is the sum: it depends on how much of what is in it, which the first column shows.
+A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) a million times, stat(2) of every
+file of a list from /usr, open(2) and close(2) of the same, and gcc compiling one file. Each time is taken by the
+program itself, so what starting a run costs is not in it; the runs take turns. "overall" is the sum: it depends on
+how much of what is in it, which the first column shows.
 
     python -m bench inside"""
 
@@ -123,7 +124,9 @@ def measure(runs: Mapping[str, Run], words: Sequence[str], rounds: int) -> dict[
     missed = {name: each[0]["missed"] for name, each in found.items()}
     if len(set(missed.values())) > 1:
         raise RuntimeError(f"not all see the same files; so many are missed: {missed}")
-    return {name: {part: statistics.median(one[part] for one in each) for part in each[0]} for name, each in found.items()}
+    return {
+        name: {part: statistics.median(one[part] for one in each) for part in each[0]} for name, each in found.items()
+    }
 
 
 def section(effort: Effort) -> Section:
@@ -132,7 +135,11 @@ def section(effort: Effort) -> Section:
     if not shutil.which("gcc"):
         return Section("inside", title, ABOUT, notes=["not measured: gcc is not installed"])
     fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a tmpfs, as /tmp is inside
-    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory(dir=fast) as scratch, usable() as (peers, missing):
+    with (
+        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory(dir=fast) as scratch,
+        usable() as (peers, missing),
+    ):
         os.chmod(place, 0o755)
         directory = Path(place)
         words = [str(compile_program(directory)), str(directory / "list")]
@@ -151,6 +158,10 @@ def section(effort: Effort) -> Section:
     names = [name for name in found if name != "bare"]
     rows = [(part, ms(base[part]), *(f"{found[name][part] / base[part]:.2f}" for name in names)) for part in PARTS]
     bars = [Bar(f"inside, {part} : bare", found["ps.run"][part] / base[part], bound) for part, bound in BOUNDS.items()]
-    table = Table(("part", "bare, ms", *(f"{name} : bare" for name in names)), rows, f"{len(listed)} files, {int(base['missed'])} not seen")
+    table = Table(
+        ("part", "bare, ms", *(f"{name} : bare" for name in names)),
+        rows,
+        f"{len(listed)} files, {int(base['missed'])} not seen",
+    )
     shown = {name: why for name, why in missing.items() if name in COMPARED}
     return Section("inside", title, ABOUT, [table], bars, missing_notes(shown))

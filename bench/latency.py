@@ -24,9 +24,9 @@ __all__ = ["BASE", "bare", "ours", "section"]
 
 BASE = "subprocess.run"
 ABOUT = """\
-One run, from the call to the result, output captured. The ratio is that of the medians to `subprocess.run(capture_output=True)` of the
-same command in the same rounds. "hot": one run right after another; else each waits before it begins. p99 needs 50 runs.
-Slow peers take part in every tenth round.
+One run, from the call to the result, output captured. The ratio is that of the medians to
+`subprocess.run(capture_output=True)` of the same command in the same rounds. "hot": one run right after another; else
+each waits before it begins. p99 needs 50 runs. Slow peers take part in every tenth round.
 
     python -m bench latency"""
 
@@ -94,7 +94,12 @@ BOUNDS = {
     ("python3", False, "ps.run hot"): 1.1,
 }
 """By job, whether it rests, and name."""
-ROUNDS = {("true", False): (400, 60), ("python3", False): (200, 20), ("true", True): (150, 20), ("python3", True): (100, 8)}
+ROUNDS = {
+    ("true", False): (400, 60),
+    ("python3", False): (200, 20),
+    ("true", True): (150, 20),
+    ("python3", True): (100, 8),
+}
 """Full and quick."""
 
 

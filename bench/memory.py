@@ -19,9 +19,10 @@ from bench.table import Bar, Effort, Section, Table
 __all__ = ["section"]
 
 ABOUT = """\
-Sleeping runs alive at once, started by one thread of one Python process. Private memory (`Private_*` of smaps_rollup) of the launcher and
-of every reaper, and what the Python process has grown by; the sleeping commands' own is not counted, nor the kernel's. The runs are started
-by the inner parts of the package, for there is no public handle that needs no thread.
+Sleeping runs alive at once, started by one thread of one Python process. Private memory (`Private_*` of smaps_rollup)
+of the launcher and of every reaper, and what the Python process has grown by; the sleeping commands' own is not
+counted, nor the kernel's. The runs are started by the inner parts of the package, for there is no public handle that
+needs no thread.
 
     python -m bench memory"""
 
@@ -55,7 +56,9 @@ def section(effort: Effort) -> Section:
     """Measure and return what there is to say."""
     count = effort.of(1000, 300)
     root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-m", "bench.memory", str(count)], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.memory", str(count)], cwd=root, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1]
         return Section("memory", "Runs alive at once", ABOUT, notes=[f"not measured: {count} runs at once: {why}"])
@@ -73,7 +76,9 @@ def section(effort: Effort) -> Section:
         ("seconds until all slept", f"{found['seconds']:.2f}", f"{found['seconds'] / count * 1e3:.2f} ms"),
     ]
     table = Table((f"{count} runs alive", "together", "each"), rows)
-    return Section("memory", "Runs alive at once", ABOUT, [table], [Bar("private KiB of ours for each live run", each, 64)])
+    return Section(
+        "memory", "Runs alive at once", ABOUT, [table], [Bar("private KiB of ours for each live run", each, 64)]
+    )
 
 
 def kib(total: float, count: int) -> tuple[str, str]:

@@ -65,9 +65,13 @@ class Peer:
             return "not installed"
         try:
             worked, said = self.run(["/bin/true"])
-        except Exception as error:  # noqa: BLE001  (whatever a peer raises, it does not work here)
-            return f"does not work here: {str(error) or type(error).__name__}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001  (whatever a peer raises, it does not work here)
+            return f"does not work here: {first_line(str(error)) or type(error).__name__}"
         return "" if worked else f"does not work here: {last_line(said)}"
+
+
+def first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "").strip()
 
 
 def last_line(said: bytes) -> str:
@@ -109,7 +113,19 @@ class Bubblewrap(Program):
     lacks = "limits, system call filter"
     flags = (
         *("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--unshare-cgroup"),
-        *("--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+        *(
+            "--die-with-parent",
+            "--new-session",
+            "--ro-bind",
+            "/",
+            "/",
+            "--proc",
+            "/proc",
+            "--dev",
+            "/dev",
+            "--tmpfs",
+            "/tmp",
+        ),
     )
 
     def words(self, visible: str) -> list[str]:
@@ -124,7 +140,16 @@ class Firejail(Program):
     slow = True
     lacks = "wall-clock limit (its own makes each run last 2 s); memory and processes by rlimit only"
     flags = (
-        *("--quiet", "--noprofile", "--net=none", "--private-tmp", "--private-dev", "--ipc-namespace", "--nonewprivs", "--seccomp"),
+        *(
+            "--quiet",
+            "--noprofile",
+            "--net=none",
+            "--private-tmp",
+            "--private-dev",
+            "--ipc-namespace",
+            "--nonewprivs",
+            "--seccomp",
+        ),
         *("--caps.drop=all", "--read-only=/", f"--rlimit-as={MEMORY}", "--rlimit-nproc=32", "--rlimit-cpu=5"),
         f"--rlimit-fsize={FILE_SIZE}",
     )
@@ -152,7 +177,18 @@ class Nsjail(Program):
     asks = "--help"  # it has no --version
     flags = (
         *("-Mo", "--really_quiet", "--user", "1000", "--group", "1000", "--chroot", "/", "--cwd", "/tmp"),
-        *("--tmpfsmount", "/tmp", "--time_limit", "10", "--rlimit_as", "256", "--rlimit_cpu", "5", "--rlimit_fsize", "16"),
+        *(
+            "--tmpfsmount",
+            "/tmp",
+            "--time_limit",
+            "10",
+            "--rlimit_as",
+            "256",
+            "--rlimit_cpu",
+            "5",
+            "--rlimit_fsize",
+            "16",
+        ),
         *("--rlimit_nproc", "32", "--"),
     )
     lacks = "memory and processes by rlimit only, where it has no cgroup"
@@ -252,10 +288,17 @@ class BenchExec(Library):
             from benchexec.runexecutor import RunExecutor
 
             modes = {"/": "read-only", "/run": "hidden", "/tmp": "hidden"}
-            self.executor = RunExecutor(dir_modes=modes)
+            with quiet():
+                self.executor = RunExecutor(dir_modes=modes)
         with quiet(), tempfile.NamedTemporaryFile() as output:
             done = self.executor.execute_run(
-                list(command), output.name, hardtimelimit=5, walltimelimit=10, memlimit=MEMORY, workingDir="/", write_header=False
+                list(command),
+                output.name,
+                hardtimelimit=5,
+                walltimelimit=10,
+                memlimit=MEMORY,
+                workingDir="/",
+                write_header=False,
             )
             said = output.read()
         exit_code = done.get("exitcode")

@@ -43,7 +43,5 @@ def measure(rounds: int) -> dict[str, list[float]]:
 def section(effort: Effort) -> Section:
     """Measure and return what there is to say."""
     medians = {name: statistics.median(values) for name, values in measure(effort.of(50, 8)).items()}
-    rows = [
-        (name, f"{median * 1e3:.1f}", f"{(median - medians[BASE]) * 1e3:.1f}") for name, median in medians.items()
-    ]
+    rows = [(name, f"{median * 1e3:.1f}", f"{(median - medians[BASE]) * 1e3:.1f}") for name, median in medians.items()]
     return Section("startup", "Start-up", ABOUT, [Table(("", "median, ms", f"over `{BASE}`, ms"), rows)])

@@ -53,7 +53,9 @@ class Table:
             yield from (f"**{self.title}**", "")
         widths = [max(3, *map(len, column)) for column in zip(self.columns, *self.rows, strict=True)]
         yield self.line(self.columns, widths)
-        rules = ["-" * width if self.left or not place else "-" * (width - 1) + ":" for place, width in enumerate(widths)]
+        rules = [
+            "-" * width if self.left or not place else "-" * (width - 1) + ":" for place, width in enumerate(widths)
+        ]
         yield "| " + " | ".join(rules) + " |"
         for row in self.rows:
             yield self.line(row, widths)

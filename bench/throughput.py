@@ -22,8 +22,8 @@ __all__ = ["per_second", "section"]
 THREADS = (1, 8, 16)
 COMPARED = ("bwrap", "sandlock")
 ABOUT = """\
-Threads of one Python process that run `/bin/true` again and again: runs a second, of all threads together. The variants take turns by
-slices of time; the medians of the slices are given.
+Threads of one Python process that run `/bin/true` again and again: runs a second, of all threads together. The
+variants take turns by slices of time; the medians of the slices are given.
 
     python -m bench throughput"""
 
