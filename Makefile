@@ -42,8 +42,8 @@ test-vm: launcher         ## boot every kind of host in QEMU and run the tests t
 test-wine: .venv/.made  ## run the tests of the Windows backend with a Windows Python under Wine (which must be installed)
 	tests/windows/wine -- tests/windows tests/behaviour tests/unit/test_windows_*.py
 
-bench: .venv/.made      ## measure, interleaved with subprocess and peers
-	$(BIN)/python bench/latency.py
-	$(BIN)/python bench/startup.py
+bench: .venv/.made      ## measure, interleaved with subprocess and peers; BENCH="latency --quick": what python -m bench is told
+	-$(BIN)/python -m pip install -q -e '.[bench]'
+	$(BIN)/python -m bench $(BENCH)
 
 .PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench

@@ -1,129 +1,121 @@
-"""Latency of one run: subprocess, a fully isolated run with limits, bubblewrap where installed.
-
-    python bench/latency.py [--rounds N] [--rest SECONDS]
-
-The variants take turns within each round, so a machine that slows down slows all of them, and the
-ratios hold where the milliseconds do not. --rest waits before every single run: kernels hide some
-costs (an attach to a cgroup, cold caches) from a tight loop.
-"""
+"""How long one run takes: subprocess, ours, and the peers, hot and after a rest."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
-import shutil
+import contextlib
+import functools
 import statistics
 import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import proc_sandbox as ps
+from bench.measure import interleave, summary, timed
+from bench.ours import PYTHON, TRUE, configs, enforcement_table
+from bench.peers import missing_notes, peer_notes, usable
+from bench.table import Bar, Effort, Section, Table, ms, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-WARM_UP = 10
-"""Rounds not counted: the launcher starts, caches fill."""
+    from bench.measure import Timed
+    from bench.peers import Peer
 
-BWRAP = [
-    *("bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net"),
-    *("--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
-    *("--tmpfs", "/tmp", "true"),
-]
-"""What bubblewrap offers of the same isolation: no limits, no seccomp filter, no Landlock."""
+__all__ = ["BASE", "bare", "ours", "section"]
 
+BASE = "subprocess.run"
+ABOUT = """\
+One run, from the call to the result, output captured. The ratio is that of the medians to
+`subprocess.run(capture_output=True)` of the same command in the same rounds. "hot": one run right after another; else
+each waits before it begins. p99 needs 50 runs. Slow peers take part in every tenth round.
 
-def variants(box: ps.Sandbox) -> dict[str, Callable[[], bool]]:
-    """Return what is measured, by name; each call runs true(1) once and tells whether it worked."""
-
-    def plain() -> bool:
-        return subprocess.run(["true"], capture_output=True, check=False).returncode == 0
-
-    def isolated() -> bool:
-        return box.run(["true"]).ok
-
-    def bubblewrap() -> bool:
-        return subprocess.run(BWRAP, capture_output=True, check=False).returncode == 0
-
-    def isolated_once() -> bool:
-        return ps.run(["true"], config=box.config).ok
-
-    found: dict[str, Callable[[], bool]] = {
-        "subprocess.run": plain,
-        "ps.run, all isolation and limits": isolated_once,
-        "Sandbox.run, the same, directory kept": isolated,
-    }
-    if shutil.which("bwrap") is None:
-        print("bwrap is not installed: not measured")
-    elif not bubblewrap():
-        print("bwrap is installed but fails on this host: not measured")
-    else:
-        found["bwrap, less isolation, no limits"] = bubblewrap
-    return found
+    python -m bench latency"""
 
 
-def measure(box: ps.Sandbox, rounds: int, rest: float) -> dict[str, list[float]]:
-    """Return the seconds of every counted run, by variant.
-
-    Raises:
-        RuntimeError: a run failed, so its time would mean nothing.
-    """
-    calls = variants(box)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
-    for number in range(-WARM_UP, rounds):
-        shift = number % len(names)  # nobody always runs after the same neighbour
-        for name in names[shift:] + names[:shift]:
-            if rest:
-                time.sleep(rest)
-            begin = time.perf_counter()
-            worked = calls[name]()
-            elapsed = time.perf_counter() - begin
-            if not worked:
-                message = f"{name}: the run failed"
-                raise RuntimeError(message)
-            if number >= 0:
-                times[name].append(elapsed)
-    return times
+def bare(command: Sequence[str]) -> bool:
+    """Run it without any sandbox."""
+    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def main() -> int:
-    """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(description="latency of one run of true(1)")
-    parser.add_argument("--rounds", type=int, default=300, help="counted rounds (default: 300)")
-    parser.add_argument("--rest", type=float, default=0.0, help="seconds before each run (default: 0)")
-    options = parser.parse_args()
-    if options.rounds < 2:
-        parser.error("--rounds must be at least 2")
-
-    limits = ps.Config(
-        timeout=10,
-        memory_limit="256M",
-        max_processes=32,
-        cpu_time_limit=5,
-        max_file_size="16M",
-    )
-    with ps.Sandbox(limits) as box:
-        enforcement = box.run(["true"]).enforcement
-        times = measure(box, options.rounds, options.rest)
-
-    print(
-        f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} CPUs, "
-        f"uid {os.getuid()}, {options.rounds} rounds, rest {options.rest} s"
-    )
-    base = statistics.median(times["subprocess.run"])
-    print(f"{'':<40} {'median ms':>10} {'p99 ms':>8} {'ratio':>6}")
-    for name, values in times.items():
-        median = statistics.median(values)
-        p99 = statistics.quantiles(values, n=100, method="inclusive")[98]
-        print(f"{name:<40} {median * 1e3:>10.3f} {p99 * 1e3:>8.3f} {median / base:>6.2f}")
-    print("\nenforced by:")
-    for asked, how in enforcement.items():
-        print(f"  {asked:<16} {how.mechanism if isinstance(how, ps.Enforced) else 'NOT: ' + how.reason}")
-    return 0
+def ours(command: Sequence[str], config: ps.Config) -> bool:
+    """Run it in a sandbox of its own."""
+    return ps.run(command, config=config).ok
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def by_peer(peer: Peer, command: Sequence[str]) -> bool:
+    return peer.run(command)[0]
+
+
+@contextlib.contextmanager
+def variants(command: Sequence[str], peers: Sequence[Peer]) -> Iterator[dict[str, Timed]]:
+    """Give everything that is compared, by name."""
+    calls: dict[str, Callable[[], bool]] = {BASE: functools.partial(bare, command)}
+    made = configs()
+    for name, config in made.items():
+        calls[name] = functools.partial(ours, command, config)
+    with ps.Sandbox(list(made.values())[-1]) as box:
+
+        def kept() -> bool:
+            return box.run(command).ok
+
+        calls["Sandbox.run"] = kept
+        for peer in peers:
+            calls[peer.name] = functools.partial(by_peer, peer, command)
+        yield {name: timed(call, name) for name, call in calls.items()}
+
+
+def table_of(title: str, found: Mapping[str, Sequence[float]]) -> Table:
+    """Return one job's table."""
+    base = statistics.median(found[BASE])
+    rows = []
+    for name, values in found.items():
+        said = summary(values)
+        rows.append((name, ms(said.median), ms(said.p99), ratio(said.median, base), str(said.runs)))
+    return Table(("", "median, ms", "p99, ms", "x subprocess", "runs"), rows, title)
+
+
+def bars_of(job: str, rest: float, found: Mapping[str, Sequence[float]]) -> Iterator[Bar]:
+    """Yield what is asked of one job's figures."""
+    base = statistics.median(found[BASE])
+    when = "after a rest" if rest else "hot"
+    for name, values in found.items():
+        bound = BOUNDS.get((job, bool(rest), name))
+        said = summary(values)
+        if bound:
+            yield Bar(f"{job}, {when}: {name} : subprocess", said.median / base, bound)
+        if name in OURS and said.p99:
+            yield Bar(f"{job}, {when}: p99 : median of {name}", said.p99 / said.median, 3)
+
+
+OURS = ("ps.run hot", "ps.run prepared", "Sandbox.run")
+BOUNDS = {
+    ("true", False, "ps.run hot"): 2.0,
+    ("true", False, "ps.run prepared"): 1.4,
+    ("true", True, "ps.run hot"): 3.0,
+    ("python3", False, "ps.run hot"): 1.1,
+}
+"""By job, whether it rests, and name."""
+ROUNDS = {
+    ("true", False): (400, 60),
+    ("python3", False): (200, 20),
+    ("true", True): (150, 20),
+    ("python3", True): (100, 8),
+}
+"""Full and quick."""
+
+
+def section(effort: Effort) -> Section:
+    """Measure and return what there is to say."""
+    tables = [enforcement_table()]
+    bars: list[Bar] = []
+    with usable() as (peers, missing):
+        notes = [*peer_notes(peers), *missing_notes(missing)]
+        slow = [peer.name for peer in peers if peer.slow]
+        for (job, rests), rounds in ROUNDS.items():
+            command = TRUE if job == "true" else PYTHON
+            rest = effort.rest if rests else 0.0
+            with variants(command, peers) as calls:
+                found = interleave(calls, effort.of(*rounds), rest=rest, seldom=slow)
+            when = f"after {rest * 1e3:.0f} ms of rest" if rest else "hot"
+            tables.append(table_of(f"`{' '.join(command)}`, {when}", found))
+            bars += bars_of(job, rest, found)
+    return Section("latency", "Latency of one run", ABOUT, tables, bars, notes)

@@ -1,0 +1,167 @@
+"""What the sandbox costs the program inside it, by the program's own clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import proc_sandbox as ps
+from bench.measure import turns
+from bench.ours import hot
+from bench.peers import Sandlock, missing_notes, usable
+from bench.table import Bar, Effort, Section, Table, ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bench.peers import Peer
+
+__all__ = ["section"]
+
+PARTS = ("getpid", "stat", "open+close", "compile", "overall")
+BOUNDS = {"overall": 1.03, "stat": 1.1, "open+close": 1.7}
+COMPARED = ("bwrap", "sandlock")
+CALLS, FILES, FUNCTIONS = 1_000_000, 20_000, 500
+ABOUT = """\
+A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) a million times, stat(2) of every
+file of a list from /usr, open(2) and close(2) of the same, and gcc compiling one file. Each time is taken by the
+program itself, so what starting a run costs is not in it; the runs take turns. "overall" is the sum: it depends on
+how much of what is in it, which the first column shows.
+
+    python -m bench inside"""
+
+
+class Run(NamedTuple):
+    """What runs the program, and where that can write."""
+
+    call: Callable[[list[str]], bytes]
+    scratch: str
+
+
+def compile_program(directory: Path) -> Path:
+    """Return the program, compiled.
+
+    Raises:
+        CalledProcessError: gcc cannot do it.
+    """
+    program = directory / "inside"
+    source = Path(__file__).parent / "programs/inside.c"
+    subprocess.run(["gcc", "-O2", "-o", program, source], check=True, capture_output=True)
+    return program
+
+
+def write_source(directory: Path, functions: int) -> Path:
+    """Return a C file that is some work to compile."""
+    path = directory / "source.c"
+    body = (
+        "int f{0}(int *a, int n)\n{{\n\tint s = {0};\n\tfor (int i = 0; i < n; i++)\n\t\tif (a[i] % ({0} + 2))\n"
+        "\t\t\ts += a[i] * {0} ^ s >> 3;\n\treturn s;\n}}\n"
+    )
+    path.write_text("".join(body.format(number) for number in range(functions)), encoding="utf-8")
+    return path
+
+
+def files_below(top: str, most: int) -> Iterator[str]:
+    """Yield the first regular files below a directory that anybody may read, in a fixed order."""
+    found = 0
+    for directory, below, names in os.walk(top):
+        below.sort()
+        for name in sorted(names):
+            path = os.path.join(directory, name)
+            mode = os.lstat(path).st_mode  # what a link leads to need not be there inside
+            if "\n" not in path and stat.S_ISREG(mode) and mode & 0o004:
+                yield path
+                found += 1
+                if found == most:
+                    return
+
+
+def figures(said: bytes) -> dict[str, float]:
+    """Return what the program printed."""
+    return {name: float(value) for name, value in (line.split() for line in said.decode().splitlines())}
+
+
+def bare(command: list[str]) -> bytes:
+    """Run it without any sandbox."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+
+
+def sandboxed(config: ps.Config) -> Callable[[list[str]], bytes]:
+    """Return what runs it in a sandbox."""
+    return lambda command: ps.run(command, config=config, check=True).stdout
+
+
+def by_peer(peer: Peer, visible: str) -> Callable[[list[str]], bytes]:
+    """Return what runs it by a peer."""
+
+    def call(command: list[str]) -> bytes:
+        worked, said = peer.run(command, visible)
+        if not worked:
+            raise RuntimeError(f"{peer.name}: {said.decode(errors='replace')}")
+        return said
+
+    return call
+
+
+def measure(runs: Mapping[str, Run], words: Sequence[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Return the medians of every part, by variant.
+
+    Raises:
+        RuntimeError: one sees other files than the others.
+    """
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(rounds):
+        for place in turns(len(names), number):
+            run = runs[names[place]]
+            found[names[place]].append(figures(run.call([*words[:2], run.scratch, *words[2:]])))
+    missed = {name: each[0]["missed"] for name, each in found.items()}
+    if len(set(missed.values())) > 1:
+        raise RuntimeError(f"not all see the same files; so many are missed: {missed}")
+    return {
+        name: {part: statistics.median(one[part] for one in each) for part in each[0]} for name, each in found.items()
+    }
+
+
+def section(effort: Effort) -> Section:
+    """Measure and return what there is to say."""
+    title = "Inside: what the program itself loses"
+    if not shutil.which("gcc"):
+        return Section("inside", title, ABOUT, notes=["not measured: gcc is not installed"])
+    fast = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # a tmpfs, as /tmp is inside
+    with (
+        tempfile.TemporaryDirectory() as place,
+        tempfile.TemporaryDirectory(dir=fast) as scratch,
+        usable() as (peers, missing),
+    ):
+        os.chmod(place, 0o755)
+        directory = Path(place)
+        words = [str(compile_program(directory)), str(directory / "list")]
+        listed = list(files_below("/usr", FILES))
+        (directory / "list").write_text("".join(f"{path}\n" for path in listed), encoding="utf-8")
+        words += [str(write_source(directory, FUNCTIONS)), str(CALLS), "1"]
+        config = hot(allowed_dirs=[place], timeout=120, cpu_time_limit=60, cpu_limit=None, memory_limit="1G")
+        runs = {"bare": Run(bare, scratch), "ps.run": Run(sandboxed(config), "/tmp")}
+        for peer in peers:
+            if isinstance(peer, Sandlock):
+                peer.memory = "1G"  # as ours: 256 MiB is not enough for gcc as it counts
+            if peer.name in COMPARED and not effort.quick:
+                runs[peer.name] = Run(by_peer(peer, place), "/tmp")
+        found = measure(runs, words, effort.of(9, 3))
+    base = found["bare"]
+    names = [name for name in found if name != "bare"]
+    rows = [(part, ms(base[part]), *(f"{found[name][part] / base[part]:.2f}" for name in names)) for part in PARTS]
+    bars = [Bar(f"inside, {part} : bare", found["ps.run"][part] / base[part], bound) for part, bound in BOUNDS.items()]
+    table = Table(
+        ("part", "bare, ms", *(f"{name} : bare" for name in names)),
+        rows,
+        f"{len(listed)} files, {int(base['missed'])} not seen",
+    )
+    shown = {name: why for name, why in missing.items() if name in COMPARED}
+    return Section("inside", title, ABOUT, [table], bars, missing_notes(shown))
