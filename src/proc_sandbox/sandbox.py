@@ -152,8 +152,8 @@ def execute(
             if sandbox is None:
                 outcome = communicate(run, streams)
             else:
-                sandbox.hold(run)
                 try:
+                    sandbox.hold(run)
                     outcome = communicate(run, streams)
                 finally:
                     sandbox.let_go(run)
@@ -315,7 +315,7 @@ class Sandbox:
         self.owner = os.getpid()
         self.lock = threading.RLock()  # one thread's cleanup() may interrupt its own run, in a signal handler
         self.ended = threading.Condition(self.lock)
-        self.under_way: dict[int, int] = {}  # runs by thread
+        self.under_way: dict[object, int] = {}  # runs, and the thread of each
         self.alive: set[Run[Any]] = set()
         self.private: PrivatePlace | None = None
         if self.config.working_dir is None:
@@ -332,27 +332,23 @@ class Sandbox:
         """
         check_input(input, overrides)
         config = configured(self.config, overrides)
-        self.enter()
+        token = object()
         try:
+            self.enter(token)
             return execute(args, config, input=input, check=check, private=self.directory, sandbox=self)
         finally:
-            self.leave()
+            self.leave(token)
 
-    def enter(self) -> None:
-        """Count a run of this thread's, from before it is planned."""
-        thread = threading.get_ident()
+    def enter(self, token: object) -> None:
+        """Have cleanup() wait for a run of this thread's, from before it is planned."""
         with self.lock:
             self.check_open()
-            self.under_way[thread] = self.under_way.get(thread, 0) + 1
+            self.under_way[token] = threading.get_ident()
 
-    def leave(self) -> None:
-        """Count it no more; who waits for the last one to end, in cleanup(), is told."""
-        thread = threading.get_ident()
+    def leave(self, token: object) -> None:
+        """Tell who waits in cleanup() that a run is over; harmless if it was refused."""
         with self.lock:
-            left = self.under_way.pop(thread) - 1
-            if left:
-                self.under_way[thread] = left
-            if self.closed:
+            if self.under_way.pop(token, None) is not None and self.closed:
                 self.ended.notify_all()
                 self.remove_private()
 
@@ -388,7 +384,7 @@ class Sandbox:
             self.closed = True
             for run in self.alive:
                 run.kill()
-            if threading.get_ident() not in self.under_way:
+            if threading.get_ident() not in self.under_way.values():
                 self.ended.wait_for(lambda: not self.under_way)
             self.remove_private()
 
