@@ -95,6 +95,17 @@ static void look_for_strays(struct run *run, int64_t time)
 		finish(run);
 }
 
+/* The command began later than it was asked for: its time is counted from there. */
+static bool has_more_time(struct run *run, int64_t time)
+{
+	int64_t late = server.records[run->slot].started - run->born;
+	if (late <= 0 || time >= run->deadline + late)
+		return false;
+	run->deadline += late;
+	run->born += late;
+	return true;
+}
+
 static void look(struct run *run, int64_t time)
 {
 	if (run->ending) {
@@ -107,7 +118,7 @@ static void look(struct run *run, int64_t time)
 	}
 	if (run->killed)
 		return;
-	if (run->deadline && time >= run->deadline) {
+	if (run->deadline && time >= run->deadline && !has_more_time(run, time)) {
 		run->timed_out = true;
 		kill_run(run);
 		return;

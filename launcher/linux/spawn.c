@@ -74,12 +74,13 @@ int become_launcher(bool empty_network)
 	identity.gid = getegid();
 	identity.root = identity.uid == 0 && may_mount() && unshare(network) == 0;
 	/* There is no way back, and a namespace may be given without the capabilities in it (AppArmor): so a child goes first. */
-	if (!identity.root && (try(0, enter_without_network) || enter_namespaces(network) < 0))
+	bool inside = identity.root || (!try(0, enter_without_network) && enter_namespaces(network) == 0);
+	identity.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!inside)
 		return -1;
 	identity.root_directory = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	identity.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-	identity.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (identity.home >= 0 && identity.root_directory >= 0 && identity.proc >= 0)
+	if (identity.home >= 0 && identity.root_directory >= 0)
 		return 0;
 	identity.root = false; /* no /proc: no views, and no identities to be mapped either */
 	return -1;
