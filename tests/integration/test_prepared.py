@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.processes import output_of
 from support.programs import ROOT, compile_launcher
 
 from proc_sandbox.backends import current
+from proc_sandbox.launcher.process import launcher_path
 
 LOOK = """
 import contextlib, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, time
@@ -62,12 +64,25 @@ def later():
 """
 
 
-@pytest.fixture(autouse=True)
-def namespaces() -> None:
-    """Without them a run cannot be ended by the death of one process, and nothing is prepared."""
+@pytest.fixture(scope="module", autouse=True)
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that prepares sandboxes however busy the machine is: tests run on loaded ones."""
     missing = current("linux").probe().namespaces
     if not missing:
         pytest.skip(f"needs namespaces: {missing.reason}")
+    directory = tmp_path_factory.mktemp("launcher")
+    directory.chmod(0o755)
+    return compile_launcher(directory / "launcher", "-static", "-DSPARE=100000")
+
+
+@pytest.fixture(autouse=True)
+def callers_launcher(launcher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every caller's, but where a test names another one."""
+    monkeypatch.setattr(
+        processes,
+        "prelude",
+        f"from proc_sandbox.launcher import process; process.launcher_path = lambda: {str(launcher)!r}\n",
+    )
 
 
 def said_by(code: str) -> list[str]:
@@ -126,13 +141,13 @@ print(result.stdout.split())
 
 def test_time_and_cpu_time_begin_when_the_command_is_told() -> None:
     code = """
-limit = {"timeout": 0.7}
+limit = {"timeout": 3}
 assert run(["true"], **limit).ok
 one()
 waited = time.monotonic()
-until(lambda: time.monotonic() > waited + 1.0 and prepared())
+until(lambda: time.monotonic() > waited + 3.3 and prepared())
 result = run(["sleep", "0.3"], **limit)
-print(result.ok, 0.3 <= result.execution_time < 0.7, result.cpu_time.total < 0.1)
+print(result.ok, 0.3 <= result.execution_time < 3, result.cpu_time.total < 0.1)
 one()
 print(run(["sleep", "60"], **limit).reason.value)
 """
@@ -246,7 +261,9 @@ print(len(prepared()) <= 16)
 
 
 def test_a_busy_machine_prepares_nothing() -> None:
+    """By the launcher that everybody has."""
     code = """
+process.launcher_path = ORDINARY
 spinners = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(os.cpu_count() + 1)]
 try:
     assert run(["true"]).ok
@@ -257,15 +274,14 @@ finally:
     for spinner in spinners:
         spinner.kill()
         spinner.wait()
-assert run(["true"]).ok
-print(len(one()))
 """
-    assert said_by(code) == ["0", "1"]
+    ordinary = f"ORDINARY = lambda: {launcher_path()!r}\n"
+    assert said_by(ordinary + code) == ["0"]
 
 
 def test_they_go_when_nobody_uses_them(tmp_path: Path) -> None:
     """With a launcher that has less patience."""
-    hasty = compile_launcher(tmp_path / "launcher", "-DIDLE_SECONDS=1")
+    hasty = compile_launcher(tmp_path / "launcher", "-DIDLE_SECONDS=1", "-DSPARE=100000")
     code = f"""
 process.launcher_path = lambda: {str(hasty)!r}
 assert run(["true"]).ok
@@ -387,7 +403,7 @@ print(*[run(["echo", "still"], prepared=2).stdout.decode().strip() for _ in rang
 
 
 def test_they_end_with_their_caller() -> None:
-    code = '''
+    code = """
 child = subprocess.Popen([sys.executable, "-c", sys.argv[0] if False else "import sys; exec(sys.stdin.readline())"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 child.stdin.write("import proc_sandbox as ps, time; from proc_sandbox.launcher import process; ps.run(['true'], prepared=3); print(process.launcher().pid, flush=True); time.sleep(600)\\n")
 child.stdin.flush()
@@ -402,7 +418,7 @@ child.kill()
 child.wait()
 until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in reapers))
 print("gone")
-'''
+"""
     assert said_by(code) == ["gone"]
 
 
