@@ -1,4 +1,4 @@
-"""python -m bench [sections] [--quick] [--rest SECONDS] [--record docs/performance.md]: measure and print, or write the page."""
+"""python -m bench [sections] [--quick] [--record docs/performance.md]: measure and print, or write the page."""
 
 from __future__ import annotations
 
@@ -32,15 +32,12 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: minutes less, rougher figures")
     parser.add_argument(
-        "--rest", type=float, default=0.06, help="seconds before each run that is to come after a rest (default: 0.06)"
-    )
-    parser.add_argument(
         "--record", type=Path, metavar="PAGE", help="write the sections into this page, between their marks"
     )
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    effort = Effort(options.quick, options.rest, str(options.record.parent) if options.record else "")
+    effort = Effort(options.quick, str(options.record.parent) if options.record else "")
     machine = machine_table()
     print("\n".join(machine.lines()), flush=True)
     done: list[Section] = []

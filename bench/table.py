@@ -10,12 +10,11 @@ __all__ = ["Bar", "Effort", "Section", "Table", "bars_table", "ms", "ratio"]
 
 
 class Effort(NamedTuple):
-    """How much is done: everything, or with quick what takes minutes less; rest: seconds between measurements that rest;
-    plots: the directory that plots are written to, none if it is empty.
+    """How much is done: everything, or with quick what takes minutes less; plots: the directory that plots are written to,
+    none if it is empty.
     """
 
     quick: bool = False
-    rest: float = 0.06
     plots: str = ""
 
     def of(self, full: int, quick: int) -> int:

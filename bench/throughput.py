@@ -85,6 +85,8 @@ def section(effort: Effort) -> Section:
             rates = {name: statistics.median(values) for name, values in found.items()}
             names = list(rates)
             rows.append((str(threads), *(f"{rate:.0f} ({rate / rates[BASE]:.2f})" for rate in rates.values())))
+            if threads == 1:
+                continue  # how long one takes is the latency's
             best = max(mine, key=rates.__getitem__)
             bars.append(Bar(f"{threads} threads: {best} : subprocess", rates[best] / rates[BASE], 0.6, at_most=False))
             bars += [

@@ -509,6 +509,72 @@ static void compile(struct program *program)
 	tree(program, ranges, count);
 }
 
+static bool is_conditional(const struct sock_filter *instruction)
+{
+	return BPF_CLASS(instruction->code) == BPF_JMP && BPF_OP(instruction->code) != BPF_JA;
+}
+
+/* The last of the same answers that a jump reaches, where it leads to an answer. */
+static unsigned share(const struct program *program, unsigned jump, unsigned target)
+{
+	enum { REACH = 255 };
+	const struct sock_filter *answer = &program->code[target];
+	unsigned last = jump + 1 + REACH < program->size ? jump + 1 + REACH : program->size - 1U;
+	for (; BPF_CLASS(answer->code) == BPF_RET && last > target; last--)
+		if (program->code[last].code == answer->code && program->code[last].k == answer->k)
+			return last;
+	return target;
+}
+
+/* What no path leads to any more; all jumps are forward. */
+static bool remove_unreached(struct program *program)
+{
+	bool reached[MAX_CODE + 1] = {true};
+	unsigned short place[MAX_CODE + 1], size = 0;
+	for (unsigned i = 0; i < program->size; i++) {
+		const struct sock_filter *instruction = &program->code[i];
+		place[i] = size;
+		if (!reached[i])
+			continue;
+		size++;
+		if (is_conditional(instruction))
+			reached[i + 1 + instruction->jt] = reached[i + 1 + instruction->jf] = true;
+		else if (BPF_CLASS(instruction->code) == BPF_JMP)
+			reached[i + 1 + instruction->k] = true;
+		else if (BPF_CLASS(instruction->code) != BPF_RET)
+			reached[i + 1] = true;
+	}
+	for (unsigned i = 0; i < program->size; i++) {
+		struct sock_filter instruction = program->code[i];
+		if (!reached[i])
+			continue;
+		if (is_conditional(&instruction)) {
+			instruction.jt = (unsigned char)(place[i + 1 + instruction.jt] - place[i] - 1);
+			instruction.jf = (unsigned char)(place[i + 1 + instruction.jf] - place[i] - 1);
+		} else if (BPF_CLASS(instruction.code) == BPF_JMP) {
+			instruction.k = place[i + 1 + instruction.k] - place[i] - 1U;
+		}
+		program->code[place[i]] = instruction;
+	}
+	bool less = size < program->size;
+	program->size = size;
+	return less;
+}
+
+/* The kernel translates and compiles the filter anew for each run, instruction by instruction: so equal answers stand there once. */
+static void share_answers(struct program *program)
+{
+	do
+		for (unsigned i = 0; i < program->size; i++) {
+			struct sock_filter *instruction = &program->code[i];
+			if (!is_conditional(instruction))
+				continue;
+			instruction->jt = (unsigned char)(share(program, i, i + 1 + instruction->jt) - i - 1);
+			instruction->jf = (unsigned char)(share(program, i, i + 1 + instruction->jf) - i - 1);
+		}
+	while (remove_unreached(program));
+}
+
 static struct program *programs[FILTER_VARIANTS];
 
 int compile_filter(unsigned options)
@@ -526,6 +592,7 @@ int compile_filter(unsigned options)
 		errno = E2BIG;
 		return -1;
 	}
+	share_answers(program);
 	*place = program;
 	return (int)(options % FILTER_VARIANTS);
 }
