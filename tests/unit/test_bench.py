@@ -5,20 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import statistics
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from bench.measure import interleave, summary, timed, turns
 from bench.page import recorded, with_block
 from bench.peers import PEERS, Bubblewrap, missing_notes, usable
 from bench.table import Bar, Section, Table, ms, ratio
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("count", range(1, 12))
@@ -96,7 +94,7 @@ def test_a_page_is_written_between_its_marks_only() -> None:
     assert made == again
     assert "| what" in made
     assert made.splitlines()[0] == page.splitlines()[0]
-    assert "<!-- syscalls:" in made
+    assert "<!-- bench syscalls:" in made
     with pytest.raises(ValueError, match="no place"):
         with_block("nothing", "memory", [])
 
