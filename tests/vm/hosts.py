@@ -27,7 +27,7 @@ BEGIN, END = "<!-- hosts: written by make test-vm -->", "<!-- end of hosts -->"
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "processes", "network_access")
-PROVES = "limits or endings or verdict or smoke or sandbox or cages or systemd"
+PROVES = "limits or endings or verdict or smoke or sandbox or cages or systemd or prepared"
 QUICK = "limits_memory or limits_tasks or smoke or systemd"
 
 
