@@ -239,6 +239,8 @@ struct cage_usage {
 };
 struct cage *take_cage(const struct plan *plan, const char **object);
 void begin_measuring(struct cage *cage);
+void open_meters(struct cage *cage);
+void measure_from_now(struct cage *cage);
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd);
 bool cage_met_limit(struct cage *cage);
 int cage_oom_fd(const struct cage *cage);

@@ -117,6 +117,8 @@ static void prepare(struct kept *kept)
 		close(pair[0]);
 		return;
 	}
+	if (run->cage)
+		open_meters(run->cage); /* while nobody waits */
 	run->command = pair[0];
 	run->kept = kept;
 	kept->prepared++;
@@ -229,7 +231,7 @@ struct run *use_prepared(struct kept *kept, const char *words, size_t size, cons
 			break;
 		}
 		if (run->cage)
-			begin_measuring(run->cage);
+			measure_from_now(run->cage);
 		server.records[run->slot].started = now();
 		bool told = tell_command(run, words, size, descriptors);
 		if (!told) {

@@ -100,7 +100,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 		fault->error = errno;
 		goto failed;
 	}
-	if (run->cage && command < 0)
+	if (run->cage)
 		begin_measuring(run->cage);
 	record->started = now();
 	run->reaper = run->cage ? cage_spawn(run->cage, plan, &resources, record, &run->pidfd) :

@@ -485,8 +485,8 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 	return 0;
 }
 
-/* All but the peak: what counts on from run to run. Neighbours share a file in v2. */
-static void read_counters(struct cage *cage, struct cage_usage *usage)
+/* What counts on from run to run. Neighbours share a file in v2. */
+static void read_cpu(struct cage *cage, struct cage_usage *usage)
 {
 	struct reading reading;
 	reading.file = NULL;
@@ -494,6 +494,13 @@ static void read_counters(struct cage *cage, struct cage_usage *usage)
 	usage->system = read_next(cage, CPU_SYSTEM, &reading);
 	usage->cpu = read_next(cage, CPU, &reading);
 	usage->throttled = read_next(cage, THROTTLED, &reading);
+}
+
+static void read_counters(struct cage *cage, struct cage_usage *usage)
+{
+	struct reading reading;
+	reading.file = NULL;
+	read_cpu(cage, usage);
 	usage->refused_forks = read_next(cage, FORKS, &reading);
 	usage->oom_kills = read_next(cage, OOM_KILLS, &reading);
 	usage->hits = read_next(cage, HITS, &reading);
@@ -525,13 +532,26 @@ static void reset_peak(struct cage *cage)
 		; /* what the last run left */
 }
 
-/* What was used until now is not this run's: the last one's, or what preparing it took. */
+/* What was used until now is the last run's. */
 void begin_measuring(struct cage *cage)
 {
 	if (cage->untouched) /* but for what joining it took, tens of microseconds */
 		return;
 	reset_peak(cage);
 	read_counters(cage, &cage->base);
+}
+
+void open_meters(struct cage *cage)
+{
+	for (enum meter meter = 0; meter < METERS; meter++)
+		open_meter(cage, meter);
+}
+
+/* Of one in which a sandbox was prepared: that took time and memory, and no more. */
+void measure_from_now(struct cage *cage)
+{
+	reset_peak(cage);
+	read_cpu(cage, &cage->base);
 }
 
 static void remove_from_list(struct cage *cage)
@@ -623,7 +643,6 @@ struct cage *take_cage(const struct plan *plan, const char **object)
 
 pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record, int *pidfd)
 {
-	cage->untouched = cage->untouched && resources->command < 0; /* what it takes to prepare one is nobody's */
 	if (cage->v2) {
 		resources->cgroup = cage->places[0].directory;
 		resources->untied = false;
