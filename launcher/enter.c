@@ -190,6 +190,7 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		errno = EBADMSG;
 		die(record, "words", "");
 	}
+	record->told = 1;
 	execute(plan, &command, record);
 }
 
@@ -330,6 +331,10 @@ static noreturn void wait_for(pid_t command, const struct resources *own, struct
 	record->ended = now();
 	if (record->error)
 		_exit(125); /* the command's process has ended before it was one */
+	if (own->command >= 0 && !record->told) { /* somebody has killed who was to become the command */
+		record_failure(record, "prepared", "", ECANCELED);
+		_exit(125);
+	}
 	record->status = status;
 	end_everything(record);
 	bool alone = is_alone();

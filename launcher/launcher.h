@@ -125,6 +125,7 @@ enum order { ORDER_GO, ORDER_STOP, ORDER_KILL };
 struct record {
 	int go;          /* futex: the identity maps are written */
 	int order;       /* what the launcher wants of the tree; SIGUSR1 tells the reaper to look */
+	int told;        /* a prepared sandbox has heard its command */
 	int done;        /* the command has ended; status is valid */
 	int status;      /* wait status of the command */
 	int error;       /* errno of the step that failed, or 0 */

@@ -196,10 +196,6 @@ void finish(struct run *run)
 static void on_end(struct run *run)
 {
 	const struct record *record = &server.records[run->slot];
-	if (run->kept) { /* somebody has killed it before it was told a command */
-		on_prepared_end(run);
-		return;
-	}
 	run->user = record->user;
 	run->system = record->system;
 	run->max_rss = record->max_rss;
