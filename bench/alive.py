@@ -64,7 +64,7 @@ class Sleepers:
         """
         backend = current(self.config.backend)
         while len(self.runs) < count:
-            planned, _ = make_plan(SLEEP, self.config)
+            planned, _ = make_plan(backend, SLEEP, self.config)
             streams = backend.open_streams(self.config, None, Supervisor(self.config.max_output))
             self.streams.append(streams)
             self.runs.append(backend.start(planned, streams))
