@@ -34,7 +34,6 @@
 enum { HIGH = 64 }; /* descriptors are moved above every target first; not further, for a long table costs time */
 
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
-__attribute__((noinline)) /* what it takes of the stack is not to stay */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
 	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 3];
@@ -310,14 +309,14 @@ static bool is_alone(void)
  * Then the launcher can tell how the run ended while we end: taking down the mounts takes as long as a small command. An eventfd
  * wakes it on a processor that is free, where a pipe would have it wait for ours.
  */
-static void tell_launcher(const struct resources *own)
+static void tell_launcher(int ends)
 {
 	static const uint64_t one = 1;
-	if (write(own->ends, &one, sizeof one) < 0)
+	if (write(ends, &one, sizeof one) < 0)
 		_exit(125); /* it will see us end */
 }
 
-static noreturn void wait_for(pid_t command, const struct resources *own, struct record *record)
+static noreturn void wait_for(pid_t command, bool prepared, int ends, struct record *record)
 {
 	struct rusage usage;
 	int status;
@@ -331,7 +330,7 @@ static noreturn void wait_for(pid_t command, const struct resources *own, struct
 	record->ended = now();
 	if (record->error)
 		_exit(125); /* the command's process has ended before it was one */
-	if (own->command >= 0 && !record->told) { /* somebody has killed who was to become the command */
+	if (prepared && !record->told) { /* somebody has killed who was to become the command */
 		record_failure(record, "prepared", "", ECANCELED);
 		_exit(125);
 	}
@@ -345,11 +344,13 @@ static noreturn void wait_for(pid_t command, const struct resources *own, struct
 	}
 	__atomic_store_n(&record->done, 1, __ATOMIC_RELEASE);
 	if (alone)
-		tell_launcher(own);
+		tell_launcher(ends);
 	_exit(0);
 }
 
-noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record)
+/* Up to where the command's process is there. What this takes of the stack is not to stay. */
+__attribute__((noinline))
+static pid_t set_up(const struct plan *plan, const struct resources *resources, struct record *record, int *ends)
 {
 	struct resources own = *resources;
 	keep_descriptors(plan, &own, record);   /* first: nothing of another run is within reach of what follows */
@@ -371,13 +372,23 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	pid_t command = own.command < 0 ? start_command(plan, &own, record) : prepare_command(plan, &own, record);
 	if (command < 0)
 		die(record, "fork", "");
+	*ends = own.ends;
+	return command;
+}
+
+noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record)
+{
+	bool prepared = resources->command >= 0;
+	const struct launcher_memory *memory = resources->memory;
+	int ends = -1;
+	pid_t command = set_up(plan, resources, record, &ends);
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
 	set_slice(0);                           /* what we do at the end can wait for everybody else */
 	/* All but the launcher's ear, or the reaper would keep the ends of the command's pipes open. */
-	if ((own.ends && syscall(SYS_close_range, 0U, (unsigned)own.ends - 1, 0U) < 0) ||
-	    syscall(SYS_close_range, (unsigned)own.ends + 1, ~0U, 0U) < 0)
+	if ((ends && syscall(SYS_close_range, 0U, (unsigned)ends - 1, 0U) < 0) ||
+	    syscall(SYS_close_range, (unsigned)ends + 1, ~0U, 0U) < 0)
 		die(record, "descriptors", "");
-	let_go_of_memory(own.memory);
-	wait_for(command, &own, record);
+	let_go_of_memory(memory);
+	wait_for(command, prepared, ends, record);
 }

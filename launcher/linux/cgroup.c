@@ -18,11 +18,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KEEP_IDLE = 16, NESTS = 32, NAME = 64, PATH_SIZE = 4096 };
+enum { KEEP_IDLE = 16, NESTS = 128, NAME = 64, PATH_SIZE = 4096 };
 enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
@@ -87,6 +88,7 @@ struct cage {
 	int64_t seen; /* the most memory that was seen, where the kernel keeps no peak */
 	/* the nest */
 	pthread_t thread;
+	int stack;
 	bool has_nest;
 	sem_t wake, ready;
 	enum job job;
@@ -270,16 +272,51 @@ static void await(sem_t *semaphore)
 		;
 }
 
+/*
+ * The threads' stacks lie side by side in one mapping: a clone copies mappings one by one, and stacks of libc's are two each. There
+ * is no guard between them; who might use more than a sixth of one is not called from here.
+ */
+enum { STACK = 256 << 10, STACKS = NESTS + KEEP_IDLE };
+static char (*stacks)[STACK];
+static bool stack_taken[STACKS];
+
+static int take_stack(void)
+{
+	if (!stacks) {
+		void *place = mmap(NULL, STACKS * sizeof *stacks, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		stacks = place == MAP_FAILED ? NULL : place;
+	}
+	for (int i = 0; stacks && i < STACKS; i++)
+		if (!stack_taken[i]) {
+			stack_taken[i] = true;
+			return i;
+		}
+	return -1;
+}
+
+static void give_stack(int stack)
+{
+	if (stack < 0)
+		return;
+	madvise(stacks[stack], STACK, MADV_DONTNEED);
+	stack_taken[stack] = false;
+}
+
 static int start_nest(struct cage *cage)
 {
 	pthread_attr_t attributes;
 	sem_init(&cage->wake, 0, 0);
 	sem_init(&cage->ready, 0, 0);
 	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, 256 << 10);
+	cage->stack = take_stack();
+	if (cage->stack >= 0)
+		pthread_attr_setstack(&attributes, stacks[cage->stack], STACK);
+	else
+		pthread_attr_setstacksize(&attributes, STACK);
 	int error = pthread_create(&cage->thread, &attributes, nest, cage);
 	pthread_attr_destroy(&attributes);
 	if (error) {
+		give_stack(cage->stack);
 		errno = error;
 		return -1;
 	}
@@ -296,6 +333,7 @@ static void end_nest(struct cage *cage)
 		sem_post(&cage->wake);
 	}
 	pthread_join(cage->thread, NULL);
+	give_stack(cage->stack);
 	cage->has_nest = false;
 }
 
