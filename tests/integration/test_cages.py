@@ -149,3 +149,30 @@ def test_what_is_in_use_elsewhere_is_not_swept() -> None:
         similar.rmdir()
         if foreign.exists():
             foreign.rmdir()
+
+
+MANY = """
+import os, sys, threading, time
+import proc_sandbox as ps
+COUNT = [sys.executable, "-I", "-S", "-c", "import os, time\\nn = 0\\ntry:\\n  while n < 20:\\n    if not os.fork(): time.sleep(60); os._exit(0)\\n    n += 1\\nexcept OSError: pass\\nprint(n)"]
+limits = {"memory_limit": "64M", "max_processes": 6, "timeout": 100}
+few = ps.run(COUNT, **limits).stdout
+box = ps.Sandbox(**limits)
+threads = [threading.Thread(target=box.run, args=(["sh", "-c", "touch $0; exec sleep 90", str(number)],)) for number in range(150)]
+for thread in threads:
+    thread.start()
+end = time.monotonic() + 90
+while len(os.listdir(box.directory)) < 150 and time.monotonic() < end:
+    time.sleep(0.05)
+many = [ps.run(COUNT, **limits).stdout for _ in range(5)]
+from proc_sandbox.launcher.process import launcher
+print(few.decode().strip(), *(said.decode().strip() for said in many), len(os.listdir(f"/proc/{launcher().pid}/task")) < 140)
+box.cleanup()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_with_very_many_runs_alive_the_limit_of_tasks_is_as_exact_and_no_thread_is_kept_for_each() -> None:
+    memory_directory()
+    assert output_of(MANY).split() == ["5", *["5"] * 5, "True"]
