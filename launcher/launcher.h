@@ -58,7 +58,7 @@ struct mount_op {
 
 struct setting { const char *name, *value; };
 struct rlimit_op { int resource; uint64_t value; };
-struct rule { const char *path; char access; /* 'r'ead, 's'ystem: read if it can be reached, 'w'rite, 'd'evice, 'p'rivate: written by nobody else */ };
+struct rule { const char *path; char access; /* 'r'ead, 's'ystem: read if it can be reached, 'w'rite, 'd'evice, 'p'rivate: written by nobody else, 'f'oreign: see landlock.c */ };
 
 /*
  * What kill(-1) of a run's reaper reaches: all of its pid namespace; all of its Landlock domain (the scope of signals, ABI 6);

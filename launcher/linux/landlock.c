@@ -94,7 +94,13 @@ static void add_rule(int ruleset, const struct rule *rule, uint64_t known, struc
 	if (path < 0 || fstat(path, &status) < 0)
 		die(record, "landlock", rule->path);
 	struct landlock_path_beneath_attr beneath = {.parent_fd = path};
-	beneath.allowed_access = rule->access == 'r' || rule->access == 's' ? READ : rule->access == 'd' ? DEVICE : READ | WRITE;
+	beneath.allowed_access = strchr("rsf", rule->access) ? READ : rule->access == 'd' ? DEVICE : READ | WRITE;
+	/*
+	 * At each open the kernel asks whether the file could be truncated too, and looks for a rule that allows it up to the root. Of what
+	 * is all the host's, and read-only, truncate(2) is refused to the command as to every stranger: there the search may end early.
+	 */
+	if (rule->access == 'f')
+		beneath.allowed_access = READ | FS_TRUNCATE;
 	if (rule->access == 'p') /* a socket is reached by its name only where nobody but the run can have made it */
 		beneath.allowed_access |= FS_RESOLVE_UNIX;
 	beneath.allowed_access &= known;

@@ -150,7 +150,7 @@ static int landlock(struct reader *reader, struct plan *plan)
 	const char *path = access ? next_word(reader) : NULL;
 	if (!path)
 		return -1;
-	if (plan->n_rules == MAX_RULES || !*access || !strchr("rswdp", *access)) {
+	if (plan->n_rules == MAX_RULES || !*access || !strchr("rswdpf", *access)) {
 		*reader->why = "bad Landlock rule";
 		return -1;
 	}

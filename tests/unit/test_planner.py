@@ -23,6 +23,7 @@ ROOT_V1 = Host("linux", {**FEATURES, "cgroup2": NO_V2}, root=True, landlock_abi=
 USER_V2 = Host("linux", FEATURES, landlock_abi=7, cgroup=V2)
 USER = Host("linux", {**FEATURES, "cgroup1": Feature(False, "no", "do"), "cgroup2": Feature(False, "no", "do")}, landlock_abi=7)
 REFUSED = {name: Feature(False, "refused", "allow it") for name in ("userns", "mountns", "pidns", "ipcns", "netns", "idmap", "root", "setuid")}
+ROOT = replace(USER, root=True, uid_range=(0x70000000, 64))
 CONTAINED_USER = replace(USER, features={**USER.features, **REFUSED})
 """In a container as its engine makes it: no namespaces."""
 CONTAINED_ROOT = replace(CONTAINED_USER, features={**CONTAINED_USER.features, "setuid": Feature(True)}, uid_range=(0x70000000, 64))
@@ -165,6 +166,21 @@ def test_what_cannot_be_enforced_is_refused_or_said() -> None:
     lenient = plan(no_seccomp, enforcement=ps.best_effort("syscalls"))
     assert lenient.enforcement["syscalls"] == ps.Unenforced("seccomp allowlist: old kernel", "a newer one")
     assert lenient.seccomp is None
+
+
+def test_only_where_the_command_owns_nothing_may_landlocks_search_end_early() -> None:
+    """As root, whose runs have a uid of their own, and where nothing that a Config names lies in it."""
+
+    def rules(host: Host, *grants: Grant) -> tuple[tuple[str, str], ...]:
+        made = plan(host, PATHS._replace(grants=grants))
+        assert made.landlock
+        return made.landlock.rules
+
+    foreign = ("/usr", "foreign")
+    assert foreign in rules(ROOT)
+    assert foreign not in rules(USER)
+    assert foreign not in rules(ROOT, GRANT._replace(path="/usr/local/data", source="/usr/local/data"))
+    assert foreign not in plan(ROOT, PATHS._replace(system=())).landlock.rules  # type: ignore[union-attr]
 
 
 def test_without_namespaces_landlock_names_what_the_host_shows() -> None:

@@ -221,6 +221,12 @@ def grant_options(grant: Grant, host: Host) -> str:
     return f"{options},idmap={grant.uid}:{grant.gid}" if host.root and grant.idmap else options
 
 
+def is_all_the_hosts(path: str, paths: Paths) -> bool:
+    """Return whether a directory is shown as the system's own, with nothing in it that the Config names."""
+    shown = any(entry.path == path and entry.kind == "dir" and not entry.private for entry in paths.system)
+    return shown and not any(grant.path.startswith(path + "/") for grant in paths.grants)
+
+
 def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = False) -> Landlock | None:
     """Return the second wall around a view, where everything is readable and only what is named can be written.
 
@@ -230,6 +236,8 @@ def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = 
         return None
     if host.namespaces:
         rules = [("/", "read"), ("/dev", "device"), ("/tmp", "private"), ("/dev/shm", "private")]
+        if host.root and is_all_the_hosts("/usr", paths):
+            rules.append(("/usr", "foreign"))
     else:
         rules = list(rules_of_host(paths, sampled=sampled))
     rules += [(place_of(grant, host), "write") for grant in paths.grants if grant.access == "write"]

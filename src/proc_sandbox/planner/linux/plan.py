@@ -43,8 +43,8 @@ class Cgroup(NamedTuple):
 
 
 class Landlock(NamedTuple):
-    """The rule set of landlock(7): access is read, system (read, if it can be reached), write, private (written by nobody
-    else) or device."""
+    """The rule set of landlock(7): access is read, system (read, if it can be reached), foreign (read, and of what the command
+    owns nothing: see the launcher), write, private (written by nobody else) or device."""
 
     abi: int
     rules: tuple[tuple[str, str], ...]

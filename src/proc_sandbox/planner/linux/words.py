@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["words_of"]
 
-ACCESS = {"read": "r", "system": "s", "write": "w", "private": "p", "device": "d"}
+ACCESS = {"read": "r", "system": "s", "write": "w", "private": "p", "device": "d", "foreign": "f"}
 
 
 def words_of(plan: LinuxPlan) -> Iterator[str]:
