@@ -339,8 +339,10 @@ static noreturn void wait_for(pid_t command, const struct resources *own, struct
 		record->max_rss = usage.ru_maxrss * INT64_C(1024);
 	}
 	__atomic_store_n(&record->done, 1, __ATOMIC_RELEASE);
-	if (alone)
+	if (alone) {
+		__atomic_store_n(&record->alone, 1, __ATOMIC_RELEASE);
 		tell_launcher(own);
+	}
 	_exit(0);
 }
 

@@ -127,6 +127,7 @@ struct record {
 	int order;       /* what the launcher wants of the tree; SIGUSR1 tells the reaper to look */
 	int done;        /* the command has ended; status is valid */
 	int status;      /* wait status of the command */
+	int alone;       /* and nothing that it started is left */
 	int error;       /* errno of the step that failed, or 0 */
 	char step[24];
 	char object[RECORD_OBJECT];
