@@ -220,10 +220,15 @@ static struct run *oldest_of(const struct kept *kept)
 	return found;
 }
 
+static bool has_room(const char *words, size_t size)
+{
+	return size <= PREPARED_WORDS && count_words(words, size) <= PREPARED_ARGUMENTS;
+}
+
 /* Its deadline, its peak and its CPU time begin here. NULL: there is none. */
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors)
 {
-	for (struct run *run; size <= PREPARED_WORDS && (run = oldest_of(kept));) {
+	for (struct run *run; has_room(words, size) && (run = oldest_of(kept));) {
 		if (!are_current(run->origins)) {
 			drop_prepared(kept);
 			break;

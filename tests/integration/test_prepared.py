@@ -352,6 +352,19 @@ shutil.rmtree(top)
     assert said_by(code) == ["refused"]
 
 
+def test_a_command_of_very_many_words_is_run_whole(tmp_path: Path) -> None:
+    """By a launcher as it is built for users: what too many words would overwrite depends on how it was compiled."""
+    optimized = compile_launcher(tmp_path / "launcher", "-O2", "-static", "-DSPARE=100000")
+    code = f"""
+process.launcher_path = lambda: {str(optimized)!r}
+for count in (8000, 9000, 12000, 16000, 20000):
+    assert run(["true"]).ok
+    one()
+    print(int(run(["sh", "-c", "echo $#", "sh", *[""] * count]).stdout) == count)
+"""
+    assert said_by(code) == ["True"] * 5
+
+
 MOUNTED = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
