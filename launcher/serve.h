@@ -16,6 +16,7 @@ struct kept {
 	char *words;           /* as they came, all before the command */
 	size_t size;
 	char **variables;
+	bool preparable;
 	int64_t last_use;
 	bool repeated;         /* runs of it follow one another */
 	int64_t retry;         /* nothing is prepared before: the last one failed */
@@ -71,6 +72,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count);
 
 /* prepare.c */
+bool can_be_prepared(const struct plan *plan);
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors);
 void note_event(void);
 void note_use(struct kept *kept);

@@ -340,7 +340,6 @@ config = {"writable_dirs": [top / "w"], "allowed_dirs": [top / "w" / "inner"], "
 import warnings; warnings.simplefilter("ignore")
 (top / "w").mkdir(); os.chmod(top / "w", 0o777); (top / "w" / "inner").mkdir()
 assert run(["true"], **config).ok
-one()
 (top / "w" / "inner").rename(top / "w" / "away")
 (top / "w" / "inner").symlink_to(top / "secret")
 try:
@@ -350,6 +349,34 @@ except ps.ConfigError:
 shutil.rmtree(top)
 """
     assert said_by(code) == ["refused"]
+
+
+def test_what_is_read_only_in_a_writable_directory_stays_so_when_it_is_made_anew() -> None:
+    """Its mount goes with the directory or the name that it was mounted on, and the new one may have the number of the old one."""
+    code = """
+import warnings; warnings.simplefilter("ignore")
+top = pathlib.Path(tempfile.mkdtemp(prefix="proc-sandbox-test-"))
+kept, file = top / "kept", top / "file"
+def make():
+    kept.mkdir(); (kept / "file").write_text("kept")
+    for path in (kept, kept / "file"):
+        os.chmod(path, 0o777)
+make()
+file.write_text("kept")
+for path in (top, file):
+    os.chmod(path, 0o777)
+config = {"writable_dirs": [top], "read_only_dirs": [kept, file], "enforcement": "best-effort"}
+write = ["sh", "-c", 'cd "$1"; touch free; echo evil > kept/file; echo evil > file', "sh", str(top)]
+assert run(write, **config).returncode
+time.sleep(0.5)  # time enough to prepare one, were that done
+shutil.rmtree(kept)
+make()
+os.link(file, top / "link"); file.unlink(); (top / "link").rename(file)
+assert run(write, **config).returncode
+print((top / "free").exists(), (kept / "file").read_text(), file.read_text())
+shutil.rmtree(top)
+"""
+    assert said_by(code) == ["True", "kept", "kept"]
 
 
 def test_a_command_of_very_many_words_is_run_whole(tmp_path: Path) -> None:
