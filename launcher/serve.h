@@ -83,6 +83,9 @@ void drop_all_prepared(void);
 void drop_idle(int64_t time);
 int64_t next_look_at_prepared(void);
 
+/* serve.c */
+void check_mounts(void);
+
 /* run.c */
 void tell_failure(int socket, const char *step, const char *object, int error);
 int watch_fd(int fd, struct source *source);

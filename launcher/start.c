@@ -158,6 +158,7 @@ static void check_sources(void)
 static bool start(struct kept *kept, const char *words, size_t size, int socket, const int *descriptors)
 {
 	struct fault fault;
+	check_mounts();
 	check_sources();
 	note_use(kept);
 	struct run *run = use_prepared(kept, words, size, descriptors);

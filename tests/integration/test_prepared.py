@@ -5,6 +5,7 @@ Each test has a caller of its own, and with it a launcher of its own, whose prep
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -426,6 +427,42 @@ def test_what_is_mounted_later_is_seen() -> None:
     if not Path("/etc/alternatives").is_dir():
         pytest.skip("/etc/alternatives is not there")
     assert said_by(MOUNTED) == ["full", "mounted", "0", "1"]
+
+
+LATE = """
+import ctypes, threading
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0 and libc.mount(b"none", b"/", None, 0x4000 | 1 << 18, None) == 0
+place = tempfile.mkdtemp(prefix="proc-sandbox-test-")
+os.chmod(place, 0o755)
+below = os.path.join(place, "below")
+os.mkdir(below)
+assert run(["true"], allowed_dirs=[place]).ok
+one()
+delay = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=openat2", "-e", "inject=openat2:delay_exit=500000:when=1"]
+tracer = subprocess.Popen([*delay, "-p", str(process.launcher().pid)])
+until(lambda: status(process.launcher().pid)["TracerPid"] != ["0"])
+other = threading.Thread(target=lambda: run(["true"], prepared=0, umask=0o70, allowed_dirs=[place]))
+other.start()
+time.sleep(0.2)
+assert libc.mount(b"none", below.encode(), b"tmpfs", 0, None) == 0
+pathlib.Path(below, "mounted").touch()
+os.chmod(below, 0o755)
+print(run(["ls", below], allowed_dirs=[place]).stdout.decode().strip())
+other.join()
+tracer.send_signal(signal.SIGINT)
+tracer.wait()
+assert libc.umount2(below.encode(), 0) == 0 or libc.umount2(below.encode(), 2) == 0
+shutil.rmtree(place)
+"""
+
+
+def test_what_is_mounted_while_the_launcher_makes_another_run_is_seen() -> None:
+    if not ROOT:
+        pytest.skip("only root may mount")
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    assert said_by(LATE) == ["mounted"]
 
 
 def test_one_that_was_killed_harms_nobody() -> None:
