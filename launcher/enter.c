@@ -170,7 +170,7 @@ static noreturn void execute(const struct plan *plan, const struct command *comm
  */
 static noreturn void await_command(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS / 2];
+	static char words[PREPARED_WORDS], *arguments[PREPARED_ARGUMENTS];
 	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary;
 	struct iovec body = {words, sizeof words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
@@ -343,8 +343,10 @@ static noreturn void wait_for(pid_t command, bool prepared, int ends, struct rec
 		record->max_rss = usage.ru_maxrss * INT64_C(1024);
 	}
 	__atomic_store_n(&record->done, 1, __ATOMIC_RELEASE);
-	if (alone)
+	if (alone) {
+		__atomic_store_n(&record->alone, 1, __ATOMIC_RELEASE);
 		tell_launcher(ends);
+	}
 	_exit(0);
 }
 

@@ -28,7 +28,8 @@ enum {
 	MAX_RUNS = 4096,       /* alive at once in one launcher */
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
 	MAX_WORDS_BYTES = 16 << 20,
-	PREPARED_WORDS = 1 << 14, /* of a command for a prepared sandbox */
+	PREPARED_WORDS = 1 << 14, /* bytes of a command for a prepared sandbox */
+	PREPARED_ARGUMENTS = 1 << 13, /* and words; each takes a byte at the least */
 	MAX_AHEAD = 16,        /* prepared sandboxes of one plan, and of all together; the planner knows it */
 };
 
@@ -127,6 +128,7 @@ struct record {
 	int order;       /* what the launcher wants of the tree; SIGUSR1 tells the reaper to look */
 	int told;        /* a prepared sandbox has heard its command */
 	int done;        /* the command has ended; status is valid */
+	int alone;       /* and nothing that it started is left */
 	int status;      /* wait status of the command */
 	int error;       /* errno of the step that failed, or 0 */
 	char step[24];

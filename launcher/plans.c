@@ -54,6 +54,7 @@ static struct kept *read_plan(const char *words, size_t size, const char **why)
 	memcpy(kept->words, words, kept->size);
 	memset(&kept->plan, 0, sizeof kept->plan);
 	parse_plan(kept->words, kept->size, kept->variables, &kept->plan, &kept->size, why);
+	kept->preparable = can_be_prepared(&kept->plan);
 	return kept;
 failed:;
 	int error = errno;

@@ -45,16 +45,35 @@ void note_use(struct kept *kept)
 	kept->last_use = time;
 }
 
+static bool lies_below(const char *path, const char *top)
+{
+	size_t size = strlen(top);
+	return !strncmp(path, top, size) && path[size] == '/';
+}
+
+/*
+ * A mount in a directory of the host's is gone when somebody removes there what it is mounted on (mount_namespaces(7)), and what
+ * was read-only is writable. The number of that inode can be given to what takes its place: then nothing would tell.
+ */
+static bool has_mounts_that_may_go(const struct plan *plan)
+{
+	for (size_t i = 0; i < plan->n_mounts; i++)
+		for (size_t j = 0; j < i && !plan->mounts[i].shared; j++)
+			if (plan->mounts[j].kind == MOUNT_BIND && lies_below(plan->mounts[i].target, plan->mounts[j].target))
+				return true;
+	return false;
+}
+
 /* The command of one is told by a message with the three streams, and dies with pid 1. */
-static bool can_be_prepared(const struct plan *plan)
+bool can_be_prepared(const struct plan *plan)
 {
 	return plan->reach == REACH_NAMESPACE && plan->n_targets == 3 && plan->targets[0] == 0 && plan->targets[1] == 1 &&
-	       plan->targets[2] == 2;
+	       plan->targets[2] == 2 && !has_mounts_that_may_go(plan);
 }
 
 static int wanted(const struct kept *kept, int64_t time)
 {
-	if (time - kept->last_use > IDLE || time < kept->retry || !can_be_prepared(&kept->plan))
+	if (time - kept->last_use > IDLE || time < kept->retry || !kept->preparable)
 		return 0;
 	return kept->plan.ahead >= 0 ? kept->plan.ahead : kept->repeated;
 }
@@ -222,10 +241,15 @@ static struct run *oldest_of(const struct kept *kept)
 	return found;
 }
 
+static bool has_room(const char *words, size_t size)
+{
+	return size <= PREPARED_WORDS && count_words(words, size) <= PREPARED_ARGUMENTS;
+}
+
 /* Its deadline, its peak and its CPU time begin here. NULL: there is none. */
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors)
 {
-	for (struct run *run; size <= PREPARED_WORDS && (run = oldest_of(kept));) {
+	for (struct run *run; has_room(words, size) && (run = oldest_of(kept));) {
 		if (!are_current(run->origins)) {
 			drop_prepared(kept);
 			break;

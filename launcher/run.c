@@ -202,12 +202,13 @@ static void on_end(struct run *run)
 	tell_end(run);
 }
 
+/* Which of them it was is not told, and who is done may have left processes that its reaper's end has yet to end. */
 void on_ends(void)
 {
 	eventfd_t count;
 	eventfd_read(server.ends, &count);
 	for (struct run *run = server.runs; run; run = run->next)
-		if (!run->told && !run->ending && __atomic_load_n(&server.records[run->slot].done, __ATOMIC_ACQUIRE))
+		if (!run->told && !run->ending && __atomic_load_n(&server.records[run->slot].alone, __ATOMIC_ACQUIRE))
 			on_end(run);
 }
 

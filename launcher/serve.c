@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,6 +158,14 @@ static void on_mounts(void)
 {
 	drop_all_prepared();
 	forget_views();
+}
+
+/* Who has mounted something and then asks for a run is to find it there, even if both came while we were at something else. */
+void check_mounts(void)
+{
+	struct pollfd changed = {.fd = server.mounts, .events = POLLPRI};
+	if (poll(&changed, 1, 0) > 0 && changed.revents & POLLPRI)
+		on_mounts();
 }
 
 static int open_server(void)

@@ -16,6 +16,7 @@ struct kept {
 	char *words;           /* as they came, all before the command */
 	size_t size;
 	char **variables;
+	bool preparable;
 	int64_t last_use;
 	bool repeated;         /* runs of it follow one another */
 	int64_t retry;         /* nothing is prepared before: the last one failed */
@@ -71,6 +72,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count);
 
 /* prepare.c */
+bool can_be_prepared(const struct plan *plan);
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors);
 void note_event(void);
 void note_use(struct kept *kept);
@@ -80,6 +82,9 @@ void drop_prepared(struct kept *kept);
 void drop_all_prepared(void);
 void drop_idle(int64_t time);
 int64_t next_look_at_prepared(void);
+
+/* serve.c */
+void check_mounts(void);
 
 /* run.c */
 void tell_failure(int socket, const char *step, const char *object, int error);

@@ -138,7 +138,7 @@ static void begin(const struct plan *plan, struct run *run, int socket)
 	set_limits(plan, run);
 	if ((!run->interval || watch_samples() == 0) && watch_fd(run->socket, &run->socket_source) == 0)
 		return;
-	run->cancelled = true; /* nobody could end it: it ends now */
+	record_failure(&server.records[run->slot], "launch", "epoll", errno); /* nobody could end it: it ends now */
 	kill_run(run);
 	end_run(run, true);
 }
@@ -158,6 +158,7 @@ static void check_sources(void)
 static bool start(struct kept *kept, const char *words, size_t size, int socket, const int *descriptors)
 {
 	struct fault fault;
+	check_mounts();
 	check_sources();
 	note_use(kept);
 	struct run *run = use_prepared(kept, words, size, descriptors);

@@ -28,7 +28,7 @@ enum job { SPAWN, RESET, END };
 
 /* What is read of a cage: the files stay open, for the opening costs more than the reading. */
 enum meter {
-	CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, HITS, LIMIT, USAGE,
+	CPU_USER, CPU_SYSTEM, CPU, THROTTLED, PEAK, PEAK_SWAP, FORKS, OOM_KILLS, HITS, LIMIT, USAGE, FILES,
 	DISK_READ, DISK_WRITTEN, CPU_PRESSURE, MEMORY_PRESSURE, IO_PRESSURE, METERS
 };
 struct gauge { const char *controller, *file, *key; int64_t factor; int flags; bool sum; };
@@ -49,6 +49,7 @@ static const struct gauge GAUGES_V1[METERS] = {
 	[OOM_KILLS] = {"memory", "memory.oom_control", "oom_kill", 1, O_RDONLY},
 	[LIMIT] = {"memory", "memory.limit_in_bytes", NULL, 1, O_RDONLY},
 	[USAGE] = {"memory", "memory.usage_in_bytes", NULL, 1, O_RDONLY},
+	[FILES] = {"memory", "memory.stat", "shmem", 1, O_RDONLY}, /* on a tmpfs */
 };
 /* Documentation/admin-guide/cgroup-v2.rst */
 static const struct gauge GAUGES_V2[METERS] = {
@@ -61,6 +62,7 @@ static const struct gauge GAUGES_V2[METERS] = {
 	[OOM_KILLS] = {"", "memory.events", "oom_kill", 1, O_RDONLY},
 	[HITS] = {"", "memory.events", "oom", 1, O_RDONLY}, /* of this cgroup's limit; oom_kill counts any limit's victims */
 	[USAGE] = {"", "memory.current", NULL, 1, O_RDONLY},
+	[FILES] = {"", "memory.stat", "shmem", 1, O_RDONLY},
 	[DISK_READ] = {"", "io.stat", "rbytes", 1, O_RDONLY, .sum = true}, /* a line for each device */
 	[DISK_WRITTEN] = {"", "io.stat", "wbytes", 1, O_RDONLY, .sum = true},
 	/* Documentation/accounting/psi.rst: the first line is "some", at least one task waited; in microseconds */
@@ -230,12 +232,13 @@ static int join(struct cage *cage)
 
 /*
  * Page cache that the last run was charged for would count as the next one's peak. Emptying takes longer than a small command, and
- * 2 or 3 MiB are what the kernel itself keeps for the last moments of it: that goes by itself.
+ * 2 or 3 MiB are what the kernel itself keeps for the last moments of it: that goes by itself. What lies on a tmpfs does not, and a
+ * limit of the next run's would be met too early.
  */
 static bool needs_reset(struct cage *cage)
 {
-	enum { SMALL = 4 << 20 };
-	return read_meter(cage, USAGE) > SMALL;
+	enum { SMALL = 4 << 20, SMALL_FILES = 128 << 10 };
+	return read_meter(cage, USAGE) > SMALL || read_meter(cage, FILES) > SMALL_FILES;
 }
 
 /* What can't be taken back (files on a tmpfs of the host's) would be the next run's burden: such a cage is not used again. */

@@ -245,7 +245,7 @@ class Config:
 
     Each is used once. They are made while a processor is free and the machine is not busy, and go after 10 seconds without a run;
     what they need until then is the launcher's, some 100 KiB. It is a wish, not a limit: a run that finds none has one made. No
-    effect without namespaces, with pass_fds, and with other backends than Linux's.
+    effect without namespaces, with pass_fds, where one granted directory lies in another, and with other backends than Linux's.
 
     Mechanism: clone(2) ahead of time; the command comes over a socket (unix(7)).
     """

@@ -45,6 +45,24 @@ def test_a_cgroup_that_cannot_be_emptied_is_not_used_again(tmp_path: Path) -> No
         subprocess.run(["umount", "--lazy", tmp_path], check=True, timeout=HANG)
 
 
+def test_not_even_little_of_what_cannot_be_emptied_is_left_to_the_next_run(tmp_path: Path) -> None:
+    """Else its limit would be met before it has used that much itself."""
+    memory_directory()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True, timeout=HANG)
+    needs = python(f"x = bytes({4 * MEGABYTE})")
+    alone = max(inside(needs, memory_limit="64M", prepared=0).peak_memory or 0 for _ in range(3))
+    try:
+        for number in range(4):
+            fill = python(f"f = open('f{number}', 'wb')\nfor _ in range(3): f.write(bytes({MEGABYTE}))")
+            assert inside(fill, memory_limit="64M", working_dir=tmp_path, prepared=0).ok
+            for _ in range(5):
+                peak = inside(needs, memory_limit="64M", prepared=0).peak_memory
+                assert peak
+                assert peak < alone + 2 * MEGABYTE
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True, timeout=HANG)
+
+
 CALLER = """
 import os, sys, threading
 import proc_sandbox as ps

@@ -106,6 +106,32 @@ def test_a_grandchild_that_keeps_stdout_does_not_keep_the_caller(programs: Progr
     assert time.monotonic() - began < HANG / 2
 
 
+def test_other_ends_do_not_tell_of_a_run_that_has_left_processes() -> None:
+    """As long as its daemons die, runs beside it end, of which the launcher is told by the same eventfd for all."""
+    code = (
+        "import os, sys\nfor _ in range(100):\n  if os.fork() == 0:\n    for _ in iter(int, 1): pass\n"
+        "import time; time.sleep(0.2)"
+    )
+    over = threading.Event()
+
+    def end_again_and_again() -> None:
+        while not over.is_set():
+            inside(["true"])
+
+    others = [threading.Thread(target=end_again_and_again) for _ in range(2)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(5):
+            mark = new_mark()
+            assert inside(python(code, mark)).ok
+            assert carriers(mark) == []
+    finally:
+        over.set()
+        for other in others:
+            other.join()
+
+
 def test_what_was_written_before_the_end_is_all_there() -> None:
     code = "import os, subprocess, sys\nsubprocess.Popen(['sleep', '3000'])\nos.write(1, b'x' * 60000); os._exit(0)"
     for _ in range(10):

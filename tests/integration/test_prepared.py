@@ -5,6 +5,7 @@ Each test has a caller of its own, and with it a launcher of its own, whose prep
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -340,7 +341,6 @@ config = {"writable_dirs": [top / "w"], "allowed_dirs": [top / "w" / "inner"], "
 import warnings; warnings.simplefilter("ignore")
 (top / "w").mkdir(); os.chmod(top / "w", 0o777); (top / "w" / "inner").mkdir()
 assert run(["true"], **config).ok
-one()
 (top / "w" / "inner").rename(top / "w" / "away")
 (top / "w" / "inner").symlink_to(top / "secret")
 try:
@@ -350,6 +350,47 @@ except ps.ConfigError:
 shutil.rmtree(top)
 """
     assert said_by(code) == ["refused"]
+
+
+def test_what_is_read_only_in_a_writable_directory_stays_so_when_it_is_made_anew() -> None:
+    """Its mount goes with the directory or the name that it was mounted on, and the new one may have the number of the old one."""
+    code = """
+import warnings; warnings.simplefilter("ignore")
+top = pathlib.Path(tempfile.mkdtemp(prefix="proc-sandbox-test-"))
+kept, file = top / "kept", top / "file"
+def make():
+    kept.mkdir(); (kept / "file").write_text("kept")
+    for path in (kept, kept / "file"):
+        os.chmod(path, 0o777)
+make()
+file.write_text("kept")
+for path in (top, file):
+    os.chmod(path, 0o777)
+config = {"writable_dirs": [top], "read_only_dirs": [kept, file], "enforcement": "best-effort"}
+write = ["sh", "-c", 'cd "$1"; touch free; echo evil > kept/file; echo evil > file', "sh", str(top)]
+assert run(write, **config).returncode
+time.sleep(0.5)  # time enough to prepare one, were that done
+shutil.rmtree(kept)
+make()
+os.link(file, top / "link"); file.unlink(); (top / "link").rename(file)
+assert run(write, **config).returncode
+print((top / "free").exists(), (kept / "file").read_text(), file.read_text())
+shutil.rmtree(top)
+"""
+    assert said_by(code) == ["True", "kept", "kept"]
+
+
+def test_a_command_of_very_many_words_is_run_whole(tmp_path: Path) -> None:
+    """By a launcher as it is built for users: what too many words would overwrite depends on how it was compiled."""
+    optimized = compile_launcher(tmp_path / "launcher", "-O2", "-static", "-DSPARE=100000")
+    code = f"""
+process.launcher_path = lambda: {str(optimized)!r}
+for count in (8000, 9000, 12000, 16000, 20000):
+    assert run(["true"]).ok
+    one()
+    print(int(run(["sh", "-c", "echo $#", "sh", *[""] * count]).stdout) == count)
+"""
+    assert said_by(code) == ["True"] * 5
 
 
 MOUNTED = """
@@ -386,6 +427,42 @@ def test_what_is_mounted_later_is_seen() -> None:
     if not Path("/etc/alternatives").is_dir():
         pytest.skip("/etc/alternatives is not there")
     assert said_by(MOUNTED) == ["full", "mounted", "0", "1"]
+
+
+LATE = """
+import ctypes, threading
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.unshare(0x20000) == 0 and libc.mount(b"none", b"/", None, 0x4000 | 1 << 18, None) == 0
+place = tempfile.mkdtemp(prefix="proc-sandbox-test-")
+os.chmod(place, 0o755)
+below = os.path.join(place, "below")
+os.mkdir(below)
+assert run(["true"], allowed_dirs=[place]).ok
+one()
+delay = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=openat2", "-e", "inject=openat2:delay_exit=500000:when=1"]
+tracer = subprocess.Popen([*delay, "-p", str(process.launcher().pid)])
+until(lambda: status(process.launcher().pid)["TracerPid"] != ["0"])
+other = threading.Thread(target=lambda: run(["true"], prepared=0, umask=0o70, allowed_dirs=[place]))
+other.start()
+time.sleep(0.2)
+assert libc.mount(b"none", below.encode(), b"tmpfs", 0, None) == 0
+pathlib.Path(below, "mounted").touch()
+os.chmod(below, 0o755)
+print(run(["ls", below], allowed_dirs=[place]).stdout.decode().strip())
+other.join()
+tracer.send_signal(signal.SIGINT)
+tracer.wait()
+assert libc.umount2(below.encode(), 0) == 0 or libc.umount2(below.encode(), 2) == 0
+shutil.rmtree(place)
+"""
+
+
+def test_what_is_mounted_while_the_launcher_makes_another_run_is_seen() -> None:
+    if not ROOT:
+        pytest.skip("only root may mount")
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    assert said_by(LATE) == ["mounted"]
 
 
 def test_one_that_was_killed_harms_nobody() -> None:
