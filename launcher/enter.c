@@ -171,7 +171,7 @@ static noreturn void execute(const struct plan *plan, const struct command *comm
  */
 static noreturn void await_command(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS / 2];
+	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS]; /* a word may be empty, of its NUL alone */
 	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary;
 	struct iovec body = {words, sizeof words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
