@@ -1,6 +1,7 @@
 /*
  * The launcher's map: the plan as the words give it, the record that a run leaves, every prototype.
- * Read main.c for the theory of operation and enter.c for the steps between clone and execve. Of other systems than Linux:
+ * Read main.c for the theory of operation, enter.c for the steps between clone and execve, and serve.h for the map of the event
+ * loop: which runs there are, and which sandboxes are prepared for the next ones. Of other systems than Linux:
  * posix/main.c and posix/enter.c; they share words.c, limits.c and report.c, which include nothing that only Linux has.
  */
 #ifndef LAUNCHER_H
@@ -280,8 +281,10 @@ void look_once(pid_t reaper, struct sample *sample);
 size_t probe(char *words, size_t size);
 int try(uint64_t flags, int (*trial)(void));
 
-/* serve.c */
+/* main.c */
 extern char *heap; /* where it begins */
+
+/* serve.c */
 int serve(int control);
 int run_once(const char *words, size_t size);
 
