@@ -66,13 +66,13 @@ def later():
 
 @pytest.fixture(scope="module", autouse=True)
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that prepares sandboxes however busy the machine is: tests run on loaded ones."""
+    """One that prepares sandboxes however busy the machine is, and keeps them longer than until() looks: tests run on loaded ones."""
     missing = current("linux").probe().namespaces
     if not missing:
         pytest.skip(f"needs namespaces: {missing.reason}")
     directory = tmp_path_factory.mktemp("launcher")
     directory.chmod(0o755)
-    return compile_launcher(directory / "launcher", "-static", "-DSPARE=100000")
+    return compile_launcher(directory / "launcher", "-static", "-DSPARE=100000", "-DIDLE_SECONDS=100")
 
 
 @pytest.fixture(autouse=True)
