@@ -3,7 +3,8 @@
  *
  * Two processes run this code. The reaper is pid 1 of the new pid namespace: it builds the view, gives up every
  * privilege and confines itself exactly as the command will be confined; then it starts the command as its child
- * with vfork(2) and waits. When the command ends the reaper ends, and with it the kernel ends every process of the
+ * with vfork(2) and waits. Of a prepared sandbox the child is a copy that goes as far and is told the command later, by
+ * await_command(). When the command ends the reaper ends, and with it the kernel ends every process of the
  * namespace (pid_namespaces(7)). Between the clone and the end nothing here allocates memory (signal-safety(7)).
  *
  * Where there are no namespaces the reaper is a subreaper (PR_SET_CHILD_SUBREAPER): whatever its descendants do, they stay
@@ -170,7 +171,7 @@ static noreturn void execute(const struct plan *plan, const struct command *comm
  */
 static noreturn void await_command(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	static char words[PREPARED_WORDS], *arguments[PREPARED_ARGUMENTS];
+	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS]; /* a word may be empty, of its NUL alone */
 	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary;
 	struct iovec body = {words, sizeof words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};

@@ -1,6 +1,7 @@
 /*
  * The launcher's map: the plan as the words give it, the record that a run leaves, every prototype.
- * Read main.c for the theory of operation and enter.c for the steps between clone and execve. Of other systems than Linux:
+ * Read main.c for the theory of operation, enter.c for the steps between clone and execve, and serve.h for the map of the event
+ * loop: which runs there are, and which sandboxes are prepared for the next ones. Of other systems than Linux:
  * posix/main.c and posix/enter.c; they share words.c, limits.c and report.c, which include nothing that only Linux has.
  */
 #ifndef LAUNCHER_H
@@ -29,7 +30,6 @@ enum {
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
 	MAX_WORDS_BYTES = 16 << 20,
 	PREPARED_WORDS = 1 << 14, /* bytes of a command for a prepared sandbox */
-	PREPARED_ARGUMENTS = 1 << 13, /* and words; each takes a byte at the least */
 	MAX_AHEAD = 16,        /* prepared sandboxes of one plan, and of all together; the planner knows it */
 };
 
@@ -285,8 +285,10 @@ void look_once(pid_t reaper, struct sample *sample);
 size_t probe(char *words, size_t size);
 int try(uint64_t flags, int (*trial)(void));
 
-/* serve.c */
+/* main.c */
 extern char *heap; /* where it begins */
+
+/* serve.c */
 int serve(int control);
 int run_once(const char *words, size_t size);
 

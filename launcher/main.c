@@ -6,20 +6,29 @@
  *
  * Processes. The Python process starts one launcher and holds the other end of its control socket. The launcher
  * forks, for each run, a reaper: pid 1 of the run's own pid namespace, which confines itself and starts the command
- * as its child (enter.c). When the command ends the reaper ends, and the kernel ends what is left in the namespace; when
- * the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG); when the Python process ends the launcher sees its
- * pidfd, kills its runs and ends. Where there are no namespaces a reaper is a subreaper instead, in a Landlock domain of the
- * run; it ends what is left itself, also when the launcher ends (SIGTERM), and what a reaper that was killed leaves comes to
- * the launcher (linux/sweep.c).
+ * as its child (enter.c). When the command ends the reaper ends, and the kernel ends what is left in the namespace. Where it is
+ * alone by then it says so first: the run has ended, and taking down its namespaces, which takes as long as a small command, is
+ * waited for by nobody (run.c). When the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG); when the Python process ends
+ * the launcher sees its pidfd, kills its runs and ends. Where there are no namespaces a reaper is a subreaper instead, in a
+ * Landlock domain of the run; it ends what is left itself, also when the launcher ends (SIGTERM), and what a reaper that was
+ * killed leaves comes to the launcher (linux/sweep.c).
+ *
+ * Plans and prepared sandboxes. Words are read once: what differs from run to run is the command, which comes last (plans.c). For a
+ * plan whose runs follow one another, or that asks for it, reapers are forked ahead while a processor is free (prepare.c). Each
+ * builds and confines its run, but for the command, and its child waits on a socket. A run takes the oldest one, by sending
+ * the command and its three streams; its deadline and its figures begin there (start.c). It is used once. It goes when its plan is
+ * not used for a while, when the host's mounts change, or when something else lies where its own were taken from.
  *
  * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
  * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" or
  * "ended". Python may send "kill" on it; closing it kills the run too. "idmap PATH" asks for a trial instead of a run. What
- * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but run.c writes to a socket.
+ * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but run.c writes to
+ * Python, but for the greeting (serve.c).
  *
- * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, and for each run its socket, the
- * reaper's pidfd and the out-of-memory eventfd; deadlines and samples are its timeout. Where cgroup v1 is used each set of
- * cgroups has a thread that only clones (linux/cgroup.c); where nobody measures, a thread takes samples (linux/sampler.c).
+ * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, the host's table of mounts, the eventfd on which
+ * all reapers tell that their runs have ended, and for each run its socket, the reaper's pidfd and the out-of-memory eventfd;
+ * deadlines, samples and the time to prepare are its timeout. Where cgroup v1 is used each set of cgroups has a thread that only
+ * clones, as long as few runs are alive (linux/cgroup.c); where nobody measures, a thread takes samples (linux/sampler.c).
  *
  *     launcher serve FD [empty-network]    as Python starts it
  *     launcher run WORDS...                one run, with descriptors 0, 1 and 2; prints the outcome on 2

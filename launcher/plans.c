@@ -52,7 +52,6 @@ static struct kept *read_plan(const char *words, size_t size, const char **why)
 	if (!(kept->words = malloc(kept->size + 1)))
 		goto failed;
 	memcpy(kept->words, words, kept->size);
-	memset(&kept->plan, 0, sizeof kept->plan);
 	parse_plan(kept->words, kept->size, kept->variables, &kept->plan, &kept->size, why);
 	kept->preparable = can_be_prepared(&kept->plan);
 	return kept;
@@ -93,8 +92,8 @@ struct kept *keep_plan(const char *words, size_t size, const char **why)
 	return kept;
 }
 
-/* Of what is large a few would fill the memory. */
-void let_go(struct kept *kept)
+/* Of what is large a few would fill the memory: it is not kept. */
+void forget_if_large(struct kept *kept)
 {
 	for (size_t i = 0; kept->size > MAX_MESSAGE && i < PLANS; i++)
 		if (plans[i] == kept) {

@@ -29,7 +29,7 @@ static const int64_t IDLE = IDLE_SECONDS * INT64_C(1000000000);  /* ns without a
 static const int64_t RETRY = IDLE_SECONDS * INT64_C(1000000000); /* ns from one that failed to the next */
 static const int64_t PAUSE = 20000000;            /* ns until a busy machine is looked at again */
 static const int64_t QUIET = 2000000;             /* ns without an event, after which there is time to prepare */
-static int64_t not_before;
+static int64_t not_before = INT64_MAX;            /* as long as nothing has happened, which for run_once() is always */
 
 /* Something goes on: who has asked for it needs the processor that preparing would take. */
 void note_event(void)
@@ -241,15 +241,10 @@ static struct run *oldest_of(const struct kept *kept)
 	return found;
 }
 
-static bool has_room(const char *words, size_t size)
-{
-	return size <= PREPARED_WORDS && count_words(words, size) <= PREPARED_ARGUMENTS;
-}
-
 /* Its deadline, its peak and its CPU time begin here. NULL: there is none. */
 struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors)
 {
-	for (struct run *run; has_room(words, size) && (run = oldest_of(kept));) {
+	for (struct run *run; size <= PREPARED_WORDS && (run = oldest_of(kept));) {
 		if (!are_current(run->origins)) {
 			drop_prepared(kept);
 			break;
@@ -259,7 +254,7 @@ struct run *use_prepared(struct kept *kept, const char *words, size_t size, cons
 		server.records[run->slot].started = now();
 		bool told = tell_command(run, words, size, descriptors);
 		if (!told) {
-			drop_one(run); /* it has died */
+			drop_one(run); /* it has died, or too many descriptors are on the way (unix(7), ETOOMANYREFS) */
 			continue;
 		}
 		take_out(run);

@@ -69,7 +69,8 @@ void kill_run(struct run *run)
 	if (run->killed)
 		return;
 	run->killed = true;
-	if (!run->cage && !run->memory_exceeded) /* that was just looked at, and grows until it is dead */
+	/* Who exceeds its memory was just looked at, and grows until it is dead; of others nobody will be told. */
+	if (!run->cage && !run->memory_exceeded && !run->told)
 		last_look(run);
 	if (run->reach == REACH_DOMAIN) {
 		give_order(run, ORDER_KILL);

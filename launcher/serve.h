@@ -63,7 +63,7 @@ enum { SWEEP_INTERVAL = 2000000 }; /* ns between two looks at strays: what is ki
 
 /* plans.c */
 struct kept *keep_plan(const char *words, size_t size, const char **why);
-void let_go(struct kept *kept);
+void forget_if_large(struct kept *kept);
 struct kept *each_plan(struct kept *last);
 
 /* start.c */

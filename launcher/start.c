@@ -70,11 +70,20 @@ static int watch_reaper(struct run *run)
 	return oom >= 0 ? watch_fd(oom, &run->oom_source) : 0;
 }
 
+/* What a reaper has no use for (enter.c, let_go()). frame: where on our stack a run begins. */
+static const struct launcher_memory *note_memory(const struct plan *plan, const struct resources *resources, const char *frame)
+{
+	static struct launcher_memory memory;
+	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&server, &server + 1}, {resources, resources + 1}}};
+	if (plan->n_cgroup1) /* a thread clones it, and nobody is on our stack */
+		memory.parts[3].begin = frame - DEPTH, memory.parts[3].end = environ; /* which lies where it begins */
+	return &memory;
+}
+
 /* command: as in struct resources; with one the descriptors come later. NULL: nothing has begun, and the fault says why. */
 struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault)
 {
 	static struct resources resources;
-	static struct launcher_memory memory;
 	struct run *run = calloc(1, sizeof *run);
 	*fault = (struct fault){"launch", "", ENOMEM};
 	if (!run)
@@ -82,11 +91,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 	run->socket = run->pidfd = -1;
 	run->command = resources.command = command;
 	resources.untied = false;
-	const char *frame = __builtin_frame_address(0);
-	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&server, &server + 1}, {&resources, &resources + 1}}};
-	if (plan->n_cgroup1) /* a thread clones it, and nobody is on our stack */
-		memory.parts[3].begin = frame - DEPTH, memory.parts[3].end = environ; /* which lies where it begins */
-	resources.memory = &memory;
+	resources.memory = note_memory(plan, &resources, __builtin_frame_address(0));
 	if (take_slot(run) < 0) {
 		fault->error = errno;
 		free(run);
@@ -101,7 +106,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 		goto failed;
 	}
 	if (run->cage)
-		begin_measuring(run->cage);
+		begin_measuring(run->cage); /* of a prepared one again when it is used: until then the last run's end is not taken for its */
 	record->started = now();
 	run->reaper = run->cage ? cage_spawn(run->cage, plan, &resources, record, &run->pidfd) :
 		spawn(plan, &resources, record, &run->pidfd);
@@ -194,6 +199,6 @@ bool launch(const char *words, size_t size, int socket, const int *descriptors, 
 	else
 		begun = start(kept, words, size, socket, descriptors);
 	free(arguments);
-	let_go(kept);
+	forget_if_large(kept);
 	return begun;
 }

@@ -155,7 +155,9 @@ static int directive(struct reader *reader, struct plan *plan, char ***variables
 int parse_plan(const char *words, size_t size, char **storage, struct plan *plan, size_t *used, const char **why)
 {
 	struct reader reader = {words, words + size, why};
-	char **variables = plan->envp = storage;
+	char **variables = storage;
+	memset(plan, 0, sizeof *plan);
+	plan->envp = storage;
 	plan->ahead = -1;
 	*why = "no words";
 	if (!size || words[size - 1])
@@ -190,7 +192,6 @@ int parse_command(const char *words, size_t size, char **storage, struct command
 int parse_words(const char *words, size_t size, char **storage, struct plan *plan, const char **why)
 {
 	size_t used = 0;
-	memset(plan, 0, sizeof *plan);
 	if (parse_plan(words, size, storage, plan, &used, why) < 0)
 		return -1;
 	for (char **variable = storage; *variable; variable++)

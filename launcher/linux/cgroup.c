@@ -3,7 +3,8 @@
  *
  * Joining a cgroup by writing its cgroup.procs (or tasks) waits for an RCU grace period, 9 ms after a rest. So no run does
  * that. With cgroup v2 a run is born inside (CLONE_INTO_CGROUP). With v1 each cage has a nest: a thread of the launcher
- * that joined the cage's cgroups once, and clones the runs; they inherit its cgroups (cgroups(7), cgroup-v1/cgroups.rst).
+ * that joined the cage's cgroups once, and clones the runs; they inherit its cgroups (cgroups(7), cgroup-v1/cgroups.rst). Where very
+ * many runs are alive it ends after its first one, and the cage with that run.
  */
 #define _GNU_SOURCE
 #include "../launcher.h"

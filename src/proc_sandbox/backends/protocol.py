@@ -47,7 +47,7 @@ class Run(Protocol[StreamsT_contra]):
         """End the whole tree, which is then cancelled; from any thread, harmless after the end."""
 
     def close(self) -> None:
-        """End the run if it has not ended; returns when nothing of it is left."""
+        """End the run if it has not ended; returns when nothing that the command began is left."""
 
     def __enter__(self) -> Self: ...
 

@@ -168,7 +168,7 @@ class Channel:
                 pass  # it has ended by itself, and the outcome waits to be read
 
     def close(self) -> None:
-        """End the run if it has not ended; returns when nothing of it is left."""
+        """End the run if it has not ended; returns when nothing that the command began is left."""
         if self.socket.fileno() < 0:
             return
         try:
