@@ -27,7 +27,8 @@ ABOUT = """\
 One run, from the call to the result, output captured. The ratio is that of the medians to
 `subprocess.run(capture_output=True)` of the same command in the same rounds. "hot": one run right after another. The next
 sandbox is prepared when nothing has happened for 2 ms, so where it is to be ready everybody waits 5 ms before each run; and
-60 ms are a rest that leaves caches cold and the kernel's grace periods over. p99 needs 50 runs. Slow peers take part in every
+60 ms are a rest that leaves caches cold and the kernel's grace periods over. What preparing costs falls into these waits, on a
+machine with a processor to spare; hot, where nobody waits, it can fall into the next one's time. p99 needs 50 runs. Slow peers take part in every
 tenth round.
 
     python -m bench latency"""

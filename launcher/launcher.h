@@ -30,7 +30,7 @@ enum {
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
 	MAX_WORDS_BYTES = 16 << 20,
 	PREPARED_WORDS = 1 << 14, /* bytes of a command for a prepared sandbox */
-	MAX_AHEAD = 16,        /* prepared sandboxes of one plan, and of all together; the planner knows it */
+	MAX_PREPARED = 16,      /* prepared sandboxes of one plan, and of all together; the planner knows it */
 };
 
 /* --- the plan ------------------------------------------------------------------------------------------------- */
@@ -103,7 +103,7 @@ struct plan {
 	mode_t umask;
 	int nice;
 	const char *oom_score_adj; /* NULL: the launcher's */
-	int ahead;             /* sandboxes to keep prepared for the next runs; -1: one, where runs follow one another */
+	int prepared;          /* sandboxes to keep prepared for the next runs; -1: one, where runs follow one another */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
 	char **envp;         /* NULL-terminated, in storage that the caller of parse_words gave, as the command's argv */

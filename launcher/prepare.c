@@ -75,7 +75,7 @@ static int wanted(const struct kept *kept, int64_t time)
 {
 	if (time - kept->last_use > IDLE || time < kept->retry || !kept->preparable)
 		return 0;
-	return kept->plan.ahead >= 0 ? kept->plan.ahead : kept->repeated;
+	return kept->plan.prepared >= 0 ? kept->plan.prepared : kept->repeated;
 }
 
 static long processors(void)
@@ -116,7 +116,7 @@ static struct kept *next_to_prepare(int64_t time)
 	for (struct kept *kept = each_plan(NULL); kept; kept = each_plan(kept))
 		if (kept->prepared < wanted(kept, time) && (!found || kept->last_use > found->last_use))
 			found = kept;
-	return found && count_prepared() < MAX_AHEAD ? found : NULL;
+	return found && count_prepared() < MAX_PREPARED ? found : NULL;
 }
 
 static void prepare(struct kept *kept)

@@ -198,6 +198,7 @@ bool launch(const char *words, size_t size, int socket, const int *descriptors, 
 		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
 	else
 		begun = start(kept, words, size, socket, descriptors);
+	kept->plan.command = (struct command){0}; /* it borrows from what goes now */
 	free(arguments);
 	forget_if_large(kept);
 	return begun;

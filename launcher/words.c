@@ -158,7 +158,7 @@ int parse_plan(const char *words, size_t size, char **storage, struct plan *plan
 	char **variables = storage;
 	memset(plan, 0, sizeof *plan);
 	plan->envp = storage;
-	plan->ahead = -1;
+	plan->prepared = -1;
 	*why = "no words";
 	if (!size || words[size - 1])
 		return -1;

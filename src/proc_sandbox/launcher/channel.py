@@ -58,15 +58,26 @@ def decode(message: bytes) -> Ended | Failed:
     words = message.split(b"\0")
     words.pop()
     if words and words[0] == b"ended":
-        names, numbers = words[1::2], map(int, words[2::2])
-        if names == TOLD:
-            return ended(*numbers)
-        return ended(**{"reaper": 0, **dict(zip(map(text, names), numbers, strict=True))})
+        try:
+            return facts_of(words[1::2], words[2::2])
+        except (TypeError, ValueError) as error:
+            raise LauncherDiedError(f"the launcher said {message!r}, which means nothing: {error}") from error
     if len(words) == 5 and words[0] == b"failed":
         return Failed(text(words[1]), text(words[2]), int(words[4]))
     if len(words) == 2 and words[0] == b"died":
         raise LauncherDiedError(text(words[1]))
     raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
+
+
+def facts_of(names: list[bytes], numbers: list[bytes]) -> Ended:
+    """Return what is told, name by name.
+
+    Raises:
+        TypeError, ValueError: a fact is missing or unknown, or is no number.
+    """
+    if names == TOLD:
+        return ended(*map(int, numbers))
+    return ended(**{"reaper": 0, **dict(zip(map(text, names), map(int, numbers), strict=True))})
 
 
 def text(word: bytes) -> str:

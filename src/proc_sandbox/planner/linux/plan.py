@@ -76,7 +76,7 @@ class LinuxPlan(LaunchedPlan):
     oom_score_adj: int | None
     """Who is killed first when the host itself runs out of memory: proc_pid_oom_score_adj(5). None: as the caller's."""
 
-    ahead: int | None = None
+    prepared: int | None = None
     """How many sandboxes are kept prepared for its next runs; None: one, where runs follow one another."""
 
     def lines_of_isolation(self) -> Iterator[str]:

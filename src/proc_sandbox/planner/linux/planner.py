@@ -178,7 +178,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
         nice=config.nice,
         oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,
         descriptors=(0, 1, 2, *config.pass_fds),
-        ahead=config.prepared,
+        prepared=config.prepared,
         enforcement=choices.enforcement,
     )
     check_size(plan)

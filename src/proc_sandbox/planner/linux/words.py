@@ -31,8 +31,8 @@ def words_of(plan: LinuxPlan) -> Iterator[str]:
     yield from confinement_words(plan)
     if plan.oom_score_adj is not None:
         yield from ("oom-score-adj", str(plan.oom_score_adj))
-    if plan.ahead is not None:
-        yield from ("ahead", str(plan.ahead))
+    if plan.prepared is not None:
+        yield from ("prepared", str(plan.prepared))
 
 
 def cgroup_words(plan: LinuxPlan) -> Iterator[str]:
