@@ -28,7 +28,8 @@ One run, from the call to the result, output captured. The ratio is that of the 
 `subprocess.run(capture_output=True)` of the same command in the same rounds. "hot": one run right after another. The next
 sandbox is prepared when nothing has happened for 2 ms, so where it is to be ready everybody waits 5 ms before each run; and
 60 ms are a rest that leaves caches cold and the kernel's grace periods over. What preparing costs falls into these waits, on a
-machine with a processor to spare; hot, where nobody waits, it can fall into the next one's time. p99 needs 50 runs. Slow peers take part in every
+machine with a processor to spare; hot, where nobody waits, it can fall into the next one's time. First ours and `subprocess` by
+themselves; then beside the peers, which fork and map so much between two runs of ours that these find colder caches. p99 needs 50 runs. Slow peers take part in every
 tenth round.
 
     python -m bench latency"""
@@ -78,7 +79,7 @@ def table_of(title: str, found: Mapping[str, Sequence[float]]) -> Table:
 
 
 def bars_of(job: str, rest: float, found: Mapping[str, Sequence[float]]) -> Iterator[Bar]:
-    """Yield what is asked of one job's figures."""
+    """Yield what is asked of one job's figures, by themselves."""
     said = {name: summary(values) for name, values in found.items()}
     when = f"{job}, {after(rest)}"
     for name in (name for name in OURS if name in said):
@@ -87,9 +88,15 @@ def bars_of(job: str, rest: float, found: Mapping[str, Sequence[float]]) -> Iter
             yield Bar(f"{when}: {name} : subprocess", said[name].median / said[BASE].median, bound)
         if (p99 := said[name].p99) is not None:
             yield Bar(f"{when}: p99 : median of {name}", p99 / said[name].median, 3)
+
+
+def bars_beside(job: str, rest: float, found: Mapping[str, Sequence[float]]) -> Iterator[Bar]:
+    """Yield what is asked of one run against the peers' in the same rounds: hot of one that is made for it, else of a prepared one."""
+    mine = OURS[1] if rest else OURS[0]
     for peer, bound in PEERS.items():
-        if job == "true" and peer in said:
-            yield Bar(f"{when}: {OURS[0]} : {peer}", said[OURS[0]].median / said[peer].median, bound)
+        if job == "true" and peer in found:
+            part = statistics.median(found[mine]) / statistics.median(found[peer])
+            yield Bar(f"{job}, {after(rest)}: {mine} : {peer}", part, bound)
 
 
 def after(rest: float) -> str:
@@ -119,20 +126,28 @@ ROUNDS = {
     ("python3", 0.0): (150, 20),
     ("python3", READY): (100, 10),
 }
-"""Full and quick."""
+"""Full and quick, of ours by themselves."""
+BESIDE = {("true", 0.0): (200, 40), ("true", REST): (60, 10), ("python3", 0.0): (60, 10)}
+"""The same, beside the peers."""
 
 
 def section(effort: Effort) -> Section:
     """Measure and return what there is to say."""
     tables = [enforcement_table()]
     bars: list[Bar] = []
+    for (job, rest), rounds in ROUNDS.items():
+        command = TRUE if job == "true" else PYTHON
+        with variants(command, ()) as calls:
+            found = interleave(calls, effort.of(*rounds), rest=rest)
+        tables.append(table_of(f"`{' '.join(command)}`, {after(rest)}", found))
+        bars += bars_of(job, rest, found)
     with usable() as (peers, missing):
         notes = [*peer_notes(peers), *missing_notes(missing)]
         slow = [peer.name for peer in peers if peer.slow]
-        for (job, rest), rounds in ROUNDS.items():
+        for (job, rest), rounds in BESIDE.items():
             command = TRUE if job == "true" else PYTHON
             with variants(command, peers) as calls:
                 found = interleave(calls, effort.of(*rounds), rest=rest, seldom=slow)
-            tables.append(table_of(f"`{' '.join(command)}`, {after(rest)}", found))
-            bars += bars_of(job, rest, found)
+            tables.append(table_of(f"`{' '.join(command)}`, {after(rest)}, beside the peers", found))
+            bars += bars_beside(job, rest, found)
     return Section("latency", "Latency of one run", ABOUT, tables, bars, notes)
