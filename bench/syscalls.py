@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import statistics
@@ -18,7 +19,7 @@ from bench.table import Effort, Section, Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["AHEAD", "ROLES", "Call", "calls_of", "count", "counted", "section"]
+__all__ = ["AHEAD", "INTERPRETER", "ROLES", "Call", "calls_of", "count", "counted", "section"]
 
 ABOUT = """\
 Counted by strace(1), of everybody who has to do with the run of `/bin/true`, from one call of `ps.run` to the next; medians of some
@@ -28,6 +29,8 @@ often as somebody wakes it.
 
     python -m bench syscalls"""
 ROOT = Path(__file__).resolve().parents[1]
+INTERPRETER = os.path.realpath(sys.executable)
+"""Not a virtual environment's: where that lies decides how it is shown, and with it how many mounts there are."""
 ROLES = ("caller", "launcher", "reaper", "command")
 AHEAD = "ahead"
 CALLER = """
@@ -125,8 +128,9 @@ def counted(prepared: int, runs: int = 15) -> Mapping[str, Mapping[str, float]]:
         raise FileNotFoundError("strace is not installed")
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory, "trace")
-        command = [strace, "-f", "-q", "-s", "300", "-o", str(trace), sys.executable, "-c", CALLER, str(prepared), str(runs)]
-        subprocess.run(command, check=True, capture_output=True, timeout=600, cwd=ROOT)
+        command = [strace, "-f", "-q", "-s", "300", "-o", str(trace), INTERPRETER, "-c", CALLER, str(prepared), str(runs)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "src", *sys.path)))}
+        subprocess.run(command, check=True, capture_output=True, timeout=600, cwd=ROOT, env=environment)
         return count(trace.read_text(errors="replace").splitlines(), runs)
 
 
