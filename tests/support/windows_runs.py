@@ -29,6 +29,19 @@ HANG = 120.0
 Watch = Callable[[WindowsRun], object]
 
 
+class Watcher:
+    """What execute() asks of a Sandbox while its run is alive."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+
+    def hold(self, run: WindowsRun) -> None:
+        self.watch(run)
+
+    def let_go(self, run: WindowsRun) -> None:
+        """The run has ended."""
+
+
 class Runner(Protocol):
     """Where a run is done. A child's words are those of support/windows_child.py."""
 
@@ -97,11 +110,5 @@ class RealRunner:
                 return ps.run([sys.executable, "-I", "-S", str(script), *words], input=data, **config)
             from proc_sandbox import sandbox
 
-            def watched(run: WindowsRun) -> Any:
-                import contextlib
-
-                watch(run)
-                return contextlib.nullcontext()
-
             command = (sys.executable, "-I", "-S", str(script), *words)
-            return sandbox.execute(command, ps.Config(**config), input=data, check=False, watch=watched)
+            return sandbox.execute(command, ps.Config(**config), input=data, check=False, sandbox=cast("Any", Watcher(watch)))
