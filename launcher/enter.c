@@ -74,6 +74,13 @@ static void keep_descriptors(const struct plan *plan, struct resources *own, str
 		die(record, "descriptors", "");
 }
 
+static void close_all_but(int kept, struct record *record)
+{
+	if ((kept && syscall(SYS_close_range, 0U, (unsigned)kept - 1, 0U) < 0) ||
+	    syscall(SYS_close_range, (unsigned)kept + 1, ~0U, 0U) < 0)
+		die(record, "descriptors", "");
+}
+
 /* Who is not tied to the launcher looks whether it is alive: nobody else would ever wake it. */
 static void await_identity(const struct resources *own, struct record *record)
 {
@@ -200,9 +207,7 @@ static pid_t prepare_command(const struct plan *plan, const struct resources *ow
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (pid)
 		return pid;
-	if ((own->command && syscall(SYS_close_range, 0U, (unsigned)own->command - 1, 0U) < 0) ||
-	    syscall(SYS_close_range, (unsigned)own->command + 1, ~0U, 0U) < 0)
-		die(record, "descriptors", "");
+	close_all_but(own->command, record);
 	confine(plan, own, record);
 	await_command(plan, own, record);
 }
@@ -389,9 +394,7 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
 	set_slice(0);                           /* what we do at the end can wait for everybody else */
 	/* All but the launcher's ear, or the reaper would keep the ends of the command's pipes open. */
-	if ((ends && syscall(SYS_close_range, 0U, (unsigned)ends - 1, 0U) < 0) ||
-	    syscall(SYS_close_range, (unsigned)ends + 1, ~0U, 0U) < 0)
-		die(record, "descriptors", "");
+	close_all_but(ends, record);
 	let_go_of_memory(memory);
 	wait_for(command, prepared, ends, record);
 }

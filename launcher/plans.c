@@ -7,18 +7,12 @@
 #include <string.h>
 
 enum { PLANS = 32 };
-static struct kept *plans[PLANS];
+static struct kept *plans;
 
 /* last: NULL for the first one. NULL: there are no more. */
 struct kept *each_plan(struct kept *last)
 {
-	bool found = !last;
-	for (size_t i = 0; i < PLANS; i++) {
-		if (found && plans[i])
-			return plans[i];
-		found = found || plans[i] == last;
-	}
-	return NULL;
+	return last ? last->next : plans;
 }
 
 static void free_plan(struct kept *kept)
@@ -62,14 +56,27 @@ failed:;
 	return NULL;
 }
 
-/* Which place the least recently used plan has, or a free one. */
-static size_t oldest(void)
+static void forget(struct kept *kept)
 {
-	size_t place = 0;
-	for (size_t i = 0; i < PLANS; i++)
-		if (!plans[i] || (plans[place] && plans[i]->last_use < plans[place]->last_use))
-			place = i;
-	return place;
+	struct kept **link = &plans;
+	while (*link != kept)
+		link = &(*link)->next;
+	*link = kept->next;
+	free_plan(kept);
+}
+
+/* The least recently used one makes room. */
+static void list(struct kept *kept)
+{
+	struct kept *oldest = plans;
+	int count = 0;
+	for (struct kept *other = plans; other; other = other->next, count++)
+		if (other->last_use < oldest->last_use)
+			oldest = other;
+	if (count >= PLANS)
+		forget(oldest);
+	kept->next = plans;
+	plans = kept;
 }
 
 /* NULL: errno, and what is wrong with the words. Valid until the next call. */
@@ -80,25 +87,18 @@ struct kept *keep_plan(const char *words, size_t size, const char **why)
 		errno = EINVAL;
 		return NULL;
 	}
-	for (size_t i = 0; i < PLANS; i++)
-		if (plans[i] && begins_with(plans[i], words, size))
-			return plans[i];
+	for (struct kept *kept = plans; kept; kept = kept->next)
+		if (begins_with(kept, words, size))
+			return kept;
 	struct kept *kept = read_plan(words, size, why);
-	if (kept) {
-		size_t place = oldest();
-		free_plan(plans[place]);
-		plans[place] = kept;
-	}
+	if (kept)
+		list(kept);
 	return kept;
 }
 
 /* Of what is large a few would fill the memory: it is not kept. */
 void forget_if_large(struct kept *kept)
 {
-	for (size_t i = 0; kept->size > MAX_MESSAGE && i < PLANS; i++)
-		if (plans[i] == kept) {
-			plans[i] = NULL;
-			free_plan(kept);
-			return;
-		}
+	if (kept->size > MAX_MESSAGE)
+		forget(kept);
 }

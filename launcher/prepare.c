@@ -78,14 +78,6 @@ static int wanted(const struct kept *kept, int64_t time)
 	return kept->plan.prepared >= 0 ? kept->plan.prepared : kept->repeated;
 }
 
-static long processors(void)
-{
-	static long count;
-	if (!count)
-		count = sysconf(_SC_NPROCESSORS_ONLN);
-	return count > 0 ? count : 1;
-}
-
 /* More could run now than there are processors, on the whole machine: the fourth field of proc_loadavg(5). We are one of them. */
 static bool is_busy(void)
 {

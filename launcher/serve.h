@@ -12,6 +12,7 @@ struct source { enum source_kind kind; struct run *run; };
 
 /* A plan that was read once, and what is known of how it is used. */
 struct kept {
+	struct kept *next;
 	struct plan plan;      /* borrows from words and variables */
 	char *words;           /* as they came, all before the command */
 	size_t size;
@@ -100,6 +101,7 @@ void release(struct run *run);
 
 /* watch.c */
 int watch_samples(void);
+long processors(void);
 void set_limits(const struct plan *plan, struct run *run);
 int wait_milliseconds(void);
 void look_at_all(void);

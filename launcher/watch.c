@@ -36,13 +36,18 @@ static int64_t cpu_used(const struct run *run)
 	return run->cage ? cage_cpu(run->cage) : run->cpu_seen;
 }
 
+long processors(void)
+{
+	static long count;
+	if (!count)
+		count = sysconf(_SC_NPROCESSORS_ONLN);
+	return count > 0 ? count : 1;
+}
+
 /* When could a limit be reached at the soonest? All processors could be at it. */
 static int64_t until_limit(int64_t left, int64_t rate)
 {
-	static long processors;
-	if (!processors)
-		processors = sysconf(_SC_NPROCESSORS_ONLN);
-	int64_t wait = left / (rate * (processors > 0 ? processors : 1));
+	int64_t wait = left / (rate * processors());
 	return wait < SOONEST ? SOONEST : wait;
 }
 

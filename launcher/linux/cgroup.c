@@ -687,7 +687,6 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 {
 	if (cage->v2) {
 		resources->cgroup = cage->places[0].directory;
-		resources->untied = false;
 		return spawn(plan, resources, record, pidfd);
 	}
 	cage->job = SPAWN;
