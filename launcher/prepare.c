@@ -51,16 +51,31 @@ static bool lies_below(const char *path, const char *top)
 	return !strncmp(path, top, size) && path[size] == '/';
 }
 
+static bool is_mount(const struct mount_op *op)
+{
+	return op->kind == MOUNT_BIND || op->kind == MOUNT_ALIAS || op->kind == MOUNT_TMPFS || op->kind == MOUNT_PROC;
+}
+
+/* The mount that the target of this one lies in, the root of the view aside: NULL. */
+static const struct mount_op *mount_below(const struct plan *plan, size_t which)
+{
+	for (size_t i = which; i-- > 0;)
+		if (is_mount(&plan->mounts[i]) && lies_below(plan->mounts[which].target, plan->mounts[i].target))
+			return &plan->mounts[i];
+	return NULL;
+}
+
 /*
  * A mount in a directory of the host's is gone when somebody removes there what it is mounted on (mount_namespaces(7)), and what
  * was read-only is writable. The number of that inode can be given to what takes its place: then nothing would tell.
  */
 static bool has_mounts_that_may_go(const struct plan *plan)
 {
-	for (size_t i = 0; i < plan->n_mounts; i++)
-		for (size_t j = 0; j < i && !plan->mounts[i].shared; j++)
-			if (plan->mounts[j].kind == MOUNT_BIND && lies_below(plan->mounts[i].target, plan->mounts[j].target))
-				return true;
+	for (size_t i = 0; i < plan->n_mounts; i++) {
+		const struct mount_op *below = plan->mounts[i].shared ? NULL : mount_below(plan, i);
+		if (below && below->kind == MOUNT_BIND)
+			return true;
+	}
 	return false;
 }
 
