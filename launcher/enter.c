@@ -107,15 +107,26 @@ static void bring_up_loopback(struct record *record)
 	close(socket_);
 }
 
-static void build_view(const struct plan *plan, const struct resources *own, struct record *record)
+static void mount_part(const struct plan *plan, enum part part, const struct resources *own, struct record *record)
 {
 	const char *object = "", *step = "mount";
+	if (apply_mounts(plan, part, own->trees, &object, &step) < 0)
+		die(record, step, object);
+}
+
+/* What the namespaces show belongs to nobody of theirs, so it can be made while the launcher still writes who we are. */
+static void prepare_namespaces(const struct plan *plan, const struct resources *own, struct record *record)
+{
 	if (plan->namespaces & CLONE_NEWUTS && plan->hostname && sethostname(plan->hostname, strlen(plan->hostname)) < 0)
 		die(record, "hostname", plan->hostname);
 	if (plan->network == NETWORK_LOOPBACK)
 		bring_up_loopback(record);
-	if (apply_mounts(plan, false, own->trees, &object, &step) < 0)
-		die(record, step, object);
+	mount_part(plan, PART_PROC, own, record);
+}
+
+static void build_view(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	mount_part(plan, PART_OWN, own, record);
 	for (size_t i = 0; i < plan->n_mounts; i++)
 		if (own->trees[i] >= 0)
 			close(own->trees[i]);
@@ -322,6 +333,16 @@ static void tell_launcher(int ends)
 		_exit(125); /* it will see us end */
 }
 
+/*
+ * What our end takes is not to come in between: the kernel's grace periods for it take the processor of who tells. Our parent's death
+ * is ours, and so is the end of the run by any other way.
+ */
+static void await_dismissal(const struct record *record)
+{
+	while (!__atomic_load_n(&record->dismissed, __ATOMIC_ACQUIRE))
+		syscall(SYS_futex, &record->dismissed, FUTEX_WAIT, 0, NULL, NULL, 0);
+}
+
 static noreturn void wait_for(pid_t command, bool prepared, int ends, struct record *record)
 {
 	struct rusage usage;
@@ -352,6 +373,7 @@ static noreturn void wait_for(pid_t command, bool prepared, int ends, struct rec
 	if (alone) {
 		__atomic_store_n(&record->alone, 1, __ATOMIC_RELEASE);
 		tell_launcher(ends);
+		await_dismissal(record);
 	}
 	_exit(0);
 }
@@ -365,6 +387,7 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 	if (!own.untied)
 		tie_to_launcher(plan, &own, record); /* before the first wait: nobody else would ever wake us */
 	drop_bounding_set(plan, record);        /* as long as it may be done */
+	prepare_namespaces(plan, &own, record);
 	await_identity(&own, record);
 	set_identity(plan, own.host_uid, record); /* before the view: what it makes belongs to the command's user */
 	build_view(plan, &own, record);         /* last look at what the host gave */

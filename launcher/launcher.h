@@ -129,6 +129,7 @@ struct record {
 	int told;        /* a prepared sandbox has heard its command */
 	int done;        /* the command has ended; status is valid */
 	int alone;       /* and nothing that it started is left */
+	int dismissed;   /* futex: the launcher has told so, and the reaper may end */
 	int status;      /* wait status of the command */
 	int error;       /* errno of the step that failed, or 0 */
 	char step[24];
@@ -191,7 +192,8 @@ int find_view(const struct plan *plan, uint32_t host_uid, const char **object, c
 int try_idmap(const char *path);
 void forget_views(void);
 bool check_views(void);
-int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step);
+enum part { PART_SHARED, PART_PROC, PART_OWN }; /* of a view: what many runs see, a run's own /proc, its other own mounts */
+int apply_mounts(const struct plan *plan, enum part part, const int *trees, const char **object, const char **step);
 
 /* linux/origins.c */
 struct origins; /* what lay at the sources of mounts when they were opened */
@@ -251,7 +253,7 @@ int64_t cage_cpu(struct cage *cage);
 bool cage_wants_looks(struct cage *cage);
 void cage_look(struct cage *cage);
 void cage_kill(struct cage *cage);
-void cage_usage(struct cage *cage, struct cage_usage *usage);
+void cage_usage(struct cage *cage, int64_t user, int64_t system, struct cage_usage *usage);
 void give_cage(struct cage *cage);
 void remove_cages(void);
 

@@ -3,6 +3,7 @@
 #include "serve.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +92,7 @@ static void facts(struct message *message, struct run *run)
 	int64_t end = record->done ? record->ended : now();
 	int64_t user = run->user, system = run->system, peak = run->sampling ? 0 : run->watch.peak;
 	if (run->cage)
-		cage_usage(run->cage, &cage);
+		cage_usage(run->cage, user, system, &cage);
 	else if (run->cpu_seen > user + system)
 		user = run->cpu_seen - system;
 	add_word(message, "ended");
@@ -190,6 +191,13 @@ void finish(struct run *run)
 	forget(run);
 }
 
+static void dismiss(const struct run *run)
+{
+	struct record *record = &server.records[run->slot];
+	__atomic_store_n(&record->dismissed, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &record->dismissed, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
 /*
  * All that the run was is gone but its reaper, which takes down the namespaces; nobody waits for that. The reaper's process id, the
  * cgroups and the user stay the run's until it has ended.
@@ -201,6 +209,7 @@ static void on_end(struct run *run)
 	run->system = record->system;
 	run->max_rss = record->max_rss;
 	tell_end(run);
+	dismiss(run);
 }
 
 /* Which of them it was is not told, and who is done may have left processes that its reaper's end has yet to end. */

@@ -40,8 +40,6 @@ struct gauge { const char *controller, *file, *key; int64_t factor; int flags; b
 
 /* Documentation/admin-guide/cgroup-v1: cpuacct.rst, memory.rst, pids.rst; scheduler/sched-bwc.rst */
 static const struct gauge GAUGES_V1[METERS] = {
-	[CPU_USER] = {"cpuacct", "cpuacct.usage_user", NULL, 1, O_RDONLY},
-	[CPU_SYSTEM] = {"cpuacct", "cpuacct.usage_sys", NULL, 1, O_RDONLY},
 	[CPU] = {"cpuacct", "cpuacct.usage", NULL, 1, O_RDONLY},
 	[THROTTLED] = {"cpu", "cpu.stat", "throttled_time", 1, O_RDONLY},
 	[PEAK] = {"memory", "memory.max_usage_in_bytes", NULL, 1, O_RDWR},
@@ -88,6 +86,8 @@ struct cage {
 	int oom; /* eventfd that v1 signals at an out-of-memory */
 	int meters[METERS];
 	struct cage_usage base; /* counters at the start of the run: v1's are not reset */
+	struct cage_usage last; /* and at the end of the last one */
+	bool counted; /* they were read then */
 	int64_t seen; /* the most memory that was seen, where the kernel keeps no peak */
 	/* the nest */
 	pthread_t thread;
@@ -553,6 +553,12 @@ static void read_counters(struct cage *cage, struct cage_usage *usage)
 	usage->io_pressure = read_next(cage, IO_PRESSURE, &reading);
 }
 
+/* v1 counts memory and swap together, where it counts swap; v2 tells of memory alone. */
+static enum meter peak_meter(struct cage *cage)
+{
+	return !cage->v2 && open_meter(cage, PEAK_SWAP) >= 0 ? PEAK_SWAP : PEAK;
+}
+
 static bool reset_meter(struct cage *cage, enum meter meter)
 {
 	int fd = open_meter(cage, meter);
@@ -564,8 +570,7 @@ static void reset_peak(struct cage *cage)
 {
 	uint64_t count;
 	cage->seen = -1;
-	bool reset = reset_meter(cage, PEAK) && reset_meter(cage, PEAK_SWAP); /* absent without swap accounting, and in v2 */
-	if (!reset && !cage->v2)
+	if (!reset_meter(cage, peak_meter(cage)) && !cage->v2)
 		for (enum meter meter = PEAK; meter <= PEAK_SWAP; meter++) {
 			close(cage->meters[meter]);
 			cage->meters[meter] = MISSING; /* a peak that is not of this run is none */
@@ -574,13 +579,19 @@ static void reset_peak(struct cage *cage)
 		; /* what the last run left */
 }
 
-/* What was used until now is the last run's. */
+/* What was used until now is the last run's. Its reaper has used time since it was looked at, and has done nothing else. */
 void begin_measuring(struct cage *cage)
 {
 	if (cage->untouched) /* but for what joining it took, tens of microseconds */
 		return;
 	reset_peak(cage);
-	read_counters(cage, &cage->base);
+	if (cage->counted && !cage->v2) {
+		cage->base = cage->last;
+		read_cpu(cage, &cage->base);
+	} else {
+		read_counters(cage, &cage->base);
+	}
+	cage->counted = false;
 }
 
 void open_meters(struct cage *cage)
@@ -710,8 +721,7 @@ static int64_t since(int64_t value, int64_t base)
 
 static int64_t peak_of(struct cage *cage)
 {
-	int64_t with_swap = cage->v2 ? -1 : read_meter(cage, PEAK_SWAP); /* v1: memory and swap together */
-	return with_swap >= 0 ? with_swap : read_meter(cage, PEAK);
+	return read_meter(cage, peak_meter(cage));
 }
 
 /*
@@ -732,12 +742,12 @@ int cage_oom_fd(const struct cage *cage)
 }
 
 /* The sum is measured to the nanosecond, user and system time are counted in ticks: as in getrusage(2), these are scaled. */
-static void split_exactly(struct cage_usage *usage)
+static void split_exactly(struct cage_usage *usage, int64_t user, int64_t system)
 {
-	int64_t counted = usage->user + usage->system;
-	if (usage->cpu < 0 || usage->user < 0 || usage->system < 0)
+	int64_t counted = user + system;
+	if (usage->cpu < 0)
 		return;
-	usage->user = counted ? (int64_t)((double)usage->cpu * (double)usage->user / (double)counted) : usage->cpu;
+	usage->user = counted > 0 ? (int64_t)((double)usage->cpu * (double)user / (double)counted) : usage->cpu;
 	usage->system = usage->cpu - usage->user;
 }
 
@@ -766,20 +776,23 @@ void cage_kill(struct cage *cage)
 	lift_disk_limits(cage);
 }
 
-void cage_usage(struct cage *cage, struct cage_usage *usage)
+/* user, system: as the kernel has counted them for each process, for v1 that keeps no more than the sum. */
+void cage_usage(struct cage *cage, int64_t user, int64_t system, struct cage_usage *usage)
 {
 	struct cage_usage *base = &cage->base;
 	read_counters(cage, usage);
+	cage->last = *usage;
+	cage->counted = true;
 	if (cage_wants_looks(cage))
 		cage_look(cage);
 	usage->peak = peak_of(cage);
 	usage->seen = cage->seen;
 	usage->oom_kills = since(usage->oom_kills, base->oom_kills);
 	usage->met_limit = usage->oom_kills > 0 && cage_met_limit(cage);
-	usage->user = since(usage->user, base->user);
-	usage->system = since(usage->system, base->system);
 	usage->cpu = since(usage->cpu, base->cpu);
-	split_exactly(usage);
+	if (cage->v2)
+		user = since(usage->user, base->user), system = since(usage->system, base->system);
+	split_exactly(usage, user, system);
 	usage->throttled = since(usage->throttled, base->throttled);
 	usage->refused_forks = since(usage->refused_forks, base->refused_forks);
 	usage->disk_read = since(usage->disk_read, base->disk_read);

@@ -277,12 +277,17 @@ static int seal(const char *target)
 	return result;
 }
 
-int apply_mounts(const struct plan *plan, bool shared, const int *trees, const char **object, const char **step)
+static enum part part_of(const struct mount_op *op)
+{
+	return op->shared ? PART_SHARED : op->kind == MOUNT_PROC ? PART_PROC : PART_OWN;
+}
+
+int apply_mounts(const struct plan *plan, enum part part, const int *trees, const char **object, const char **step)
 {
 	for (size_t i = 0; i < plan->n_mounts; i++) {
 		const struct mount_op *op = &plan->mounts[i];
 		int result;
-		if (op->shared != shared)
+		if (part_of(op) != part)
 			continue;
 		*object = op->target;
 		*step = "mount";
@@ -330,7 +335,7 @@ static int build_view(const struct plan *plan, const int *trees, const char **ob
 		return -1;
 	view = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
 	*step = "pivot_root";
-	if (view >= 0 && (new_root() < 0 || apply_mounts(plan, true, trees, object, step) < 0)) {
+	if (view >= 0 && (new_root() < 0 || apply_mounts(plan, PART_SHARED, trees, object, step) < 0)) {
 		int error = errno;
 		close(view);
 		errno = error;
