@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
 import os
 import threading
-import warnings
-import weakref
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from proc_sandbox.backends import current, shutdown
+from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
-from proc_sandbox.errors import (
-    CommandNotExecutableError,
-    CommandNotFoundError,
-    ConfigError,
-    LauncherDiedError,
-    LaunchError,
-    SandboxClosedError,
-    UnenforcedWarning,
-)
-from proc_sandbox.host import Paths
-from proc_sandbox.planner import capabilities_of, compile_plan
+from proc_sandbox.errors import ConfigError, SandboxClosedError
+from proc_sandbox.execution import Args, Execution, input_bytes, make_plan, private_place, with_passed_environment
+from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
-from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
-from proc_sandbox.streams import check_streams
-from proc_sandbox.supervise import Supervisor
-from proc_sandbox.verdict import judge
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from proc_sandbox.backends import AnyBackend
-    from proc_sandbox.backends.protocol import PrivatePlace, Run, Streams
+    from proc_sandbox.backends.protocol import PrivatePlace, Run
     from proc_sandbox.config import BackendName, Options
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
-Args = Sequence["str | bytes | os.PathLike[str]"]
 DEFAULT = Config()
 
 
@@ -78,14 +59,6 @@ def derived(base: Config, overrides: Mapping[str, Any]) -> Config:
 MOST_MADE = 256
 made: dict[Hashable, tuple[Config, Config]] = {}
 """Configs by the identity of the one that they were made of, which nothing else has as long as it is kept here, and by the changes."""
-
-
-def with_passed_environment(config: Config) -> Config:
-    """Return the Config with the values of pass_env; what env itself gives wins, what is not set stays unset."""
-    if not config.pass_env:
-        return config
-    passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
-    return config.replace(env={**passed, **dict(config.env)}, pass_env=())
 
 
 def run(
@@ -131,91 +104,18 @@ def execute(
     sandbox: Sandbox | None = None,
 ) -> Result:
     """Do one run; sandbox: whose it is, as long as it is alive."""
-    command = check_command(args)
     data = input_bytes(input)
-    check_streams(config)
-    backend = current(config.backend)
-    if backend.needs_directory and not (private or config.working_dir):
-        with new_directory(backend) as made:
-            return execute(args, config, input=input, check=check, private=made, sandbox=sandbox)
-    config = with_passed_environment(config)
-    planned, paths = make_plan(backend, command, config, private)
-    supervisor = Supervisor(config.max_output)
-    streams = backend.open_streams(config, data, supervisor, config.writable_places(private))
-    try:
-        try:
-            run = backend.start(planned, streams)
-        except LauncherDiedError:  # it was killed since its last run: what was planned was for that one
-            planned, paths = make_plan(backend, command, config, private)
-            run = backend.start(planned, streams)
-        with run:
-            if sandbox is None:
-                outcome = communicate(run, streams)
-            else:
-                try:
-                    sandbox.hold(run)
-                    outcome = communicate(run, streams)
-                finally:
-                    sandbox.let_go(run)
-    finally:
-        streams.close()
-    if isinstance(outcome, Failed):
-        raise_failure(outcome, backend.explain(paths))
-    result = judge(planned, config, supervisor.report(outcome))
+    with Execution(args, config, data=data, private=private) as one:
+        if sandbox is None:
+            outcome = one.run.communicate(one.streams)
+        else:
+            try:
+                sandbox.hold(one.run)
+                outcome = one.run.communicate(one.streams)
+            finally:
+                sandbox.let_go(one.run)
+    result = one.result(outcome)
     return result.check() if check else result
-
-
-def communicate(run: Run[Any], streams: Streams) -> Ended | Failed:
-    streams.release()
-    return run.communicate(streams)
-
-
-@contextlib.contextmanager
-def new_directory(backend: AnyBackend) -> Iterator[str]:
-    """Make a directory for one run, gone with it."""
-    place = private_place(backend)
-    try:
-        yield place.path
-    finally:
-        place.remove()
-
-
-def input_bytes(data: bytes | str | None) -> bytes | None:
-    if data is None:
-        return None
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
-
-
-def make_plan(
-    backend: AnyBackend, command: tuple[str, ...], config: Config, private: str | None = None
-) -> tuple[Plan, Paths]:
-    host = backend.probe(config)
-    paths = backend.survey(config, command, private)
-    planned = compile_plan(config, command, host, paths)
-    warn_unenforced(planned)
-    return planned, paths
-
-
-def warn_unenforced(planned: Plan) -> None:
-    if Unenforced not in map(type, planned.enforcement.values()):
-        return
-    for name, how in planned.enforcement.items():
-        if isinstance(how, Unenforced):
-            warnings.warn(f"{name} is not enforced: {how.reason}; remedy: {how.remedy}", UnenforcedWarning, stacklevel=5)
-
-
-def raise_failure(failed: Failed, hint: str | None) -> NoReturn:
-    """Turn a failed step into the exception that a user of subprocess expects; hint: why a command that is there was not run."""
-    if failed.step == "exec":
-        if failed.errno == 2:
-            raise CommandNotFoundError(failed.step, failed.object, failed.errno, hint)
-        if failed.errno == 13:
-            raise CommandNotExecutableError(failed.step, failed.object, failed.errno, hint)
-    raise LaunchError(failed.step, failed.object or None, failed.errno, failed.detail or None)
 
 
 def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Plan:
@@ -271,30 +171,6 @@ def capabilities(*, backend: BackendName | None = None) -> Capabilities:
         UnsupportedError: this system has no such backend.
     """
     return Capabilities(capabilities_of(current(backend).probe()))
-
-
-places: weakref.WeakSet[PrivatePlace] = weakref.WeakSet()
-"""Private directories of Sandboxes that are there still."""
-
-
-@functools.lru_cache(maxsize=1)
-def remove_at_exit() -> None:
-    """See to it that forgotten private directories go at the interpreter's exit, after all that still uses them."""
-
-    def end() -> None:
-        shutdown()
-        for place in list(places):
-            place.remove()
-
-    atexit.register(end)
-
-
-def private_place(backend: AnyBackend) -> PrivatePlace:
-    """Make a directory that goes at the interpreter's exit at the latest."""
-    remove_at_exit()
-    place = backend.private_place()
-    places.add(place)
-    return place
 
 
 class Sandbox:
