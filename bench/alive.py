@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from bench.machine import descendants
 from proc_sandbox.backends import current
-from proc_sandbox.report import Failed
 from proc_sandbox.execution import make_plan
+from proc_sandbox.report import Failed
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:

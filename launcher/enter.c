@@ -253,7 +253,24 @@ static void let_go_of_memory(const struct launcher_memory *memory)
 		let_go(memory->parts[i].begin, memory->parts[i].end);
 }
 
-static struct { struct record *record; enum reach reach; } orders; /* for the signal handler */
+static struct { struct record *record; enum reach reach; pid_t command; } orders; /* for the signal handler */
+
+/* The command's number is its own until we have waited for it, and nobody else's is named: what is left over goes to nobody. */
+static void pass_on_signals(void)
+{
+	uint64_t one = __atomic_exchange_n(&orders.record->signals, 0, __ATOMIC_ACQ_REL);
+	uint64_t all = __atomic_exchange_n(&orders.record->tree_signals, 0, __ATOMIC_ACQ_REL);
+	if (orders.reach == REACH_CHILDREN) /* there is no call that reaches all, and no more */
+		one |= all, all = 0;
+	for (int number = 1; (one | all) >> (number - 1); number++) {
+		if (one >> (number - 1) & 1 && orders.command > 0)
+			kill(orders.command, number);
+		if (all >> (number - 1) & 1)
+			kill(-1, number);
+		if (number == 64)
+			break;
+	}
+}
 
 /*
  * Only the launcher may order. Who sent a signal can't be told for sure: where no more signals may be queued the kernel
@@ -265,6 +282,7 @@ static void on_signal(int number)
 	static int obeyed = ORDER_GO;
 	if (number == SIGTERM) /* the launcher is dead, or somebody wants us to be: nobody is left to order anything else */
 		__atomic_store_n(&orders.record->order, ORDER_KILL, __ATOMIC_RELEASE);
+	pass_on_signals();
 	int order = __atomic_load_n(&orders.record->order, __ATOMIC_ACQUIRE);
 	if (order == ORDER_KILL)
 		kill_everything(orders.reach);
@@ -355,6 +373,7 @@ static noreturn void wait_for(pid_t command, bool prepared, int ends, struct rec
 			die(record, "wait", "");
 	}
 	record->ended = now();
+	orders.command = 0;
 	if (record->error)
 		_exit(125); /* the command's process has ended before it was one */
 	if (prepared && !record->told) { /* somebody has killed who was to become the command */
@@ -404,6 +423,12 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 	if (command < 0)
 		die(record, "fork", "");
 	*ends = own.ends;
+	orders.command = command;
+	if (plan->held && !record->error) {
+		__atomic_store_n(&record->command, command, __ATOMIC_RELEASE);
+		tell_launcher(own.ends);
+		pass_on_signals();              /* sent before there was anybody to take them */
+	}
 	return command;
 }
 

@@ -103,6 +103,8 @@ struct plan {
 	mode_t umask;
 	int nice;
 	const char *oom_score_adj; /* NULL: the launcher's */
+	bool held;             /* somebody holds a handle to the run: who it is is told when it has begun */
+	uint64_t grace;        /* ns between SIGTERM and SIGKILL; 0: SIGKILL at once */
 	int prepared;          /* sandboxes to keep prepared for the next runs; -1: one, where runs follow one another */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
@@ -126,6 +128,8 @@ enum order { ORDER_GO, ORDER_STOP, ORDER_KILL };
 struct record {
 	int go;          /* futex: the identity maps are written */
 	int order;       /* what the launcher wants of the tree; SIGUSR1 tells the reaper to look */
+	uint64_t signals, tree_signals; /* to be passed on, to the command and to the whole tree: bit N - 1 for signal N */
+	int command;     /* the command's process id where the reaper is, once it has begun and somebody wants to know */
 	int told;        /* a prepared sandbox has heard its command */
 	int done;        /* the command has ended; status is valid */
 	int alone;       /* and nothing that it started is left */
@@ -202,6 +206,7 @@ bool are_current(const struct origins *origins);
 void free_origins(struct origins *origins);
 
 /* linux/sweep.c */
+pid_t child_on_host(pid_t parent, pid_t inside);
 void kill_everything(enum reach reach);
 void await_everything(enum reach reach);
 bool sweep_strays(bool (*known)(pid_t), bool wait);
@@ -250,6 +255,7 @@ pid_t cage_spawn(struct cage *cage, const struct plan *plan, struct resources *r
 bool cage_met_limit(struct cage *cage);
 int cage_oom_fd(const struct cage *cage);
 int64_t cage_cpu(struct cage *cage);
+void cage_now(struct cage *cage, int64_t *cpu, int64_t *memory, int64_t *disk_read, int64_t *disk_written);
 bool cage_wants_looks(struct cage *cage);
 void cage_look(struct cage *cage);
 void cage_kill(struct cage *cage);

@@ -82,6 +82,23 @@ void kill_run(struct run *run)
 		cage_kill(run->cage);
 }
 
+/* SIGTERM first, where the caller wants that; who is stopped would not hear it. */
+void end_gently(struct run *run)
+{
+	if (!run->grace || run->killed) {
+		kill_run(run);
+		return;
+	}
+	if (run->terminated)
+		return;
+	run->terminated = now();
+	run->grace_end = run->terminated + run->grace;
+	run->paused = false;
+	__atomic_or_fetch(&server.records[run->slot].tree_signals, UINT64_C(1) << (SIGTERM - 1), __ATOMIC_ACQ_REL);
+	hold(run, false);
+	give_order(run, ORDER_GO);
+}
+
 static void facts(struct message *message, struct run *run)
 {
 	const struct record *record = &server.records[run->slot];
@@ -123,6 +140,8 @@ static void facts(struct message *message, struct run *run)
 	add_number(message, "memory_exceeded", run->memory_exceeded);
 	add_number(message, "tasks_exceeded", run->tasks_exceeded);
 	add_number(message, "cancelled", run->cancelled);
+	add_number(message, "terminated", run->terminated && (!record->done || record->ended > run->terminated));
+	add_number(message, "sent", (int64_t)run->sent);
 }
 
 /* Closing does not do: as long as the child of another run holds a copy, its events would still come (epoll(7)). */
@@ -217,9 +236,12 @@ void on_ends(void)
 {
 	eventfd_t count;
 	eventfd_read(server.ends, &count);
-	for (struct run *run = server.runs; run; run = run->next)
+	for (struct run *run = server.runs; run; run = run->next) {
+		if (!run->told && !run->announced && __atomic_load_n(&server.records[run->slot].command, __ATOMIC_ACQUIRE))
+			announce(run);
 		if (!run->told && !run->ending && __atomic_load_n(&server.records[run->slot].alone, __ATOMIC_ACQUIRE))
 			on_end(run);
+	}
 }
 
 static void wait_for_reaper(struct run *run)

@@ -114,9 +114,11 @@ static bool on_control(int control)
 
 static void on_socket(struct run *run)
 {
-	char text[16]; /* "kill", or the end: there is nothing else to say */
-	ssize_t size = recv(run->socket, text, sizeof text, MSG_DONTWAIT);
+	char text[16] = ""; /* "kill", the end, or what handle.c heeds */
+	ssize_t size = recv(run->socket, text, sizeof text - 1, MSG_DONTWAIT);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (size > 0 && heed(run, text))
 		return;
 	if (size <= 0)
 		unwatch(run->socket); /* the caller has let go of it: it would be readable for ever */

@@ -42,6 +42,9 @@ struct run {
 	enum reach reach;
 	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
+	bool announced, paused; /* for who holds a handle to it */
+	uint64_t sent;       /* signals that its caller has sent to the command: bit N - 1 for signal N */
+	int64_t grace, terminated, grace_end; /* ns from SIGTERM to SIGKILL; when the one was sent and the other will be, 0: not */
 	bool sampling, stopped, killed, ending; /* ending: its reaper is dead and has left processes to us */
 	bool told;           /* everybody knows how it ended; its reaper has yet to end */
 	int reaper_status;
@@ -93,13 +96,19 @@ int watch_fd(int fd, struct source *source);
 void unwatch(int fd);
 void give_order(const struct run *run, enum order order);
 void kill_run(struct run *run);
+void end_gently(struct run *run);
 bool is_reaper(pid_t pid);
 void on_ends(void);
 void end_run(struct run *run, bool wait);
 void finish(struct run *run);
 void release(struct run *run);
 
+/* handle.c */
+bool heed(struct run *run, const char *text);
+void announce(struct run *run);
+
 /* watch.c */
+void hold(struct run *run, bool stop);
 int watch_samples(void);
 long processors(void);
 void set_limits(const struct plan *plan, struct run *run);

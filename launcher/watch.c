@@ -9,13 +9,15 @@
 #include <unistd.h>
 
 enum {
+	PAUSE_INTERVAL = 20000000, /* ns between two times at which a paused tree is stopped again */
 	PEAK_INTERVAL = 10000000, /* ns between two looks where a cgroup keeps no peak */
 	SOONEST = 2000000, /* ns between two looks */
 	FASTEST = 10,      /* bytes per ns and processor: what one can fill of huge pages */
 };
 
-static void hold(struct run *run, bool stop)
+void hold(struct run *run, bool stop)
 {
+	stop |= run->paused;
 	if (stop || run->stopped)
 		give_order(run, stop ? ORDER_STOP : ORDER_GO);
 	run->stopped = stop;
@@ -123,14 +125,22 @@ static void look(struct run *run, int64_t time)
 	}
 	if (run->killed)
 		return;
-	if (run->deadline && time >= run->deadline && !has_more_time(run, time)) {
-		run->timed_out = true;
+	if (run->grace_end && time >= run->grace_end) {
 		kill_run(run);
+		return;
+	}
+	if (!run->terminated && run->deadline && time >= run->deadline && !has_more_time(run, time)) {
+		run->timed_out = true;
+		end_gently(run);
 		return;
 	}
 	if (run->next_look > time)
 		return;
 	run->next_look = run->interval ? time + PATIENCE : INT64_MAX;
+	if (run->paused) { /* something inside may have continued itself, or another */
+		hold(run, true);
+		run->next_look = time + PAUSE_INTERVAL;
+	}
 	if (run->wants_looks) {
 		cage_look(run->cage);
 		run->next_look = time + PEAK_INTERVAL;
@@ -207,8 +217,10 @@ int wait_milliseconds(void)
 			soonest = run->next_look;
 		if (run->killed)
 			continue;
-		if (run->deadline && run->deadline < soonest)
+		if (!run->terminated && run->deadline && run->deadline < soonest)
 			soonest = run->deadline;
+		if (run->grace_end && run->grace_end < soonest)
+			soonest = run->grace_end;
 		if (run->next_look < soonest)
 			soonest = run->next_look;
 	}
@@ -244,6 +256,7 @@ int watch_samples(void)
 void set_limits(const struct plan *plan, struct run *run)
 {
 	run->born = run->last_look = now();
+	run->grace = (int64_t)plan->grace;
 	run->deadline = plan->timeout ? run->born + (int64_t)plan->timeout : 0;
 	run->cpu_limit = (int64_t)plan->cpu_time;
 	run->interval = (int64_t)plan->sample_interval;

@@ -756,6 +756,16 @@ int64_t cage_cpu(struct cage *cage)
 	return since(read_meter(cage, CPU), cage->base.cpu);
 }
 
+/* What has been used so far, and the memory that is in use; -1 where no controller tells. */
+void cage_now(struct cage *cage, int64_t *cpu, int64_t *memory, int64_t *disk_read, int64_t *disk_written)
+{
+	if (open_meter(cage, CPU) >= 0)
+		*cpu = cage_cpu(cage);
+	*memory = read_meter(cage, USAGE);
+	*disk_read = since(read_meter(cage, DISK_READ), cage->base.disk_read);
+	*disk_written = since(read_meter(cage, DISK_WRITTEN), cage->base.disk_written);
+}
+
 /* Whether somebody has to look for the peak: Linux before 5.19 keeps none in v2. */
 bool cage_wants_looks(struct cage *cage)
 {

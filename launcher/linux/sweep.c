@@ -46,6 +46,37 @@ static int for_each_child(const char *path, handler handle, void *context, int64
 	return count;
 }
 
+struct wanted { pid_t inside, found; };
+
+/* proc_pid_status(5): "NSpid" has a number for each namespace, the innermost last. */
+static bool is_wanted(pid_t child, void *context)
+{
+	struct wanted *wanted = context;
+	char path[64], text[4096], *line, *last;
+	snprintf(path, sizeof path, "/proc/%d/status", child);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
+	if (file >= 0)
+		close(file);
+	text[size > 0 ? size : 0] = '\0';
+	if (!(line = strstr(text, "\nNSpid:")) || !(line = strtok_r(line + 1, "\n", &last)))
+		return false;
+	const char *number = strrchr(line, '\t');
+	if (number && strtol(number + 1, NULL, 10) == wanted->inside)
+		wanted->found = child;
+	return wanted->found == child;
+}
+
+/* By which number we know a child that has another one in its own namespace; 0: it is not there (any more). */
+pid_t child_on_host(pid_t parent, pid_t inside)
+{
+	struct wanted wanted = {inside, 0};
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", parent, parent);
+	for_each_child(path, is_wanted, &wanted, INT64_MAX);
+	return wanted.found;
+}
+
 static bool kill_child(pid_t child, void *context)
 {
 	(void)context;

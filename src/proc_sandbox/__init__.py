@@ -12,7 +12,7 @@ the facts what they mean: the Result. See docs/mechanisms.md.
 
 from typing import TYPE_CHECKING, Any
 
-from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, BestEffort, Config, best_effort
+from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, BestEffort, Config, Tee, best_effort
 from proc_sandbox.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
@@ -28,10 +28,22 @@ from proc_sandbox.errors import (
     UnsupportedError,
 )
 from proc_sandbox.later import load
-from proc_sandbox.result import CpuTime, Enforced, Output, Pressure, Reason, Result, Truncated, Unenforced, Usage
+from proc_sandbox.result import (
+    CpuTime,
+    Enforced,
+    LiveUsage,
+    Output,
+    Pressure,
+    Reason,
+    Result,
+    Truncated,
+    Unenforced,
+    Usage,
+)
 from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
+    from proc_sandbox.handle import Event, Exited, Popen, Started, stream
     from proc_sandbox.planner.model import Plan
     from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 
@@ -49,18 +61,24 @@ __all__ = [
     "ConfigError",
     "CpuTime",
     "Enforced",
+    "Event",
     "ExecutionError",
+    "Exited",
     "LaunchError",
     "LauncherDiedError",
+    "LiveUsage",
     "MemoryLimitExceeded",
     "Output",
     "Plan",
+    "Popen",
     "Pressure",
     "Reason",
     "Result",
     "Sandbox",
     "SandboxClosedError",
     "SandboxError",
+    "Started",
+    "Tee",
     "TimeLimitExceeded",
     "Truncated",
     "Unenforced",
@@ -72,10 +90,16 @@ __all__ = [
     "capabilities",
     "plan",
     "run",
+    "stream",
 ]
 
 LATER = {
     "Capabilities": "sandbox",
+    "Event": "handle",
+    "Exited": "handle",
+    "Popen": "handle",
+    "Started": "handle",
+    "stream": "handle",
     "Plan": "planner.model",
     "Sandbox": "sandbox",
     "capabilities": "sandbox",

@@ -46,11 +46,12 @@ if TYPE_CHECKING:
         umask: int
         nice: int
         core_dumps: bool
+        kill_grace: float | str | timedelta | None
         prepared: int | None
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
         backend: BackendName | None
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "best_effort", "check_command", "never_granted"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "Tee", "best_effort", "check_command", "never_granted"]
 
 PIPE = subprocess.PIPE
 """As in subprocess; for stdout and stderr of run() the same as CAPTURE."""
@@ -80,6 +81,30 @@ class BestEffort(NamedTuple):
 def best_effort(*names: str) -> BestEffort:
     """Return an enforcement that is lenient for these fields only; without names for all."""
     return BestEffort(names)
+
+
+class Tee:
+    """For stdout and stderr: captured, and brought to other places too as it comes, as tee(1) does.
+
+    Each target is a path, a binary file object, a descriptor, or a function that takes bytes. max_output holds for what is kept and for
+    each target alike. What a target raises ends the run and leaves it.
+
+    Raises:
+        ConfigError: there is no target, or one is something else.
+    """
+
+    def __init__(self, *targets: Any) -> None:
+        if not targets:
+            raise ConfigError("Tee", targets, "name a path, a file object, a descriptor or a function")
+        check = stream()
+        for target in targets:
+            if target is None or isinstance(target, Tee):
+                raise ConfigError("Tee", target, "must be a path, a file object, a descriptor or a function")
+            check("Tee", target)
+        self.targets = targets
+
+    def __repr__(self) -> str:
+        return f"Tee({', '.join(map(repr, self.targets))})"
 
 
 @dataclass(frozen=True, kw_only=True, init=False)
@@ -200,12 +225,13 @@ class Config:
     Mechanism: the descriptor itself, or a pipe that is fed. A read() of a file object's that waits keeps run() waiting.
     """
     stdout: Any = CAPTURE
-    """CAPTURE, DEVNULL, INHERIT, a path, a binary file object or a descriptor. Default: CAPTURE.
+    """CAPTURE, DEVNULL, INHERIT, a path, a binary file object, a descriptor, a function that takes bytes, or Tee(...), which captures
+    too; of a handle PIPE. Default: CAPTURE.
 
     Mechanism: a pipe that is read, or the descriptor itself.
     """
     stderr: Any = CAPTURE
-    """CAPTURE, STDOUT, DEVNULL, INHERIT, a path, a binary file object or a descriptor. Default: CAPTURE.
+    """As stdout, or STDOUT: the same place as it. Default: CAPTURE.
 
     Mechanism: a pipe that is read, or the descriptor itself.
     """
@@ -238,6 +264,15 @@ class Config:
     """Whether a crash may write a core file. Default: False.
 
     Mechanism: RLIMIT_CORE of 1 byte, at which the kernel starts no pipe handler either (core(5)).
+    """
+    kill_grace: float | None = None
+    """Time between SIGTERM and SIGKILL where the timeout or the end of a handle ends the run: seconds, "500ms", or a timedelta.
+    Default: none, SIGKILL at once.
+
+    The whole tree gets SIGTERM, and what is left of it after that time SIGKILL. A command that ends itself meanwhile is told with
+    its exit code and Reason.TIMEOUT or CANCELLED. Other limits, and kill(), kill at once. Windows has no SIGTERM: no effect there.
+
+    Mechanism: the launcher; pid 1 of the run sends it to all others.
     """
     prepared: int | None = None
     """How many sandboxes the launcher keeps ready for the next runs of this Config: 0 to 16, all Configs together 16. Default: one,
@@ -493,6 +528,7 @@ def stream(*constants: int) -> Normaliser:
             good = 0 <= value < 1 << 31 or value in constants
         else:
             good = value is None or isinstance(value, kinds) or any(hasattr(value, m) for m in ("fileno", "read", "write"))
+            good = good or name != "stdin" and (isinstance(value, Tee) or callable(value))
         if not good or isinstance(value, str) and (not value or "\0" in value):
             raise ConfigError(name, value, "must be a path, a file object, a descriptor or one of the constants")
         return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
@@ -556,6 +592,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "umask": integer(0, 0o777, ""),
     "nice": integer(0, 19, ""),
     "core_dumps": boolean,
+    "kill_grace": optional(seconds),
     "prepared": optional(integer(0, 16, "sandboxes")),
     "enforcement": enforcement,
     "backend": optional(backend),

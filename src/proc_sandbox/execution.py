@@ -111,10 +111,12 @@ class Execution:
     Attributes: backend; config; plan; supervisor, what is kept of the output; streams; run, the backend's.
     """
 
-    def __init__(self, args: Args, config: Config, *, data: bytes | None = None, private: str | None = None) -> None:
+    def __init__(
+        self, args: Args, config: Config, *, data: bytes | None = None, private: str | None = None, held: bool = False
+    ) -> None:
         """Plan the run, open its streams and start it.
 
-        data: what stdin is fed with; private: a Sandbox's own directory.
+        data: what stdin is fed with; private: a Sandbox's own directory; held: for a handle, which may order.
 
         Raises:
             ConfigError, UnsupportedError: nothing was started. LaunchError: as run().
@@ -130,9 +132,11 @@ class Execution:
             self.config = with_passed_environment(config)
             self.plan, self.paths = make_plan(self.backend, command, self.config, private)
             self.supervisor = Supervisor(config.max_output)
-            self.streams: Streams = self.backend.open_streams(self.config, data, self.supervisor, config.writable_places(private))
+            self.streams: Streams = self.backend.open_streams(
+                self.config, data, self.supervisor, config.writable_places(private), held=held
+            )
             try:
-                self.run: Run[Any] = self.start(command, private)
+                self.run: Run[Any] = self.start(command, private, held=held)
             except BaseException:
                 self.streams.close()
                 raise
@@ -145,12 +149,12 @@ class Execution:
             self.close()
             raise
 
-    def start(self, command: tuple[str, ...], private: str | None) -> Run[Any]:
+    def start(self, command: tuple[str, ...], private: str | None, *, held: bool) -> Run[Any]:
         try:
-            return self.backend.start(self.plan, self.streams)
+            return self.backend.start(self.plan, self.streams, held=held)
         except LauncherDiedError:  # it was killed since its last run: what was planned was for that one
             self.plan, self.paths = make_plan(self.backend, command, self.config, private)
-            return self.backend.start(self.plan, self.streams)
+            return self.backend.start(self.plan, self.streams, held=held)
 
     def result(self, outcome: Ended | Failed) -> Result:
         """Return what the outcome means.

@@ -3,7 +3,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["Ended", "Failed", "Report"]
+__all__ = ["Ended", "Failed", "Live", "Report"]
 
 
 class Failed(NamedTuple):
@@ -49,6 +49,22 @@ class Ended(NamedTuple):
     memory_pressure: int = -1
     io_pressure: int = -1
     """ns in which at least one task waited for it."""
+    terminated: bool = False
+    """SIGTERM had been sent, to be followed by SIGKILL after a grace, when the command ended."""
+    sent: int = 0
+    """Signals that the caller has sent to the command: bit N - 1 for signal N."""
+
+
+class Live(NamedTuple):
+    """What a run that goes on has used until now. Times in ns; -1 where a fact is not known."""
+
+    wall: int
+    cpu: int
+    memory: int
+    """Bytes that are in use now."""
+    tasks: int
+    disk_read: int = -1
+    disk_written: int = -1
 
 
 class Report(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, TimeLimitExceeded
 
-__all__ = ["CpuTime", "Enforced", "Output", "Pressure", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
+__all__ = ["CpuTime", "Enforced", "LiveUsage", "Output", "Pressure", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
 
 
 class Reason(str, Enum):
@@ -27,7 +27,17 @@ class Reason(str, Enum):
 
 
 class Output(bytes):
-    """What a stream held, as bytes with a way to read them as text."""
+    """What a stream held, or as an event a piece of it: bytes with a way to read them as text.
+
+    stream: of an event "stdout" or "stderr", else "".
+    """
+
+    stream: str = ""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes alone."""
+        return bytes(self)
 
     def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
         """Return it as text; what is no text becomes U+FFFD."""
@@ -84,6 +94,21 @@ class Usage(NamedTuple):
     cpu_system: float
     peak_memory: int | None
     peak_processes: int | None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+
+
+class LiveUsage(NamedTuple):
+    """What a run that goes on has used until now; None where it is not measured.
+
+    elapsed, cpu_time: seconds. memory: bytes that the whole tree has now, page cache that it is charged for among it where a cgroup
+    measures. tasks: processes and threads now. read_bytes, written_bytes: from and to disks.
+    """
+
+    elapsed: float
+    cpu_time: float
+    memory: int | None
+    tasks: int
     read_bytes: int | None = None
     written_bytes: int | None = None
 

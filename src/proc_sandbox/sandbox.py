@@ -13,15 +13,25 @@ from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxClosedError
 from proc_sandbox.execution import Args, Execution, input_bytes, make_plan, private_place, with_passed_environment
+from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Result, Unenforced
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from typing_extensions import Unpack
 
     from proc_sandbox.backends.protocol import PrivatePlace, Run
     from proc_sandbox.config import BackendName, Options
+    from proc_sandbox.handle import Popen
+
+    class Handle(Protocol):
+        """What goes on in a Sandbox while nobody waits for it."""
+
+        def close(self) -> None:
+            """End it; returns when nothing of it is left."""
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
@@ -193,6 +203,7 @@ class Sandbox:
         self.ended = threading.Condition(self.lock)
         self.under_way: dict[object, int] = {}  # runs, and the thread of each
         self.alive: set[Run[Any]] = set()
+        self.handles: set[Handle] = set()
         self.private: PrivatePlace | None = None
         if self.config.working_dir is None:
             self.private = private_place(current(self.config.backend))
@@ -214,6 +225,15 @@ class Sandbox:
             return execute(args, config, input=input, check=check, private=self.directory, sandbox=self)
         finally:
             self.leave(token)
+
+    def popen(self, args: Args, **options: Any) -> Popen[Any]:
+        """Start one command and return a handle to it; see Popen.
+
+        Raises:
+            SandboxClosedError: cleanup() was called; nothing was started.
+        """
+        made: Popen[Any] = load("proc_sandbox.handle", "Popen", globals())(args, sandbox=self, **options)
+        return made
 
     def enter(self, token: object) -> None:
         """Have cleanup() wait for a run of this thread's, from before it is planned."""
@@ -240,6 +260,18 @@ class Sandbox:
         with self.lock:
             self.alive.discard(run)
 
+    def lend(self, handle: Handle) -> None:
+        """Have a handle's run ended by cleanup(), until it is given back."""
+        with self.lock:
+            self.check_open()
+            self.handles.add(handle)
+
+    def give_back(self, handle: Handle) -> None:
+        """Forget a handle whose run has ended."""
+        with self.lock:
+            self.handles.discard(handle)
+        self.leave(handle)
+
     def check_open(self) -> None:
         if self.closed:
             raise SandboxClosedError("this Sandbox is closed; make a new one")
@@ -260,6 +292,10 @@ class Sandbox:
             self.closed = True
             for run in self.alive:
                 run.kill()
+            handles = tuple(self.handles)
+        for handle in handles:  # without the lock: another thread may be about to give it back
+            handle.close()
+        with self.lock:
             if threading.get_ident() not in self.under_way.values():
                 self.ended.wait_for(lambda: not self.under_way)
             self.remove_private()

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config
+from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config, Tee
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["CHUNK", "Choice", "check_streams", "choose_input", "choose_output", "is_constant"]
+__all__ = ["CHUNK", "Choice", "check_streams", "choose_input", "choose_output", "is_constant", "whole"]
 
 CHUNK = 1 << 16
 
@@ -19,15 +19,16 @@ class Choice(NamedTuple):
     """What becomes of one stream.
 
     kind: null; inherit; stdout (the same place as it); path (value: as given); descriptor (the caller's: value: its number);
-    feed (value: an iterator of bytes); keep (up to max_output); sink (value: what takes all bytes that it is called with).
+    feed (value: an iterator of bytes); keep (up to max_output); sink (value: what takes all bytes that it is called with); tee
+    (as keep; value: the Choices of where it goes too); pipe (a handle has the other end).
     """
 
     kind: str
     value: Any = None
 
 
-def choose_input(stream: Any, data: bytes | None) -> Choice:
-    """Return where the command's stdin comes from; data is what run() was given as input.
+def choose_input(stream: Any, data: bytes | None, *, held: bool = False) -> Choice:
+    """Return where the command's stdin comes from; data is what run() was given as input; held: there is a handle.
 
     Raises:
         ConfigError: PIPE, which run() has no use for.
@@ -41,12 +42,16 @@ def choose_input(stream: Any, data: bytes | None) -> Choice:
     if is_constant(stream, INHERIT):
         return Choice("inherit")
     if is_constant(stream, PIPE):
+        if held:
+            return Choice("pipe")
         raise ConfigError("stdin", "PIPE", "run() gives no handle to write to; pass input=...")
     return named(stream) or Choice("feed", pieces(stream))
 
 
-def choose_output(stream: Any) -> Choice:
-    """Return where the command's stdout or stderr goes."""
+def choose_output(stream: Any, *, held: bool = False) -> Choice:
+    """Return where the command's stdout or stderr goes; held: there is a handle."""
+    if held and is_constant(stream, PIPE):
+        return Choice("pipe")
     if stream is None or is_constant(stream, CAPTURE) or is_constant(stream, PIPE):
         return Choice("keep")
     if is_constant(stream, STDOUT):
@@ -55,9 +60,11 @@ def choose_output(stream: Any) -> Choice:
         return Choice("null")
     if is_constant(stream, INHERIT):
         return Choice("inherit")
+    if isinstance(stream, Tee):
+        return Choice("tee", [choose_output(target) for target in stream.targets])
     found = named(stream)
     if found is None:
-        return Choice("sink", whole(stream.write))
+        return Choice("sink", whole(stream.write) if hasattr(stream, "write") else stream)
     if found.kind == "descriptor" and hasattr(stream, "flush"):
         stream.flush()  # what the caller wrote before comes before what the command writes
     return found

@@ -36,6 +36,8 @@ def reason_of(ended: Ended) -> Reason:
                 return Reason.KILLED_OUTSIDE
         if ended.cpu_exceeded and ended.signal in (SIGKILL, SIGXCPU):
             return Reason.CPU_TIME  # RLIMIT_CPU was there before the launcher
+        if ended.terminated:  # what it made of SIGTERM is its own; that it was to end is ours
+            return Reason.TIMEOUT if ended.timed_out else Reason.CANCELLED
         return Reason.EXITED if ended.signal is None else Reason.SIGNALED
     for happened, reason in (
         (ended.memory_exceeded, Reason.MEMORY),
@@ -72,7 +74,8 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
         limit = f"limit of {config.max_processes} processes" if config.max_processes else "number of tasks that can be watched"
         return f"{limit} exceeded {ran}"
     if reason is Reason.SIGNALED and status_signal is not None:
-        return f"killed by {signal_name(status_signal)}, sent from inside {ran}"
+        sender = "sent by the caller" if ended.sent >> (status_signal - 1) & 1 else "sent from inside"
+        return f"killed by {signal_name(status_signal)}, {sender} {ran}"
     if reason is Reason.CANCELLED:
         return f"cancelled by the caller {ran}"
     if reason is Reason.KILLED_OUTSIDE:

@@ -58,6 +58,7 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "nice": (["--nice", "5"], 5),
     "core_dumps": (["--core-dumps"], True),
     "prepared": (["--prepared", "2"], 2),
+    "kill_grace": (["--kill-grace", "0.5"], 0.5),
     "backend": (["--backend", "posix"], "posix"),
     "enforcement": (["--enforcement", "best-effort:cpu_limit"], ps.best_effort("cpu_limit")),
 }

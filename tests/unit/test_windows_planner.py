@@ -130,7 +130,7 @@ def test_what_windows_has_no_mechanism_for(name: str) -> None:
 
 ELSEWHERE = {
     "max_output", "working_dir", "allowed_dirs", "read_only_dirs", "writable_dirs", "env", "pass_env", "stdin", "stdout", "stderr",
-    "nice", "core_dumps", "prepared", "enforcement", "backend",
+    "nice", "core_dumps", "kill_grace", "prepared", "enforcement", "backend",
 }  # fmt: skip
 """Fields that are not a limit of the ladder: grants are `files`, the rest always works."""
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.model import Plan
-from proc_sandbox.report import Ended, Failed
+from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Backend", "PrivatePlace", "Run", "Streams"]
+__all__ = ["Backend", "HeldRun", "PrivatePlace", "Pump", "Run", "Streams"]
 
 
 class Streams(Protocol):
@@ -23,6 +23,9 @@ class Streams(Protocol):
 
     def release(self) -> None:
         """Close the command's ends, once the command has them."""
+
+    def take(self, name: str) -> int | None:
+        """Return our end of a PIPE, which is the caller's from now on, as a descriptor; None: that stream is none."""
 
     def close(self) -> None:
         """Close everything that was opened; the caller's own stay as they were."""
@@ -43,6 +46,9 @@ class Run(Protocol[StreamsT_contra]):
             LauncherDiedError: what watches over the run was killed, and the run is dead with it.
         """
 
+    def pump(self, streams: StreamsT_contra, /) -> Pump:
+        """Return what moves bytes both ways, step by step, in communicate()'s place."""
+
     def kill(self) -> None:
         """End the whole tree, which is then cancelled; from any thread, harmless after the end."""
 
@@ -54,6 +60,42 @@ class Run(Protocol[StreamsT_contra]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
+    """A run that somebody holds a handle to.
+
+    pid: the command's on the host, None until it has begun, 0 where it had ended before that could be told. answers: what usage was
+    asked for, as it comes in while the pump is at work.
+    """
+
+    pid: int | None
+    answers: list[Live]
+
+    def ask(self, what: str) -> None:
+        """Ask for something: "end" (gently where the plan has a grace), "signal N" (to the command), "pause" and "resume" (the whole
+        tree), "usage" (what answers will hold); from any thread, harmless after the end.
+
+        Raises:
+            UnsupportedError: this system has nothing like it.
+        """
+
+
+class Pump(Protocol):
+    """What moves a run's bytes."""
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read from a pipe that was a handle's, without blocking; the descriptor is the pump's to close."""
+
+    def feed(self, descriptor: int, source: Iterator[bytes]) -> None:
+        """Write to one, then close it."""
+
+    def step(self, wait: float | None = None) -> Ended | Failed | None:
+        """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
+
+        Raises:
+            LauncherDiedError: what watches over the run was killed, and the run is dead with it.
+        """
 
 
 class PrivatePlace(Protocol):
@@ -91,17 +133,17 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
         """Return why a command that is there could not be executed, where that can be told."""
 
     def open_streams(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> StreamsT:
         """Open what the Config says of the streams; data: what stdin is fed with instead; writable: where a command could have
-        put links.
+        put links; held: of PIPEs the caller gets the other ends.
 
         Raises:
             ConfigError: something cannot be opened.
         """
 
-    def start(self, plan: PlanT_contra, streams: StreamsT) -> Run[StreamsT]:
-        """Start a run.
+    def start(self, plan: PlanT_contra, streams: StreamsT, *, held: bool = False) -> Run[StreamsT]:
+        """Start a run; held: a HeldRun.
 
         Raises:
             LauncherDiedError: the launcher was killed since the plan was made; nothing of this run has begun.

@@ -96,6 +96,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "pass_fds": (read_number, "FD"),
     "timeout": (read_number, "SECONDS"),
     "cpu_time_limit": (read_number, "SECONDS"),
+    "kill_grace": (read_number, "SECONDS"),
     "cpu_limit": (read_number, "PERCENT"),
     "memory_limit": (read_number, "SIZE"),
     "read_bps": (read_number, "SIZE"),

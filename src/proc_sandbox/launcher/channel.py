@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 from proc_sandbox.errors import LauncherDiedError, LaunchError
-from proc_sandbox.report import Ended, Failed
+from proc_sandbox.report import Ended, Failed, Live
 
 if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks for it
     from typing import Protocol
@@ -43,12 +43,14 @@ if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks fo
 
 __all__ = ["Channel", "decode", "send_rights"]
 
+NEWS = (b"began\0", b"usage\0")
+"""What else than its outcome is told of a held run."""
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
 TOLD = [
     b"done", b"status", b"reaper", b"wall", b"user", b"system", b"peak", b"tasks", b"oom_kills", b"outside_oom_kills",
     b"refused_forks", b"throttled", b"disk_read", b"disk_written", b"cpu_pressure", b"memory_pressure", b"io_pressure",
-    b"timed_out", b"cpu_exceeded", b"memory_exceeded", b"tasks_exceeded", b"cancelled",
+    b"timed_out", b"cpu_exceeded", b"memory_exceeded", b"tasks_exceeded", b"cancelled", b"terminated", b"sent",
 ]  # fmt: skip
 """The facts of a run's end in the order in which the launcher tells them; the POSIX backend's warden, who has no reaper, has another."""
 
@@ -89,6 +91,7 @@ def ended(
     oom_kills: int, outside_oom_kills: int, refused_forks: int, throttled: int,
     disk_read: int, disk_written: int, cpu_pressure: int, memory_pressure: int, io_pressure: int,
     timed_out: int, cpu_exceeded: int, memory_exceeded: int, tasks_exceeded: int, cancelled: int,
+    terminated: int = 0, sent: int = 0,
 ) -> Ended:  # fmt: skip
     """Return what the launcher tells of a run's end as facts; reaper: the status of its pid 1, which says nothing more."""
     del reaper
@@ -98,7 +101,7 @@ def ended(
         os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None,
         wall, user, system, peak, tasks, oom_kills, outside_oom_kills, refused_forks, throttled,
         timed_out != 0, cpu_exceeded != 0, memory_exceeded != 0, tasks_exceeded != 0, cancelled != 0,
-        disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure,
+        disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure, terminated != 0, sent,
     )  # fmt: skip
 
 
@@ -109,6 +112,8 @@ class Channel:
         self.launcher = launcher
         self.outcome: Ended | Failed | None = None
         self.dead = False
+        self.pid: int | None = None  # of the command, once it is known that it has begun
+        self.answers: list[Live] = []
         # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
         self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
@@ -133,8 +138,8 @@ class Channel:
         """
         return self.launcher.end
 
-    def receive(self) -> Ended | Failed:
-        """Wait for the outcome.
+    def receive(self) -> Ended | Failed | None:
+        """Wait for what is said next: the outcome, or None where it is something that only a held run is told.
 
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
@@ -143,8 +148,18 @@ class Channel:
             message = self.last_word()
             if not message:
                 self.lost()
+            if message.startswith(NEWS):
+                self.note(message)
+                return None
             self.outcome = decode(message)
         return self.outcome
+
+    def note(self, message: bytes) -> None:
+        words = message.split(b"\0")
+        if words[0] == b"began":
+            self.pid = int(words[2])
+        else:
+            self.answers.append(Live(*map(int, words[2:-1:2])))
 
     def last_word(self) -> bytes:
         """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""
@@ -172,9 +187,13 @@ class Channel:
 
     def kill(self) -> None:
         """Kill the whole tree; harmless after the end."""
+        self.ask("kill")
+
+    def ask(self, what: str) -> None:
+        """Ask the launcher for something: kill, and of a held run end, signal N, pause, resume and usage; harmless after the end."""
         if self.outcome is None:
             try:
-                self.socket.send(b"kill")
+                self.socket.send(what.encode())
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has ended by itself, and the outcome waits to be read
 
@@ -187,7 +206,8 @@ class Channel:
                 self.kill()
                 # Its last word, or the end of the socket where that word was read and then lost to a signal's exception, or
                 # where the launcher has died: in each case the run is over.
-                self.last_word()
+                while self.last_word().startswith(NEWS):
+                    pass
         finally:
             self.socket.close()
 

@@ -111,9 +111,9 @@ class LinuxBackend(UnixBackend):
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""
         return hidden_interpreter(paths)
 
-    def start(self, plan: LinuxPlan, streams: DescriptorStreams) -> LaunchedRun:
+    def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LaunchedRun:
         """Start a run with its streams and passed descriptors."""
-        return LaunchedRun(self.launcher_for(plan), encode(plan), streams.theirs)
+        return LaunchedRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
 
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
         """Return a launcher in the plan's network, and where the plan's cgroups can be used."""

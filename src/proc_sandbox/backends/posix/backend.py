@@ -94,8 +94,8 @@ class PosixRun(LaunchedRun):
         """See to it that the warden goes on."""
         self.launcher.nudge()
 
-    def receive(self) -> Ended | Failed:
-        """Wait for the outcome.
+    def receive(self) -> Ended | Failed | None:
+        """Wait for what is said next.
 
         Raises:
             LauncherDiedError: the warden or the run's monitor died, and the run with it.
@@ -187,12 +187,12 @@ class PosixBackend(UnixBackend):
         """Return why a command that is there could not be executed: the interpreter of a script is missing."""
         return missing_interpreter(paths)
 
-    def start(self, plan: PosixPlan, streams: DescriptorStreams) -> PosixRun:
+    def start(self, plan: PosixPlan, streams: DescriptorStreams, *, held: bool = False) -> PosixRun:
         """Start a run with its streams and passed descriptors."""
         mark = secrets.token_hex(16)
         around = os.environ.get(MARK)  # a run within a run belongs to both
         words = encode(plan, {MARK: f"{around}:{mark}" if around else mark})
-        return PosixRun(warden(), instructions(plan, mark) + b"\n" + words, streams.theirs, mark)
+        return PosixRun(warden(), instructions(plan, mark, held=held) + b"\n" + words, streams.theirs, mark)
 
     def by_hand(self, plan: PosixPlan) -> str:
         """Return the monitor's command line for a plan."""
@@ -203,10 +203,11 @@ class PosixBackend(UnixBackend):
         shutdown()
 
 
-def instructions(plan: PosixPlan, mark: str) -> bytes:
+def instructions(plan: PosixPlan, mark: str, *, held: bool) -> bytes:
     """Return what the warden is told, as one line."""
     assert plan.sampling
     data = {
         **plan.sampling._asdict(), "mark": mark, "cpu_time": plan.cpu_time, "timeout": plan.timeout, "spare_tasks": plan.spare_tasks,
+        "grace": plan.grace, "held": held,
     }  # fmt: skip
     return json.dumps(data).encode()

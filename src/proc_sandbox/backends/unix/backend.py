@@ -21,10 +21,10 @@ class UnixBackend:
     """The common part of two backends."""
 
     def open_streams(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> DescriptorStreams:
         """Open what the Config says of the streams."""
-        return DescriptorStreams(config, data, supervisor, writable)
+        return DescriptorStreams(config, data, supervisor, writable, held=held)
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:
         """Open a file of the caller's to be written anew."""

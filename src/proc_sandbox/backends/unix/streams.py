@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output
+from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["DescriptorStreams", "LaunchedRun"]
@@ -23,6 +25,7 @@ open_streams: set[DescriptorStreams] = set()
 
 FEW = 64
 """Runs under way at once, of which each may keep two descriptors more."""
+MOST = 1_000_000  # milliseconds: poll(2) takes an int
 LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never runs dry must not keep us
 
 
@@ -44,11 +47,16 @@ class DescriptorStreams:
 
     Attributes: theirs, all descriptors of the command's: the three, and pass_fds; owned, those of them that were opened here;
     readers, our read ends with what takes their bytes; ends, the other ends of these; writer, our end of stdin with what is
-    still to be fed.
+    still to be fed; pipes, by the stream's name our ends of those that a handle is to have; files, which we write to ourselves.
     """
 
-    def __init__(self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
+    ) -> None:
         self.writable = writable
+        self.held = held
+        self.pipes: dict[str, int] = {}
+        self.files: list[int] = []
         self.owned: list[int] = []
         self.ends: list[int] = []
         open_streams.add(self)
@@ -66,9 +74,9 @@ class DescriptorStreams:
             raise
 
     def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
-        stdin = self.open_input(choose_input(config.stdin, data))
-        stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
-        errors = choose_output(config.stderr)
+        stdin = self.open_input(choose_input(config.stdin, data, held=self.held))
+        stdout = self.open_output("stdout", choose_output(config.stdout, held=self.held), supervisor.stdout)
+        errors = choose_output(config.stderr, held=self.held)
         stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
         self.theirs = [stdin, stdout, stderr, *config.pass_fds]
         # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
@@ -86,6 +94,9 @@ class DescriptorStreams:
     def open_input(self, choice: Choice) -> int:
         if choice.kind == "feed":
             return self.feed_from(choice.value)
+        if choice.kind == "pipe":
+            reader, self.pipes["stdin"] = open_pipe()
+            return self.own(reader)
         if choice.kind == "null":
             return self.open_null(os.O_RDONLY)
         if choice.kind == "path":
@@ -102,6 +113,13 @@ class DescriptorStreams:
         if choice.kind in ("keep", "sink"):
             collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
             return self.read_into(collector.feed)
+        if choice.kind == "tee":
+            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
+            collector.sink = lambda data: [sink(data) for sink in sinks]
+            return self.read_into(collector.feed)
+        if choice.kind == "pipe":
+            self.pipes[field], writer = open_pipe()
+            return self.own(writer)
         if choice.kind == "null":
             return self.open_null(os.O_WRONLY)
         if choice.kind == "path":
@@ -109,6 +127,16 @@ class DescriptorStreams:
         if choice.kind == "inherit":
             return 1 if field == "stdout" else 2
         return int(choice.value)
+
+    def sink_of(self, field: str, target: Choice) -> Callable[[bytes], object]:
+        """Return what takes a copy of what is captured."""
+        if target.kind == "sink":
+            return cast("Callable[[bytes], object]", target.value)
+        descriptor = target.value
+        if target.kind == "path":
+            descriptor = self.open_path(field, target.value, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self.files.append(self.owned.pop())
+        return whole(lambda data: os.write(descriptor, data))
 
     def read_into(self, keep: Callable[[bytes], object]) -> int:
         reader, writer = open_pipe()
@@ -145,6 +173,10 @@ class DescriptorStreams:
         while self.ends:
             os.close(self.ends.pop())
 
+    def take(self, name: str) -> int | None:
+        """Return our end of a pipe, which is the caller's from now on; None: that stream is none."""
+        return self.pipes.pop(name, None)
+
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
         open_streams.discard(self)
@@ -155,6 +187,10 @@ class DescriptorStreams:
             if fcntl.fcntl(descriptor, fcntl.F_GETFL) != flags:
                 fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
         self.close_writer()
+        while self.pipes:
+            os.close(self.pipes.popitem()[1])
+        while self.files:
+            os.close(self.files.pop())
         while self.readers:
             os.close(self.readers.popitem()[0])
 
@@ -222,48 +258,81 @@ class LaunchedRun(Channel):
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        return pump(self, streams)
+        pump = Pump(self, streams)
+        while (outcome := pump.step()) is None:
+            pass
+        return outcome
+
+    def pump(self, streams: DescriptorStreams) -> Pump:
+        """Return what moves bytes both ways, step by step."""
+        return Pump(self, streams)
 
 
-def pump(channel: LaunchedRun, streams: DescriptorStreams) -> Ended | Failed:
-    """Move bytes both ways until the run has ended, then take what the pipes still hold.
+class Pump:
+    """Moves bytes both ways until the run has ended, then takes what the pipes still hold.
 
     Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
     descriptor that was passed out of the sandbox keeps nobody waiting.
     """
-    talk, end = channel.fileno(), channel.launcher_end()
-    if end < 0:
-        channel.lost()  # it has died, which another run's thread has seen already
-    poll = select.poll()
-    for descriptor in (talk, end, *streams.readers):
-        poll.register(descriptor, select.POLLIN)
-    writer = -1
-    if streams.writer >= 0:
-        feeder = Feeder(streams)
-        writer = streams.writer
-    if writer >= 0:
-        poll.register(writer, select.POLLOUT)
-    while True:
-        ready = [descriptor for descriptor, _ in poll.poll(channel.patience)]
+
+    def __init__(self, channel: LaunchedRun, streams: DescriptorStreams) -> None:
+        self.channel, self.streams = channel, streams
+        self.talk, self.end = channel.fileno(), channel.launcher_end()
+        if self.end < 0:
+            channel.lost()  # it has died, which another run's thread has seen already
+        self.poll = poll = select.poll()
+        for descriptor in (self.talk, self.end, *streams.readers):
+            poll.register(descriptor, select.POLLIN)
+        self.writer = -1
+        if streams.writer >= 0:
+            self.feeder = Feeder(streams)
+            self.writer = streams.writer
+        if self.writer >= 0:
+            poll.register(self.writer, select.POLLOUT)
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read from a pipe that was a handle's; the descriptor does not block, and is ours to close."""
+        self.streams.readers[descriptor] = keep
+        self.poll.register(descriptor, select.POLLIN)
+
+    def feed(self, descriptor: int, source: Iterator[bytes]) -> None:
+        """Write to one, then close it."""
+        self.streams.writer, self.streams.source = descriptor, source
+        self.feeder = Feeder(self.streams)
+        if self.streams.writer >= 0:
+            self.writer = descriptor
+            self.poll.register(descriptor, select.POLLOUT)
+
+    def step(self, wait: float | None = None) -> Ended | Failed | None:
+        """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
+
+        Raises:
+            LauncherDiedError: the launcher died, and the run with it.
+        """
+        channel, streams = self.channel, self.streams
+        patience = channel.patience
+        if wait is not None:
+            patience = min(math.ceil(wait * 1000), patience or MOST)
+        ready = [descriptor for descriptor, _ in self.poll.poll(patience)]
         channel.look_after()
-        if talk in ready:
-            outcome = channel.receive()
+        if self.talk in ready and (outcome := channel.receive()) is not None:
             streams.close_ends()  # then what has no more to be read tells so
             drain(streams)
             return outcome
         for descriptor in ready:
             if descriptor in streams.readers:
                 if read_some(descriptor, streams.readers[descriptor]) == 0:
-                    poll.unregister(descriptor)
+                    self.poll.unregister(descriptor)
                     del streams.readers[descriptor]
                     os.close(descriptor)
-            elif descriptor == writer:
-                feeder.write()
+            elif descriptor == self.writer:
+                self.feeder.write()
                 if streams.writer < 0:
-                    poll.unregister(writer)
-                    writer = -1
-        if end in ready:
+                    self.poll.unregister(self.writer)
+                    self.writer = -1
+        if self.end in ready:
             channel.lost()
+        return None
 
 
 def drain(streams: DescriptorStreams) -> None:

@@ -174,6 +174,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
         sampling=sampling,
         timeout=nanoseconds(config.timeout),
         cpu_time=nanoseconds(config.cpu_time_limit) if choices.rungs.get("cpu_time_limit") else 0,
+        grace=nanoseconds(config.kill_grace),
         umask=config.umask,
         nice=config.nice,
         oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,

@@ -75,6 +75,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
         spare_tasks=sampling.tasks + SPARE_TASKS if sampling.tasks and host.feature("nproc") else 0,
         timeout=nanoseconds(config.timeout),
         cpu_time=nanoseconds(config.cpu_time_limit),
+        grace=nanoseconds(config.kill_grace),
         umask=config.umask,
         nice=config.nice,
         descriptors=(0, 1, 2, *config.pass_fds),

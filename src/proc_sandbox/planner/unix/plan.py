@@ -57,6 +57,8 @@ class LaunchedPlan(Plan):
 
     rlimits: tuple[Rlimit, ...] = ()
     sampling: Sampling | None = None
+    grace: int = 0
+    """ns between SIGTERM and SIGKILL; 0: SIGKILL at once."""
     umask: int = 0o022
     nice: int = 0
     descriptors: tuple[int, ...] = (0, 1, 2)
@@ -99,6 +101,8 @@ class LaunchedPlan(Plan):
     def lines_of_limits(self) -> Iterator[str]:
         """Yield the limits."""
         yield from super().lines_of_limits()
+        if self.grace:
+            yield f"  {self.grace / 1e9:g} s from SIGTERM to SIGKILL"
         yield from (f"  {rlimit.name} {rlimit.value}" for rlimit in self.rlimits)
         if self.sampling:
             yield f"  sampled every {self.sampling.interval / 1e6:g} ms: {self.sampling}"

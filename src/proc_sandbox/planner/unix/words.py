@@ -19,9 +19,13 @@ def join(words: Iterable[str]) -> bytes:
     return os.fsencode("\0".join(words) + "\0")
 
 
-def encode(plan: LaunchedPlan, variables: Mapping[str, str] | None = None) -> bytes:
-    """Return the words of a whole plan; variables: what the command's environment gets beside the plan's."""
+def encode(plan: LaunchedPlan, variables: Mapping[str, str] | None = None, *, held: bool = False) -> bytes:
+    """Return the words of a whole plan; variables: what the command's environment gets beside the plan's; held: somebody holds a
+    handle to the run.
+    """
     words = plan.prefix or encode_prefix(plan)
+    if held:
+        words += b"held\0"
     if variables:
         words += join(word for item in variables.items() for word in ("env", "=".join(item)))
     return words + join(plan.exec_words())

@@ -1,0 +1,87 @@
+/* What who holds a handle to a run may ask of it while it goes on; each message is one word, and one number at the most. */
+#define _GNU_SOURCE
+#include "serve.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* The caller may have more on the way than it has read; what does not fit it can ask for again. */
+static void reply(const struct run *run, const struct message *message)
+{
+	if (send(run->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return;
+}
+
+/* What the host calls the command: who holds a handle reads of it in /proc. 0: it has ended already. */
+static pid_t command_on_host(const struct run *run)
+{
+	pid_t inside = server.records[run->slot].command;
+	return run->reach == REACH_NAMESPACE ? child_on_host(run->reaper, inside) : inside;
+}
+
+/* The command has been executed, by which a handle's maker knows that it could be. */
+void announce(struct run *run)
+{
+	struct message message = {.size = 0};
+	run->announced = true;
+	add_word(&message, "began");
+	add_number(&message, "pid", command_on_host(run));
+	reply(run, &message);
+}
+
+static void tell_usage(struct run *run)
+{
+	struct message message = {.size = 0};
+	struct sample found;
+	int64_t disk_read = -1, disk_written = -1, memory = run->watch.result.memory ? run->watch.result.memory : -1;
+	look_once(run->reaper, &found);
+	int64_t cpu = run->cpu_seen > found.cpu ? run->cpu_seen : found.cpu;
+	if (run->cage)
+		cage_now(run->cage, &cpu, &memory, &disk_read, &disk_written);
+	add_word(&message, "usage");
+	add_number(&message, "wall", now() - server.records[run->slot].started);
+	add_number(&message, "cpu", cpu);
+	add_number(&message, "memory", memory);
+	add_number(&message, "tasks", found.tasks);
+	add_number(&message, "disk_read", disk_read);
+	add_number(&message, "disk_written", disk_written);
+	reply(run, &message);
+}
+
+static void send_signal(struct run *run, long number)
+{
+	uint64_t bit = UINT64_C(1) << (number - 1);
+	run->sent |= bit;
+	__atomic_or_fetch(&server.records[run->slot].signals, bit, __ATOMIC_ACQ_REL);
+	give_order(run, run->stopped ? ORDER_STOP : ORDER_GO);
+}
+
+static void pause_run(struct run *run, bool pause)
+{
+	run->paused = pause;
+	hold(run, pause);
+	if (pause)
+		run->next_look = 0;
+}
+
+/* Whether it was such a message; if not, the run is to end. */
+bool heed(struct run *run, const char *text)
+{
+	long number = strncmp(text, "signal ", 7) ? 0 : strtol(text + 7, NULL, 10);
+	if (run->killed)
+		return false;
+	if (number >= 1 && number <= 64)
+		send_signal(run, number);
+	else if (!strcmp(text, "pause") || !strcmp(text, "resume"))
+		pause_run(run, *text == 'p');
+	else if (!strcmp(text, "usage"))
+		tell_usage(run);
+	else if (!strcmp(text, "end"))
+		run->cancelled |= !run->terminated, end_gently(run);
+	else
+		return false;
+	return true;
+}
