@@ -311,16 +311,14 @@ class Popen(Generic[AnyStr]):
         if self.stdin is not None:
             self.stdin.flush()
             data = input.encode(self.coding[0]) if isinstance(input, str) and self.coding else input_bytes(input)
-            self.held.pump.feed(take_descriptor(self.stdin)[0], iter((data or b"",)))
+            self.held.pump.feed(self.stdin, data or b"")
             self.stdin = None
         cap = self.held.execution.config.max_output
         for name in ("stdout", "stderr"):
             file = getattr(self, name)
             if file is not None:
                 self.kept[name] = collector = Collector(cap)
-                descriptor, buffered = take_descriptor(file)
-                collector.feed(buffered)
-                self.held.pump.collect(descriptor, collector.feed)
+                self.held.pump.collect(file, collector.feed)
                 setattr(self, name, None)
 
     def found(self, name: str) -> Any:
@@ -416,18 +414,6 @@ class Popen(Generic[AnyStr]):
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.verdict is None and hasattr(self, "pid") else f"returncode {self.returncode}"
         return f"<Popen: {state}, args: {list(getattr(self, 'args', ()))!r}>"
-
-
-def take_descriptor(file: Any) -> tuple[int, bytes]:
-    """Return a descriptor of its own for what a pipe's file object has, and what the object had read ahead; it is closed."""
-    buffer = getattr(file, "buffer", file)
-    descriptor = os.dup(file.fileno())
-    os.set_blocking(descriptor, False)
-    ahead = b""
-    if buffer.readable() and hasattr(buffer, "peek"):
-        ahead = bytes(buffer.peek() or b"")  # no more than is there: nothing blocks any more
-    file.close()
-    return descriptor, ahead
 
 
 def stream(

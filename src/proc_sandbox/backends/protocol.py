@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
@@ -84,11 +84,11 @@ class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
 class Pump(Protocol):
     """What moves a run's bytes."""
 
-    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
-        """Read from a pipe that was a handle's, without blocking; the descriptor is the pump's to close."""
+    def collect(self, file: Any, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe, after what its file object has read ahead; the object is closed."""
 
-    def feed(self, descriptor: int, source: Iterator[bytes]) -> None:
-        """Write to one, then close it."""
+    def feed(self, file: Any, data: bytes) -> None:
+        """Write to a handle's pipe, then close it, as is the object, which must hold nothing."""
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.

@@ -8,7 +8,7 @@ import math
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
@@ -290,18 +290,29 @@ class Pump:
         if self.writer >= 0:
             poll.register(self.writer, select.POLLOUT)
 
-    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
-        """Read from a pipe that was a handle's; the descriptor does not block, and is ours to close."""
+    def collect(self, file: Any, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe, after what its file object has read ahead; the object is closed."""
+        descriptor = self.take(file)
+        buffer = getattr(file, "buffer", file)
+        if hasattr(buffer, "peek") and (ahead := buffer.peek()):  # no more than is there: nothing blocks any more
+            keep(bytes(ahead))
+        file.close()
         self.streams.readers[descriptor] = keep
         self.poll.register(descriptor, select.POLLIN)
 
-    def feed(self, descriptor: int, source: Iterator[bytes]) -> None:
-        """Write to one, then close it."""
-        self.streams.writer, self.streams.source = descriptor, source
+    def feed(self, file: Any, data: bytes) -> None:
+        """Write to a handle's pipe, then close it; so is the object, which holds nothing any more."""
+        self.streams.writer, self.streams.source = self.take(file), iter((data,))
+        file.close()
         self.feeder = Feeder(self.streams)
         if self.streams.writer >= 0:
-            self.writer = descriptor
-            self.poll.register(descriptor, select.POLLOUT)
+            self.writer = self.streams.writer
+            self.poll.register(self.writer, select.POLLOUT)
+
+    def take(self, file: Any) -> int:
+        descriptor = os.dup(file.fileno())
+        os.set_blocking(descriptor, False)
+        return descriptor
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
