@@ -60,15 +60,19 @@ def leave():
     libc.pthread_exit(None)  # ctypes lets go of the interpreter's lock; the process lives, and is told as a zombie
 if sys.argv[2] == "fill":
     leave()
+reader, writer = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         file = hold(sys.argv[1])
         os.closerange(0, 3)
-        os.write(int(sys.argv[3]), b"x")
+        os.write(writer, str(os.getpid()).encode())
         leave()
     os._exit(0)
 os.wait()
+stat = f"/proc/{os.read(reader, 20).decode()}/stat"
+while open(stat).read().rpartition(")")[2].split()[0] != "Z":
+    os.sched_yield()
 """
 
 
@@ -79,12 +83,7 @@ def end_holder(held: Path, pid: int) -> None:
 
 def headless_stray(run: Runner, held: Path) -> list[int]:
     """Run the attack; return the processes that are told as zombies and have threads still."""
-    reader, writer = os.pipe()
-    try:
-        assert run(python(HEADLESS, str(held), "stray", str(writer)), pass_fds=[writer]).ok
-    finally:
-        os.close(writer)
-        os.close(reader)
+    assert run(python(HEADLESS, str(held), "stray")).ok
     found = []
     for other in psutil.process_iter():
         try:
