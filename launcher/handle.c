@@ -61,6 +61,8 @@ static void send_signal(struct run *run, long number)
 
 static void pause_run(struct run *run, bool pause)
 {
+	if (run->cage && cage_freeze(run->cage, pause))
+		return;
 	run->paused = pause;
 	hold(run, pause);
 	if (pause)

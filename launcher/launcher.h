@@ -258,6 +258,7 @@ int64_t cage_cpu(struct cage *cage);
 void cage_now(struct cage *cage, int64_t *cpu, int64_t *memory, int64_t *disk_read, int64_t *disk_written);
 bool cage_wants_looks(struct cage *cage);
 void cage_look(struct cage *cage);
+bool cage_freeze(struct cage *cage, bool freeze);
 void cage_kill(struct cage *cage);
 void cage_usage(struct cage *cage, int64_t user, int64_t system, struct cage_usage *usage);
 void give_cage(struct cage *cage);

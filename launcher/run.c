@@ -94,6 +94,8 @@ void end_gently(struct run *run)
 	run->terminated = now();
 	run->grace_end = run->terminated + run->grace;
 	run->paused = false;
+	if (run->cage)
+		cage_freeze(run->cage, false);
 	__atomic_or_fetch(&server.records[run->slot].tree_signals, UINT64_C(1) << (SIGTERM - 1), __ATOMIC_ACQ_REL);
 	hold(run, false);
 	give_order(run, ORDER_GO);

@@ -78,7 +78,7 @@ struct cage {
 	bool v2, busy, resetting, spoilt;
 	bool untouched; /* just made, so that everything counts from 0 */
 	uint64_t given; /* when, in order, it was last given back */
-	bool limits_disks;
+	bool limits_disks, frozen;
 	char name[NAME];
 	struct place places[MAX_CONTROLLERS];
 	size_t n_places;
@@ -779,6 +779,15 @@ void cage_look(struct cage *cage)
 		cage->seen = memory;
 }
 
+/* cgroup-v2.rst, "cgroup.freeze": nothing inside can undo it, and SIGKILL is heard all the same. False: it can't be done. */
+bool cage_freeze(struct cage *cage, bool freeze)
+{
+	if (!cage->v2 || write_text(cage->places[0].directory, "cgroup.freeze", freeze ? "1" : "0") < 0)
+		return false;
+	cage->frozen = freeze;
+	return true;
+}
+
 void cage_kill(struct cage *cage)
 {
 	if (cage->v2)
@@ -825,7 +834,7 @@ void give_cage(struct cage *cage)
 	for (struct cage *other = cages; other; other = other->next)
 		idle += !other->busy;
 	lift_disk_limits(cage);
-	if (idle >= KEEP_IDLE || !can_be_used_again(cage)) {
+	if (idle >= KEEP_IDLE || (cage->frozen && !cage_freeze(cage, false)) || !can_be_used_again(cage)) {
 		discard(cage);
 		return;
 	}

@@ -353,8 +353,8 @@ class Popen(Generic[AnyStr]):
             self.held.run.ask(what)
 
     def pause(self) -> None:
-        """Stop the whole tree until resume(); its time goes on, and a timeout ends it. What continues itself is stopped again
-        within some 20 ms.
+        """Stop the whole tree until resume(); its time goes on, and a timeout ends it. Without a cgroup v2, which a run has that has a
+        limit of one, what continues itself or others is stopped again within some 20 ms.
 
         Raises:
             UnsupportedError: this system has nothing like it.
