@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proc_sandbox.errors import ConfigError
+from proc_sandbox.later import load
 from proc_sandbox.units import parse_percent, parse_seconds, parse_size
 
 if TYPE_CHECKING:
@@ -309,6 +310,26 @@ class Config:
             self.__dict__.update(DEFAULTS)
             self.__dict__.update(normalised(values))
             check_paths(self)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], policy: str | None = None, **changes: "Unpack[Options]") -> "Config":
+        """Return a policy of a TOML file, with some fields changed; without a name the only one, or the one called "default".
+
+        Raises:
+            PolicyError: the file cannot be read, or something in it is not valid; it names file, line and key.
+        """
+        made: Config = load("proc_sandbox.policies", "load", {})(path, policy, **changes)
+        return made
+
+    @classmethod
+    def preset(cls, name: str, **changes: "Unpack[Options]") -> "Config":
+        """Return a Config that is right for a kind of use ("judge", "python", "node", "build", "agent"), with some fields changed.
+
+        Raises:
+            ConfigError: there is none of that name, or it needs a field that is not given.
+        """
+        made: Config = load("proc_sandbox.policies", "preset", {})(name, **changes)
+        return made
 
     def writable_places(self, private: str | None = None) -> tuple[str, ...]:
         """Return the directories of the host that a command of this Config, or one before it, could write to; private: a

@@ -4,6 +4,7 @@ What the command did is a Result; an exception means that the caller or the host
 
     SandboxError
     ├── ConfigError(ValueError)          field, value, remedy    nothing was started
+    │   └── PolicyError                  file, line             likewise; of a file of policies
     ├── UnsupportedError                 field, reason, remedy   nothing was started
     ├── SandboxClosedError(ValueError)                           nothing was started
     ├── LaunchError(OSError)             step, filename, errno   the command did not run, nothing is left
@@ -34,6 +35,7 @@ __all__ = [
     "LaunchError",
     "LauncherDiedError",
     "MemoryLimitExceeded",
+    "PolicyError",
     "SandboxClosedError",
     "SandboxError",
     "TimeLimitExceeded",
@@ -61,6 +63,24 @@ class ConfigError(SandboxError, ValueError):
     def __str__(self) -> str:
         shown = repr(self.value)
         return f"{self.field}: {shown if len(shown) <= 200 else shown[:200] + '...'}: {self.remedy}"
+
+
+class PolicyError(ConfigError):
+    """Something in a file of policies is not valid; nothing was started.
+
+    Attributes: file, line (None where it is not known), field (the key), value, remedy.
+    """
+
+    def __init__(self, file: str, line: int | None, field: str, value: object, remedy: str) -> None:
+        SandboxError.__init__(self, file, line, field, value, remedy)
+        self.file = file
+        self.line = line
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line or '?'}: {super().__str__()}"
 
 
 class UnsupportedError(SandboxError):
