@@ -32,6 +32,7 @@ from proc_sandbox.result import CpuTime, Enforced, Output, Pressure, Reason, Res
 from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
+    from proc_sandbox.executor import Job, SandboxExecutor, run_many
     from proc_sandbox.planner.model import Plan
     from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 
@@ -50,6 +51,7 @@ __all__ = [
     "CpuTime",
     "Enforced",
     "ExecutionError",
+    "Job",
     "LaunchError",
     "LauncherDiedError",
     "MemoryLimitExceeded",
@@ -61,6 +63,7 @@ __all__ = [
     "Sandbox",
     "SandboxClosedError",
     "SandboxError",
+    "SandboxExecutor",
     "TimeLimitExceeded",
     "Truncated",
     "Unenforced",
@@ -72,15 +75,19 @@ __all__ = [
     "capabilities",
     "plan",
     "run",
+    "run_many",
 ]
 
 LATER = {
     "Capabilities": "sandbox",
+    "Job": "executor",
     "Plan": "planner.model",
     "Sandbox": "sandbox",
+    "SandboxExecutor": "executor",
     "capabilities": "sandbox",
     "plan": "sandbox",
     "run": "sandbox",
+    "run_many": "executor",
 }
 """What does the work is imported when it is first named (PEP 562): who only catches errors or makes a Config need not wait."""
 
