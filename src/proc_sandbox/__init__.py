@@ -33,6 +33,7 @@ from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
     from proc_sandbox.executor import Job, SandboxExecutor, run_many
+    from proc_sandbox.pipeline import Command, Pipeline, PipelineResult, cmd
     from proc_sandbox.planner.model import Plan
     from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 
@@ -44,6 +45,7 @@ __all__ = [
     "STDOUT",
     "BestEffort",
     "Capabilities",
+    "Command",
     "CommandNotExecutableError",
     "CommandNotFoundError",
     "Config",
@@ -56,6 +58,8 @@ __all__ = [
     "LauncherDiedError",
     "MemoryLimitExceeded",
     "Output",
+    "Pipeline",
+    "PipelineResult",
     "Plan",
     "Pressure",
     "Reason",
@@ -73,6 +77,7 @@ __all__ = [
     "__version__",
     "best_effort",
     "capabilities",
+    "cmd",
     "plan",
     "run",
     "run_many",
@@ -80,10 +85,14 @@ __all__ = [
 
 LATER = {
     "Capabilities": "sandbox",
+    "Command": "pipeline",
     "Job": "executor",
+    "Pipeline": "pipeline",
+    "PipelineResult": "pipeline",
     "Plan": "planner.model",
     "Sandbox": "sandbox",
     "SandboxExecutor": "executor",
+    "cmd": "pipeline",
     "capabilities": "sandbox",
     "plan": "sandbox",
     "run": "sandbox",
