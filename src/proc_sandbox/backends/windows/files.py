@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from proc_sandbox.backends.windows.links import open_named
-from proc_sandbox.backends.windows.winapi import GENERIC_READ, GENERIC_WRITE, Win32
+from proc_sandbox.backends.windows.winapi import GENERIC_READ, GENERIC_WRITE, Win32, Win32Error
 
 __all__ = ["read_file", "write_file"]
 
@@ -19,7 +19,7 @@ def write_file(win32: Win32, top: str, parts: Sequence[str], data: bytes, writab
     Raises:
         PlantedLinkError: there is a link on the way. OSError: as CreateFileW and WriteFile.
     """
-    handle = open_named(win32, "\\".join((top, *parts)), GENERIC_WRITE, writable)
+    handle = opened(win32, top, parts, GENERIC_WRITE, writable)
     try:
         left = memoryview(data)
         while left:
@@ -34,7 +34,7 @@ def read_file(win32: Win32, top: str, parts: Sequence[str], most: int, writable:
     Raises:
         PlantedLinkError: there is a link on the way. OSError: as CreateFileW and ReadFile; EFBIG: it has more bytes than `most`.
     """
-    handle = open_named(win32, "\\".join((top, *parts)), GENERIC_READ, writable)
+    handle = opened(win32, top, parts, GENERIC_READ, writable)
     try:
         kept = bytearray()
         while data := win32.read(handle, min(CHUNK, most + 1 - len(kept))):
@@ -44,3 +44,11 @@ def read_file(win32: Win32, top: str, parts: Sequence[str], most: int, writable:
         return bytes(kept)
     finally:
         win32.close(handle)
+
+
+def opened(win32: Win32, top: str, parts: Sequence[str], access: int, writable: Sequence[str]) -> int:
+    path = "\\".join((top, *parts))
+    try:
+        return open_named(win32, path, access, writable)
+    except Win32Error as error:  # as Python's own: FileNotFoundError, PermissionError
+        raise OSError(error.errno, error.strerror, path) from error
