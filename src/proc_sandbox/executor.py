@@ -69,7 +69,7 @@ class Task:
         self.owner = os.getpid()
         self.lock = threading.RLock()  # a signal handler may cancel what its own thread is about to cancel
         self.run: Run[Any] | None = None
-        self.future: Future[Result] = RunFuture()
+        self.future = RunFuture()
         self.future.add_done_callback(self.stop)  # the first one: the tree is killed before anybody is told
 
     def stop(self, future: Future[Result]) -> None:
@@ -90,7 +90,7 @@ class Task:
         """See the run through, and settle the future when nothing of it is left."""
         result = error = None
         if not self.future.cancelled():
-            self.future.begun = True  # type: ignore[attr-defined]
+            self.future.begun = True
             try:
                 result = self.execute()
             except BaseException as caught:  # noqa: BLE001 - whatever it is, who asks for the result is to have it

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.behaviours import HOLD, is_held
-from support.processes import output_of
+from support.processes import caller, output_of
 from support.programs import HANG, MEGABYTE, python, text
 
 import proc_sandbox as ps
@@ -219,3 +223,53 @@ def test_both_backends_in_one_pipeline(backend: str) -> None:
     other = ps.cmd(["cat"], backend="linux", enforcement="strict") if sys.platform == "linux" else ps.cmd(["cat"])
     result = (ps.cmd(["echo", backend]) | other | ps.cmd(["cat"])).run()
     assert text(result.results[-1]) == f"{backend}\n"
+
+
+def test_an_interrupt_ends_all(tmp_path: Path) -> None:
+    command = python(SLEEPER.replace("'up'", "'up', file=sys.stderr"), str(tmp_path / "held"))
+    code = (
+        "import proc_sandbox as ps\n"
+        "class Heard:\n"
+        "    def write(self, data): print('up', flush=True)\n"
+        f"sleeper = ps.cmd({command!r}, working_dir={str(tmp_path)!r}, stderr=Heard())\n"
+        "try:\n"
+        "    (ps.cmd(['sleep', '3600']) | sleeper | ps.cmd(['cat'])).run()\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', flush=True)\n"
+    )
+    with caller(code) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=HANG)
+        assert (out, process.returncode) == (b"interrupted\n", 0), err
+    assert not is_held(tmp_path / "held")
+
+
+def test_the_death_of_who_serves_the_runs_is_told(backend: str) -> None:
+    server = "launcher.process import launcher" if backend == "linux" else "backends.posix.process import warden as launcher"
+    code = (
+        "import os, signal, proc_sandbox as ps\n"
+        f"from proc_sandbox.{server}\n"
+        "class Heard:\n"
+        "    def write(self, data): os.kill(launcher().pid, signal.SIGKILL)\n"
+        "try:\n"
+        "    (ps.cmd(['sh', '-c', 'echo up >&2; sleep 3600'], stderr=Heard()) | ps.cmd(['cat']) | ps.cmd(['cat'])).run()\n"
+        "except ps.LauncherDiedError:\n"
+        "    print('told', ps.cmd(['echo', 'x']).run().ok)\n"
+    )
+    assert output_of(code) == "told True\n"
+
+
+def test_where_no_pipe_can_be_made_nothing_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(path: str, mode: int) -> None:
+        if path.endswith("-1"):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), path)
+        os.mknod(path, stat.S_IFIFO | mode)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    with pytest.raises(ps.LaunchError, match="pipe") as caught:
+        (ps.cmd(["true"]) | ps.cmd(["true"]) | ps.cmd(["true"])).run()
+    assert (caught.value.step, caught.value.errno) == ("pipe", errno.EPERM)
+    assert os.listdir(tmp_path) == []

@@ -84,6 +84,8 @@ class UnixBackend:
 
     def open_pipes(self, count: int) -> list[tuple[PipeEnd, PipeEnd]]:
         """Return pipes between runs."""
+        if not count:
+            return []
         made: list[tuple[PipeEnd, PipeEnd]] = load("proc_sandbox.backends.unix.pipes", "open_pipes", globals())(count)
         return made
 

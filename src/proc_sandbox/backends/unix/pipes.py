@@ -8,6 +8,7 @@ file system: nobody's rule allows what lies there, and as root its mode allows n
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -29,21 +30,18 @@ def open_pipes(count: int) -> list[tuple[PipeEnd, PipeEnd]]:
         LaunchError: they cannot be made; nothing is left.
     """
     found: list[tuple[PipeEnd, PipeEnd]] = []
-    if not count:
-        return found
-    place = PrivateDirectory()
     try:
-        for number in range(count):
-            found.append(open_fifo(os.path.join(place.path, f"pipe-{number}")))
+        with contextlib.ExitStack() as stack:
+            place = PrivateDirectory()
+            stack.callback(place.remove)
+            for number in range(count):
+                found.append(open_fifo(os.path.join(place.path, f"pipe-{number}")))
     except BaseException as error:
-        for reader, writer in found:
-            reader.close()
-            writer.close()
+        for end in (end for pipe in found for end in pipe):
+            end.close()
         if isinstance(error, OSError):
             raise LaunchError("pipe", error.filename, error.errno or errno.EIO) from error
         raise
-    finally:
-        place.remove()
     return found
 
 
