@@ -44,7 +44,9 @@ from proc_sandbox.result import (
 from proc_sandbox.version import __version__
 
 if TYPE_CHECKING:
+    from proc_sandbox.executor import Job, SandboxExecutor, run_many
     from proc_sandbox.handle import Event, Exited, Popen, Started, stream
+    from proc_sandbox.pipeline import Command, Pipeline, PipelineResult, cmd
     from proc_sandbox.planner.model import Plan
     from proc_sandbox.sandbox import Capabilities, Sandbox, capabilities, plan, run
 
@@ -56,6 +58,7 @@ __all__ = [
     "STDOUT",
     "BestEffort",
     "Capabilities",
+    "Command",
     "CommandNotExecutableError",
     "CommandNotFoundError",
     "Config",
@@ -65,11 +68,14 @@ __all__ = [
     "Event",
     "ExecutionError",
     "Exited",
+    "Job",
     "LaunchError",
     "LauncherDiedError",
     "LiveUsage",
     "MemoryLimitExceeded",
     "Output",
+    "Pipeline",
+    "PipelineResult",
     "Plan",
     "PolicyError",
     "Popen",
@@ -79,6 +85,7 @@ __all__ = [
     "Sandbox",
     "SandboxClosedError",
     "SandboxError",
+    "SandboxExecutor",
     "Started",
     "Tee",
     "TimeLimitExceeded",
@@ -90,23 +97,32 @@ __all__ = [
     "__version__",
     "best_effort",
     "capabilities",
+    "cmd",
     "plan",
     "run",
+    "run_many",
     "stream",
 ]
 
 LATER = {
     "Capabilities": "sandbox",
+    "Command": "pipeline",
     "Event": "handle",
     "Exited": "handle",
-    "Popen": "handle",
-    "Started": "handle",
-    "stream": "handle",
+    "Job": "executor",
+    "Pipeline": "pipeline",
+    "PipelineResult": "pipeline",
     "Plan": "planner.model",
+    "Popen": "handle",
     "Sandbox": "sandbox",
+    "SandboxExecutor": "executor",
+    "Started": "handle",
     "capabilities": "sandbox",
+    "cmd": "pipeline",
     "plan": "sandbox",
     "run": "sandbox",
+    "run_many": "executor",
+    "stream": "handle",
 }
 """What does the work is imported when it is first named (PEP 562): who only catches errors or makes a Config need not wait."""
 

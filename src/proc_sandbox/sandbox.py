@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Hashable, Iterator, Mapping
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from proc_sandbox.backends import current
+from proc_sandbox.backends.files import check_data, check_mode
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxClosedError
 from proc_sandbox.execution import Args, Execution, input_bytes, make_plan, private_place, with_passed_environment
@@ -17,6 +19,7 @@ from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Result, Unenforced
+from proc_sandbox.units import parse_size
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -32,10 +35,13 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """End it; returns when nothing of it is left."""
+    from proc_sandbox.pipeline import Command
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
 DEFAULT = Config()
+MOST_READ = 64 << 20
+"""Bytes that Sandbox.read() takes where it is not told otherwise."""
 
 
 def configured(config: Config | None, overrides: Mapping[str, Any]) -> Config:
@@ -234,6 +240,60 @@ class Sandbox:
         """
         made: Popen[Any] = load("proc_sandbox.handle", "Popen", globals())(args, sandbox=self, **options)
         return made
+
+    def cmd(self, args: Args, **overrides: Unpack[Options]) -> Command:
+        """Return a command that runs in this Sandbox, alone or in a pipeline: box.cmd(...) | other.cmd(...). See Command.
+
+        Raises:
+            ConfigError: a value is not valid.
+        """
+        command: Command = load("proc_sandbox.pipeline", "command", globals())(args, self.config, overrides, self)
+        return command
+
+    def write(self, path: str | os.PathLike[str], data: bytes | str, *, mode: int = 0o644) -> None:
+        """Write a file anew in the private directory, or the working_dir, for the commands to read and write.
+
+        No link that a command has made is followed, and nothing that it has put in the file's place is opened. What is there already
+        is replaced, by a new file (on Windows it is emptied). Missing directories are made (not on Windows).
+
+        Args:
+            path: Relative to that directory, or absolute as the commands see it (/tmp/work/...).
+            data: bytes, or str, which is encoded as UTF-8.
+            mode: Of the file.
+
+        Raises:
+            ConfigError: a value is not valid, or the path lies elsewhere. OSError: it cannot be written; ELOOP: a link is on the way.
+            SandboxClosedError: cleanup() was called.
+        """
+        content, bits = check_data(data), check_mode(mode)
+        with self.entered():
+            current(self.config.backend).write_file(self.config, self.directory, path, content, bits)
+
+    def read(self, path: str | os.PathLike[str], *, max_size: int | str = MOST_READ) -> bytes:
+        """Return what a regular file in the private directory, or the working_dir, holds; no link is followed.
+
+        Args:
+            path: As for write().
+            max_size: Bytes, or "1G". Default: 64 MiB.
+
+        Raises:
+            ConfigError: a value is not valid, or the path lies elsewhere. FileNotFoundError: there is none.
+            OSError: EFBIG: it holds more; EINVAL: it is no regular file; ELOOP: it is a link, or one is on the way.
+            SandboxClosedError: cleanup() was called.
+        """
+        most = parse_size(max_size, field="max_size")
+        with self.entered():
+            return current(self.config.backend).read_file(self.config, self.directory, path, most)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have cleanup() wait for what is done in here."""
+        token = object()
+        try:
+            self.enter(token)
+            yield
+        finally:
+            self.leave(token)
 
     def enter(self, token: object) -> None:
         """Have cleanup() wait for a run of this thread's, from before it is planned."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config, Tee
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["CHUNK", "Choice", "check_streams", "choose_input", "choose_output", "is_constant", "whole"]
+__all__ = ["CHUNK", "Choice", "PipeEnd", "check_streams", "choose_input", "choose_output", "is_constant", "whole"]
 
 CHUNK = 1 << 16
 
@@ -25,6 +25,37 @@ class Choice(NamedTuple):
 
     kind: str
     value: Any = None
+
+
+class PipeEnd(int):
+    """One end of a pipe between two runs, as a descriptor: ours, and closed once the launcher has it.
+
+    A child by os.fork() closes its copies: else who reads from the pipe would not see its end.
+    """
+
+    def __init__(self, number: int) -> None:
+        del number  # it is the value itself
+        self.closed = False
+        pipe_ends.add(self)
+
+    def close(self) -> None:
+        """Close it; harmless when done twice."""
+        if not self.closed:
+            self.closed = True  # first: what a signal interrupts is not closed twice
+            pipe_ends.discard(self)
+            os.close(self)
+
+
+pipe_ends: set[PipeEnd] = set()
+
+
+def after_fork_in_child() -> None:
+    for end in list(pipe_ends):
+        end.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)
 
 
 def choose_input(stream: Any, data: bytes | None, *, held: bool = False) -> Choice:

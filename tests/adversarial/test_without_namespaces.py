@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,9 +39,11 @@ from support.programs import (
 import proc_sandbox as ps
 from proc_sandbox.backends import current, made, make
 from proc_sandbox.backends.linux import backend
+from proc_sandbox.backends.unix.streams import open_pipe
 from proc_sandbox.host import Feature, Host
 from proc_sandbox.launcher.process import launcher
 from proc_sandbox.planner.linux.mechanisms import SCOPES
+from proc_sandbox.streams import PipeEnd
 
 REFUSED = Feature(False, "not told of", "")
 TAKEN = ("userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "idmap", "root")
@@ -458,3 +461,56 @@ def test_what_could_not_be_started_leaves_nothing(directory: Path) -> None:
         with pytest.raises(ps.CommandNotFoundError):
             ps.run([script], allowed_dirs=[directory])
     assert not set(children(launcher().pid)) - before
+
+
+@pytest.mark.usefixtures("directory")
+def test_files_of_the_callers_are_the_runs_own() -> None:
+    """Written before the first run too: as root the directory gets a user of its own."""
+    with ps.Sandbox() as box:
+        box.write("made/by/caller", "x", mode=0o600)
+        assert text(box.run(["sh", "-c", "cat made/by/caller; echo y > made/by/command; rm made/by/caller; pwd"], check=True)) == f"x{box.directory}\n"
+        assert box.read("made/by/command") == b"y\n"
+
+
+AGAIN = """
+import os, sys
+print("TRIED", file=sys.stderr)
+try:
+    os.open("/proc/self/fd/0", os.O_RDWR | os.O_NONBLOCK)
+    print("ESCAPED", file=sys.stderr)
+except OSError as error:
+    print("REFUSED", error.errno, file=sys.stderr)
+"""
+
+
+def test_the_pipe_of_a_pipeline_is_one_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = ps.cmd(["true"]) | ps.cmd(python(AGAIN))
+    with monkeypatch.context() as control:
+        control.setattr(current(), "open_pipes", lambda count: [tuple(map(PipeEnd, open_pipe())) for _ in range(count)])
+        assert b"ESCAPED" in pipeline.run().stderr[1]
+    result = pipeline.run().results[1]
+    assert_refused(replace(result, stdout=result.stderr), {errno.EACCES})
+
+
+def test_nobody_is_signalled_by_way_of_a_pipe() -> None:
+    """The process is seen, and the kernel would send SIGIO in the command's name (fcntl(2), F_SETOWN)."""
+    code = (
+        "import fcntl, os, sys\n"
+        "fcntl.fcntl(1, fcntl.F_SETOWN, int(sys.argv[1]))\n"
+        "fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL) | os.O_ASYNC)\n"
+        "os.write(1, b'x' * 10)\n"
+    )
+    with victim() as target:
+        reader, writer = os.pipe()
+        try:
+            subprocess.run([sys.executable, "-c", code, str(target.pid)], stdout=writer, check=True, timeout=HANG)
+            os.read(reader, 10)
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert target.wait(HANG) == -signal.SIGIO, "the control"
+    with victim() as target:
+        (ps.cmd(python(code, str(target.pid))) | ps.cmd(["wc", "-c"])).run()
+        assert target.stdin is not None
+        target.stdin.close()
+        assert target.wait(HANG) == 0

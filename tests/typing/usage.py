@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,16 @@ raw: bytes = result.stdout
 how: Mapping[str, ps.Enforced | ps.Unenforced] = result.enforcement
 with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=ps.best_effort("cpu_limit")) as box:
     again: ps.Result = box.run(("true",), check=True, stdin=b"x", pass_fds=[3])
+    box.write("main.c", "int main(){return 0;}", mode=0o600)
+    kept: bytes = box.read(Path("main"), max_size="1M")
+    alone: ps.Result = box.cmd(["true"], timeout=1).run(check=True)
+    joined: ps.PipelineResult = (box.cmd(["true"]) | ps.cmd(["true"], ps.Config(), timeout=5) | ps.cmd(("true",))).run(input="x")
+with ps.SandboxExecutor(ps.Config(), max_workers=2, timeout=5) as pool:
+    future: Future[ps.Result] = pool.submit(["true"], input=b"x", check=True, memory_limit="64M")
+    mapped: Iterator[ps.Result] = pool.map([["true"], ps.Job(["true"], timeout=1)], buffersize=3)
+    any_executor: Executor = pool
+many: list[ps.Result] = ps.run_many([["true"], ps.Job(["cat"], input="x")], progress=False, timeout=5)
+some: list[ps.Result | ps.SandboxError] = ps.run_many([["true"]], return_exceptions=True)
 plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")])
 
 portable: ps.Plan = ps.plan(["true"], backend="posix")
@@ -26,3 +37,6 @@ ps.run(["true"], network_access="maybe")  # type: ignore[arg-type]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
 ps.Config(backend="qnx")  # type: ignore[arg-type]
 ps.capabilities(backend="qnx")  # type: ignore[arg-type]
+ps.SandboxExecutor().submit(len, "x")  # type: ignore[arg-type]
+ps.cmd(["true"], timout=5)  # type: ignore[call-arg]
+ps.Job(["true"], timout=5)  # type: ignore[call-arg]

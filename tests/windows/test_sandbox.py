@@ -167,6 +167,62 @@ def test_a_run_ends_with_its_caller_and_the_next_caller_tidies_up() -> None:
     assert not os.path.exists(directory)
 
 
+# --- many runs, pipelines, files ---
+
+
+def test_an_executor_cancels_what_is_running() -> None:
+    heard = threading.Event()
+
+    class Heard:
+        def write(self, data: bytes) -> None:
+            heard.set()
+
+    with ps.SandboxExecutor(max_workers=2, **LENIENT) as pool:
+        fine = pool.submit(python("print(6 * 7)"))
+        endless = pool.submit(python("print('up', flush=True); import time; time.sleep(1000)"), stdout=Heard())
+        assert fine.result(HANG).stdout.text().strip() == "42"
+        assert heard.wait(HANG)
+        assert endless.cancel()
+    assert endless.cancelled()
+    results = ps.run_many([python(f"raise SystemExit({number})") for number in range(4)], max_workers=2, **LENIENT)
+    assert [result.exit_code for result in results] == [0, 1, 2, 3]
+
+
+UPPER = "import sys; sys.stdout.write(sys.stdin.read().upper())"
+
+
+def test_a_pipeline() -> None:
+    first = ps.cmd(python("import sys; print('started', file=sys.stderr); print(sys.stdin.read())"), **LENIENT)
+    result = (first | ps.cmd(python(UPPER), **LENIENT) | ps.cmd(python("import sys; sys.exit(len(sys.stdin.read()))"), **LENIENT)).run(input="some")
+    assert [each.exit_code for each in result.results] == [0, 0, 5], result
+    assert result.stderr[0].text().strip() == "started"
+    data = b"x" * 3_000_000
+    copy = ps.cmd(python("import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)"), **LENIENT)
+    assert (copy | copy | copy).run(input=data).stdout == data
+
+
+def test_a_pipeline_with_one_that_cannot_be_started() -> None:
+    with pytest.raises(FileNotFoundError):
+        (ps.cmd(python("import time; time.sleep(1000)"), **LENIENT) | ps.cmd(["no-such-command"], **LENIENT)).run()
+
+
+def test_a_pipeline_in_which_one_never_ends() -> None:
+    endless = ps.cmd(python("import time; time.sleep(1000)"), **{**LENIENT, "timeout": 1})
+    result = (endless | ps.cmd(python(UPPER), **LENIENT)).run()
+    assert [each.reason for each in result.results] == [ps.Reason.TIMEOUT, ps.Reason.EXITED]
+
+
+def test_files_are_put_there_and_taken() -> None:
+    with ps.Sandbox(**LENIENT) as box:
+        box.write("in.txt", "some text")
+        box.run(python("import os; os.mkdir('sub'); open('sub/out.txt', 'w').write(open('in.txt').read().upper())"), check=True)
+        assert box.read("sub/out.txt") == b"SOME TEXT"
+        assert box.read(rf"{box.directory}\\sub\\out.txt") == b"SOME TEXT"
+        for bad in ("nul", "../x", "in.txt:stream", "C:\\Windows\\win.ini"):
+            with pytest.raises(ps.ConfigError):
+                box.read(bad)
+
+
 # --- the command line ---
 
 

@@ -18,6 +18,7 @@ from support.windows import HANG, Changed, FakeWindows, RealWindows, Windows, fa
 
 import proc_sandbox as ps
 from proc_sandbox.backends.grants import PlantedLinkError
+from proc_sandbox.backends.windows.files import read_file, write_file
 from proc_sandbox.backends.windows.job import Bounds, Job
 from proc_sandbox.backends.windows.links import open_named
 from proc_sandbox.backends.windows.process import start
@@ -284,6 +285,28 @@ def test_a_planted_link_at_the_end(windows: Windows, directory: str, outside: st
     for access in (GENERIC_READ, GENERIC_WRITE):
         with pytest.raises(PlantedLinkError):
             open_named(windows.win32, f"{directory}\\link", access, [directory])
+
+
+def test_files_of_a_sandbox(windows: Windows, directory: str) -> None:
+    for data in (b"long" * 1000, b"short", b""):
+        write_file(windows.win32, directory, ("file",), data, [directory])
+        assert content(windows, f"{directory}\\file") == data
+        assert read_file(windows.win32, directory, ("file",), 4000, [directory]) == data
+    write_file(windows.win32, directory, ("file",), b"four", [directory])
+    with pytest.raises(OSError, match="pass a larger max_size"):
+        read_file(windows.win32, directory, ("file",), 3, [directory])
+    with pytest.raises(FileNotFoundError):
+        read_file(windows.win32, directory, ("none",), 3, [directory])
+
+
+def test_files_of_a_sandbox_are_not_found_by_a_planted_link(windows: Windows, directory: str, outside: str) -> None:
+    for parts in (("link", "file"), ("link",)):
+        with pytest.raises(PlantedLinkError):
+            write_file(windows.win32, directory, parts, b"x", [directory])
+        with pytest.raises(PlantedLinkError):
+            read_file(windows.win32, directory, parts, 10, [directory])
+    if windows.real:
+        assert not os.listdir(outside)
 
 
 def test_a_callers_own_link_to_where_the_command_writes(windows: Windows, directory: str, outside: str) -> None:

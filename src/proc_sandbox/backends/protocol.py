@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -10,6 +11,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.report import Ended, Failed, Live
+from proc_sandbox.streams import PipeEnd
 from proc_sandbox.supervise import Supervisor
 
 if TYPE_CHECKING:
@@ -147,6 +149,35 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
 
         Raises:
             LauncherDiedError: the launcher was killed since the plan was made; nothing of this run has begun.
+        """
+
+    def write_file(self, config: Config, private: str | None, path: str | os.PathLike[str], data: bytes, mode: int) -> None:
+        """Write a file anew in the directory in which the Config's runs start; private: a Sandbox's own. It is theirs to read and write,
+        and nothing that a command has put on the way leads out of the directory.
+
+        Raises:
+            ConfigError: the path lies elsewhere. PlantedLinkError: a link is on the way. OSError: it cannot be written.
+        """
+
+    def read_file(self, config: Config, private: str | None, path: str | os.PathLike[str], most: int) -> bytes:
+        """Return what such a file holds.
+
+        Raises:
+            As write_file(). OSError: EFBIG: it holds more bytes than `most`; EINVAL: it is no regular file.
+        """
+
+    def open_pipes(self, count: int) -> list[tuple[PipeEnd, PipeEnd]]:
+        """Return pipes between runs, each as what is read from and what is written to; for a Config's streams.
+
+        Raises:
+            LaunchError: they cannot be made.
+        """
+
+    def communicate(self, stages: Sequence[tuple[Run[StreamsT], StreamsT]]) -> Sequence[Ended | Failed]:
+        """Do what Run.communicate() does for several runs at once; where one could not be begun the others are killed.
+
+        Raises:
+            LauncherDiedError: what watches over one of them was killed.
         """
 
     def by_hand(self, plan: PlanT_contra) -> str | None:

@@ -18,6 +18,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
+from proc_sandbox.planner.linux.filesystem import PRIVATE_DIRECTORY
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
 from proc_sandbox.planner.unix.words import encode
@@ -80,6 +81,14 @@ class LinuxBackend(UnixBackend):
         surveys = self.known_for(NO_LIMITS).surveys
         owner = self.make_own(private, surveys.host) if private and not config.working_dir else None
         return surveys.find(config, command, private, owner)
+
+    def settle(self, private: str) -> None:
+        """See to it that a Sandbox's directory is its runs' own, before anything is put into it."""
+        self.make_own(private, self.known_for(NO_LIMITS).surveys.host)
+
+    def names_of(self, config: Config, private: str | None) -> tuple[str, ...]:
+        """Return the absolute paths by which the directory in which a Config's runs start is known."""
+        return super().names_of(config, private) + (() if config.working_dir else (PRIVATE_DIRECTORY,))
 
     def make_own(self, private: str, host: Host) -> Owner:
         """See to it that a Sandbox's directory is its runs' own, where no mount can show it so; return whose it is.

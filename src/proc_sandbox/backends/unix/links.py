@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from proc_sandbox.backends.grants import PlantedLinkError
 
-__all__ = ["Resolved", "open_report", "open_resolved", "resolve"]
+__all__ = ["Resolved", "open_directory", "open_report", "open_resolved", "resolve"]
 
 O_PATH: int = getattr(os, "O_PATH", os.O_RDONLY)
 """Linux and FreeBSD: without it a directory is opened only where it can be read."""

@@ -15,7 +15,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output, whole
+from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["DescriptorStreams", "LaunchedRun"]
@@ -80,7 +80,9 @@ class DescriptorStreams:
         stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
         self.theirs = [stdin, stdout, stderr, *config.pass_fds]
         # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
-        for descriptor in {*self.theirs}.difference(self.owned, self.ends):
+        # A pipe between two runs is neither's, and closed before they end.
+        between = [end for end in (config.stdin, config.stdout) if isinstance(end, PipeEnd)]
+        for descriptor in {*self.theirs}.difference(self.owned, self.ends, between):
             self.flags[descriptor] = fcntl.fcntl(descriptor, fcntl.F_GETFL)
 
     def open_null(self, flags: int) -> int:

@@ -7,8 +7,10 @@ import threading
 import weakref
 from collections.abc import Sequence
 
+from proc_sandbox.backends.files import components
 from proc_sandbox.backends.windows.access import ITSELF, SHARED, extended
 from proc_sandbox.backends.windows.appcontainer import undo
+from proc_sandbox.backends.windows.files import read_file, write_file
 from proc_sandbox.backends.windows.links import open_named
 from proc_sandbox.backends.windows.private import PrivateDirectory, sweep
 from proc_sandbox.backends.windows.probe import probe
@@ -21,6 +23,8 @@ from proc_sandbox.backends.windows.winapi import GENERIC_WRITE, OPEN_EXISTING
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.windows.plan import WindowsPlan
+from proc_sandbox.report import Ended, Failed
+from proc_sandbox.streams import PipeEnd
 from proc_sandbox.supervise import Supervisor
 
 __all__ = ["WindowsBackend"]
@@ -93,6 +97,41 @@ class WindowsBackend:
         self.runs.add(run)
         return run
 
+    def write_file(self, config: Config, private: str | None, path: str | os.PathLike[str], data: bytes, mode: int) -> None:
+        """Write a file anew in the directory in which the Config's runs start; the directories on the way must be there, and modes say
+        nothing here.
+        """
+        del mode
+        top, writable = config.working_dir or private or "", config.writable_places(private)
+        write_file(self.tools.win32, top, components(path, (top,), windows=True), data, writable)
+
+    def read_file(self, config: Config, private: str | None, path: str | os.PathLike[str], most: int) -> bytes:
+        """Return what such a file holds."""
+        top, writable = config.working_dir or private or "", config.writable_places(private)
+        return read_file(self.tools.win32, top, components(path, (top,), windows=True), most, writable)
+
+    def open_pipes(self, count: int) -> list[tuple[PipeEnd, PipeEnd]]:
+        """Return pipes between runs: each end is a handle with its own rights ("CreatePipe"), which no name opens again."""
+        found: list[tuple[PipeEnd, PipeEnd]] = []
+        try:
+            for _ in range(count):
+                reader, writer = os.pipe()
+                found.append((PipeEnd(reader), PipeEnd(writer)))
+        except BaseException:
+            for ends in found:
+                for end in ends:
+                    end.close()
+            raise
+        return found
+
+    def communicate(self, stages: Sequence[tuple[WindowsRun, Streams]]) -> list[Ended | Failed]:
+        """Move the bytes of several runs until all of them have ended, with a thread for each but the last."""
+        together = Together([run for run, _ in stages])
+        for number, stage in enumerate(stages[:-1]):
+            threading.Thread(target=together.see_through, args=(number, *stage), daemon=True).start()
+        together.see_through(len(stages) - 1, *stages[-1])
+        return together.outcomes()
+
     def by_hand(self, plan: WindowsPlan) -> str | None:
         """Return None: no program carries plans out."""
         return None
@@ -114,6 +153,41 @@ class WindowsBackend:
         for run in list(self.runs):
             run.kill()
         self.tools.callers.take_back()
+
+
+class Together:
+    """Runs that go on at the same time, and what became of each."""
+
+    def __init__(self, runs: Sequence[WindowsRun]) -> None:
+        self.runs = runs
+        self.found: dict[int, Ended | Failed | BaseException] = {}
+        self.ended = threading.Condition()
+
+    def see_through(self, number: int, run: WindowsRun, streams: Streams) -> None:
+        """Move one run's bytes until it has ended; where it could not be begun, or one of the caller's files failed, kill the others."""
+        outcome: Ended | Failed | BaseException
+        try:
+            outcome = run.communicate(streams)
+        except BaseException as error:  # noqa: BLE001 - raised again by outcomes()
+            outcome = error
+        if not isinstance(outcome, Ended):
+            for other in self.runs:
+                if other is not run:
+                    other.kill()
+        with self.ended:
+            self.found[number] = outcome
+            self.ended.notify_all()
+
+    def outcomes(self) -> list[Ended | Failed]:
+        """Wait for all of them; return their outcomes, or raise what one of them raised."""
+        with self.ended:
+            self.ended.wait_for(lambda: len(self.found) == len(self.runs))
+        outcomes = []
+        for _, outcome in sorted(self.found.items()):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
 
 
 def own_tools() -> Tools:
