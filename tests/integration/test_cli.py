@@ -198,3 +198,14 @@ def test_doctor_tells_whether_a_policy_can_be_enforced(tmp_path: Path) -> None:
     assert b"memory_limit" in wrong.stderr
     missing = cli("doctor", "--rw", str(tmp_path / "missing"))
     assert missing.returncode == 125
+
+
+def test_a_run_imports_nothing_that_it_does_not_need() -> None:
+    """What it costs to start is measured by bench; this is why it stays so."""
+    code = "import sys; from proc_sandbox.cli import main; assert main(['run', '--', 'true']) == 0; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=GUARD, check=True)
+    loaded = set(done.stdout.decode().split())
+    assert {"proc_sandbox.cli.parser", "proc_sandbox.cli.commands"} <= loaded, "which is the control"
+    heavy = {"rich", "shtab", "platformdirs", "json", "concurrent.futures", "proc_sandbox.policies"}
+    own = {f"proc_sandbox.cli.{name}" for name in ("batch", "jobs", "live", "policy", "printing", "verdict", "examples", "completion")}
+    assert not loaded & (heavy | own)

@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, topic: str = "", **options: Any) -> None:
         # The width of the terminal is asked for with help only: to find it out argparse imports shutil, at each option.
         formatter = functools.partial(argparse.RawDescriptionHelpFormatter, width=WIDTH)
-        super().__init__(**options, formatter_class=formatter, allow_abbrev=False)
+        super().__init__(**{**options, "formatter_class": formatter, "allow_abbrev": False})
         self.topic = topic
 
     def error(self, message: str) -> NoReturn:
@@ -90,18 +90,23 @@ def add_colour(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_telling(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be told of a run: for whatever action is carried out by commands.run_command()."""
+    parser.add_argument("--json", metavar="FILE", help='write the result there; "-" is stdout')
+    parser.add_argument("--stats", action="store_true", help="print what was used, and what held each limit, on stderr")
+    said = parser.add_mutually_exclusive_group()
+    said.add_argument("-q", "--quiet", action="store_true", help="say nothing about how it ended")
+    said.add_argument("-v", "--verbose", action="store_true", help="say how it ended also after an ordinary exit")
+    add_colour(parser)
+
+
 def add_run(chosen: Chosen, with_help: bool) -> None:
     """Add `run`."""
     run = chosen.add_parser(
         "run", topic="run", help="run a command in a sandbox; its streams pass through",
         usage="proc-sandbox run [options] [limits] -- COMMAND [ARGUMENT...]", epilog=STATUS_TABLE,
     )  # fmt: skip
-    run.add_argument("--json", metavar="FILE", help='write the result there; "-" is stdout')
-    run.add_argument("--stats", action="store_true", help="print what was used, and what held each limit, on stderr")
-    said = run.add_mutually_exclusive_group()
-    said.add_argument("-q", "--quiet", action="store_true", help="say nothing about how it ended")
-    said.add_argument("-v", "--verbose", action="store_true", help="say how it ended also after an ordinary exit")
-    add_colour(run)
+    add_telling(run)
     run.set_defaults(handler=commands.run_command)
     options.add_policy(run)
     options.add_options(run, with_help=with_help)
@@ -165,9 +170,9 @@ def add_ps(chosen: Chosen, with_help: bool) -> None:
     del with_help
     parser = chosen.add_parser(
         "ps", topic="ps", help="list the runs that are alive, yours (root: everybody's)", usage="proc-sandbox ps [--json]",
-        epilog="Only what the kernel tells is believed: which processes are runs, what they use, what their cgroups allow. The "
-        "arguments are what the command shows of itself, as for ps(1). Time limits, and what is sampled, are known to the run's "
-        "launcher alone. Runs of the backend \"posix\" are not listed.",
+        epilog="Only what the kernel tells is believed: which processes are runs, what they use, what their\n"
+        "cgroups allow. The arguments are what the command shows of itself, as for ps(1). Time limits, and\n"
+        "what is sampled, are known to the run's launcher alone. Runs of the backend posix are not listed.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     add_colour(parser)
