@@ -168,12 +168,28 @@ def test_a_command_in_disguise_is_one_run_and_can_be_killed(wrapped: tuple[str, 
             wait_dead(ends)
 
 
+NESTED = """
+import os, socket, sys
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+os.set_inheritable(theirs.fileno(), True)
+if os.fork() == 0:
+    os.execv(sys.argv[1], ["launcher", "serve", str(theirs.fileno())])
+theirs.close()
+assert ours.recv(4096), "it greets"
+print("up", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_launcher_in_a_run_is_a_part_of_the_run() -> None:
-    """A command that uses this package itself, where it can."""
-    code = f"import os, sys; os.execv({live.launcher_path()!r}, ['launcher', 'serve', '0'])"
-    ready = f"print('up', flush=True); {code}"
-    with run_of("--ro", os.path.dirname(live.launcher_path()), "--", sys.executable, "-c", ready) as process:
-        assert len([run for run in live.live_runs() if run.owner == process.pid]) == 1
+    """A command that starts one itself, where it can."""
+    program = live.launcher_path()
+    with run_of("--ro", os.path.dirname(program), "--", sys.executable, "-c", NESTED, program) as process:
+        (run,) = [run for run in live.live_runs() if run.owner == process.pid]
+        inside = Path(f"/proc/{run.id}/task/{run.id}/children").read_text().split()
+        names = [Path(f"/proc/{pid}/comm").read_text() for pid in inside]
+        assert names == ["launcher\n"], "which is the control: it is there"
+        assert not {int(pid) for pid in inside} & {each.launcher for each in live.live_runs()}
 
 
 def test_prepared_sandboxes_are_told_as_such() -> None:
