@@ -35,8 +35,8 @@ lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as
 	$(BIN)/python hatch_build.py check-portable
 
 test-vm: launcher         ## boot every kind of host in QEMU and run the tests there (Debian, root to build)
-	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel bullseye --kernel sid --pip pytest hypothesis jeepney psutil
-	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney psutil
+	tests/vm/build_image --suite trixie --kernel trixie --kernel bookworm --kernel bullseye --kernel sid --pip pytest hypothesis jeepney psutil platformdirs rich shtab
+	tests/vm/build_image --suite bookworm --pip pytest hypothesis jeepney psutil platformdirs rich shtab
 	$(BIN)/python tests/vm/hosts.py --record docs/hosts.json
 
 test-wine: .venv/.made  ## run the tests of the Windows backend with a Windows Python under Wine (which must be installed)

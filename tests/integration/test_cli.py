@@ -9,24 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.cli import GUARD, cli
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-GUARD = 120
-"""Seconds: only against hanging."""
-
-
-def cli(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run `python -m proc_sandbox` and return what came of it."""
-    return subprocess.run(
-        [sys.executable, "-m", "proc_sandbox", *words],
-        input=stdin,
-        capture_output=True,
-        timeout=GUARD,
-        check=False,
-    )
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object that --json wrote."""
@@ -63,10 +49,31 @@ def test_timeout_is_124(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     done = cli("run", "-t", "300ms", "--json", str(file), "--", "sleep", "60")
     assert done.returncode == 124
-    assert b"wall time" in done.stderr
+    assert done.stderr.startswith(b"proc-sandbox: timed out: wall time limit of 0.3 s exceeded (ran ")
+    assert done.stderr.count(b"\n") == 1
     facts = read_json(file)
     assert facts["reason"] == "timeout"
     assert facts["timed_out"] is True
+
+
+def test_how_it_ended_is_told_as_is_asked_for() -> None:
+    late = ["-t", "300ms", "--", "sleep", "60"]
+    quiet = cli("run", "--quiet", *late)
+    assert (quiet.returncode, quiet.stderr) == (124, b"")
+    assert cli("run", "--colour", "always", *late).stderr.startswith(b"proc-sandbox: \033[33mtimed out")
+    assert cli("run", "-v", "--", "sh", "-c", "exit 3").stderr.startswith(b"proc-sandbox: exited with 3 (ran ")
+    crash = cli("run", "--", "sh", "-c", "kill -SEGV $$")
+    assert crash.returncode == 128 + 11
+    assert crash.stderr.startswith(b"proc-sandbox: killed by SIGSEGV, sent from inside (ran ")
+    assert cli("run", "--", "sh", "-c", "kill -PIPE $$").stderr == b""
+
+
+def test_stats_are_a_table_on_stderr() -> None:
+    done = cli("run", "--stats", "-t", "60", "--", "echo", "hello")
+    assert done.stdout == b"hello\n"
+    rows = {line.split()[0]: line for line in done.stderr.decode().splitlines()[1:]}
+    assert "60 s" in rows["timeout"]
+    assert {"files", "network_access", "max_output"} <= set(rows)
 
 
 def test_cpu_time_is_123() -> None:
@@ -191,3 +198,14 @@ def test_doctor_tells_whether_a_policy_can_be_enforced(tmp_path: Path) -> None:
     assert b"memory_limit" in wrong.stderr
     missing = cli("doctor", "--rw", str(tmp_path / "missing"))
     assert missing.returncode == 125
+
+
+def test_a_run_imports_nothing_that_it_does_not_need() -> None:
+    """What it costs to start is measured by bench; this is why it stays so."""
+    code = "import sys; from proc_sandbox.cli import main; assert main(['run', '--', 'true']) == 0; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=GUARD, check=True)
+    loaded = set(done.stdout.decode().split())
+    assert {"proc_sandbox.cli.parser", "proc_sandbox.cli.commands"} <= loaded, "which is the control"
+    heavy = {"rich", "shtab", "platformdirs", "json", "concurrent.futures", "proc_sandbox.policies"}
+    own = {f"proc_sandbox.cli.{name}" for name in ("batch", "jobs", "live", "policy", "printing", "verdict", "examples", "completion")}
+    assert not loaded & (heavy | own)

@@ -1,113 +1,38 @@
-"""The command `proc-sandbox`: run, plan, doctor.
+"""The command `proc-sandbox`: run, plan, doctor and the rest.
 
 A thin room over the public face: options become a `Config`, a `Result` becomes an exit status.
 
-    options.py    fields of Config -> options, and option values -> a Config
-    commands.py   what `run`, `plan` and `doctor` do
-    status.py     Result or error -> exit status, after timeout(1) and env(1)
+    parser.py      the actions, and the options of each
+    examples.py    how the help of each begins
+    options.py     fields of Config -> options, and option values -> a Config
+    commands.py    what `run`, `plan` and `doctor` do
+    status.py      Result or error -> exit status, after timeout(1) and env(1)
+    verdict.py     a Result -> the line and the table on stderr
+    printing.py    colours, tables, and text that does nothing to a terminal
+    batch.py       `batch`; its jobs and its results: jobs.py
+    live.py        `ps` and `kill`
+    policy.py      `policy`
+    completion.py  `completion`
+
+What stands below status.py is imported when it is needed: `proc-sandbox run` starts in milliseconds (python -m bench startup).
 """
 
 from __future__ import annotations
 
-import argparse
-import functools
 import gc
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.backends import begin
-from proc_sandbox.cli import commands, options, status
+from proc_sandbox.cli import commands, status
+from proc_sandbox.cli.parser import ACTIONS, make_parser
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
-
-WIDTH = int(os.environ.get("COLUMNS", "") or 100) if os.environ.get("COLUMNS", "").isdigit() else 100
-"""Columns of the help text."""
-STATUS_TABLE = """\
-exit status of run (the command's own, unless):
-  121  the limit of processes ended the run  125  proc-sandbox itself failed: nothing was run
-  122  the memory limit ended the run        126  the command exists but can't be executed
-  123  the CPU time limit ended the run      127  the command was not found
-  124  the wall time limit ended the run     128+N  signal N ended the command
-A command may exit with any of these numbers itself; --json FILE tells which it was.
-"""
-
-
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that reports wrong usage with status 125, as timeout(1) and env(1) do."""
-
-    def __init__(self, **options: Any) -> None:
-        # The width of the terminal is asked for with help only: to find it out argparse imports shutil, at each option.
-        super().__init__(**options, formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, width=WIDTH))
-
-    def error(self, message: str) -> NoReturn:
-        """Print the usage and the message to stderr and exit with 125.
-
-        Raises:
-            SystemExit: always; nothing was started.
-        """
-        self.print_usage(sys.stderr)
-        self.exit(status.FAILED, f"{self.prog}: {message}\n")
-
-
-def make_parser(action: str = "", *, with_help: bool = False) -> argparse.ArgumentParser:
-    """Return the parser of the whole command line up to `--`.
-
-    Args:
-        action: the one whose options are needed; "" for all. Making them costs milliseconds too.
-        with_help: also read the help text of the limits from the docstrings of Config, which
-            costs some milliseconds. Default: False.
-    """
-    parser = Parser(
-        prog="proc-sandbox",
-        description="Run an untrusted command under limits, and tell the truth about it.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"proc-sandbox {ps.__version__}")
-    chosen = parser.add_subparsers(dest="action", metavar="{run,plan,doctor}", required=True)
-
-    run = chosen.add_parser(
-        "run",
-        help="run a command in a sandbox; its streams pass through",
-        usage="proc-sandbox run [limits] -- COMMAND [ARGUMENT...]",
-        epilog=STATUS_TABLE,
-        allow_abbrev=False,
-    )
-    run.add_argument("--json", metavar="FILE", help='write the result there; "-" is stdout')
-    run.set_defaults(handler=commands.run_command)
-
-    plan = chosen.add_parser(
-        "plan",
-        help="print what would be done for a command; nothing runs",
-        usage="proc-sandbox plan [--json | --words] [limits] -- COMMAND [ARGUMENT...]",
-        allow_abbrev=False,
-    )
-    form = plan.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print the plan as JSON")
-    form.add_argument("--words", action="store_true", help="print only the launcher's own command line")
-    plan.set_defaults(handler=commands.plan_command)
-
-    for name, taker in (("run", run), ("plan", plan)):
-        if action in ("", name):
-            options.add_options(taker, with_help=with_help)
-        taker.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-
-    doctor = chosen.add_parser(
-        "doctor",
-        help="print what this host can enforce, how, and what to do about the rest",
-        description="With limits: whether these can be enforced here. Exit status: 0 everything (but perhaps disk limits), 1 something is missing, "
-        "2 nothing can run.",
-        usage="proc-sandbox doctor [--json] [limits]",
-        allow_abbrev=False,
-    )
-    doctor.add_argument("--json", action="store_true", help="print it as JSON")
-    doctor.set_defaults(handler=commands.doctor_command)
-    if action in ("", "doctor"):
-        options.add_options(doctor, with_help=with_help)
-    return parser
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -123,7 +48,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     cut = words.index("--") if "--" in words else len(words)
     ours, rest = words[:cut], words[cut + 1 :]
     action = next((word for word in ours if not word.startswith("-")), "")
-    parser = make_parser(action, with_help="-h" in ours or "--help" in ours)
+    parser = make_parser(action if action in ACTIONS else "", with_help="-h" in ours or "--help" in ours)
     parsed = parser.parse_args(ours)
     if not hasattr(parsed, "command"):
         if cut < len(words):

@@ -62,8 +62,14 @@ def run_command(parsed: argparse.Namespace) -> int:
             raise
         if report is not None:
             write_json(report, result.to_dict())
-    if result.reason in status.OF_REASON and result.error:
-        print(f"proc-sandbox: {result.error}", file=sys.stderr)
+    if not parsed.quiet and (parsed.verbose or result.reason is not ps.Reason.EXITED):
+        from proc_sandbox.cli.verdict import print_verdict
+
+        print_verdict(result, parsed.colour, always=parsed.verbose)
+    if parsed.stats:
+        from proc_sandbox.cli.verdict import print_stats
+
+        print_stats(result, config, parsed.colour)
     return status.exit_status(result)
 
 
@@ -100,7 +106,7 @@ def trial(backend: Any = None) -> str | None:
 
 
 def policy_failure(parsed: argparse.Namespace) -> str | None:
-    """Return why the limits and grants that were given as options cannot be enforced here; None where they can.
+    """Return why the limits and grants that were given as options or by a policy cannot be enforced here; None where they can.
 
     Raises:
         ConfigError: a value is not valid.
@@ -115,7 +121,7 @@ def policy_failure(parsed: argparse.Namespace) -> str | None:
 def doctor_command(parsed: argparse.Namespace) -> int:
     """Print what this host can enforce, prove with one run that it works, return the verdict.
 
-    With limits given as options the verdict is on these: 0 when all of them can be enforced here, else 1.
+    With limits given as options or by a policy the verdict is on these: 0 when all of them can be enforced here, else 1.
     """
     try:
         backend = getattr(parsed, "backend", None)
@@ -125,7 +131,7 @@ def doctor_command(parsed: argparse.Namespace) -> int:
         return UNUSABLE
     missing = [name for name, how in capabilities.items() if isinstance(how, ps.Unenforced)]
     failure = trial(backend)
-    asked = any(name in parsed for name in options.NAMES)
+    asked = any(name in parsed for name in options.NAMES) or bool(parsed.policy or parsed.preset)
     refused = policy_failure(parsed) if asked else None
     if parsed.json:
         import json

@@ -41,6 +41,7 @@ STREAM_WORDS = {
 }
 NETWORK_WORDS: dict[str, bool | str] = {"no": False, "yes": True, "loopback": "loopback"}
 
+DEFAULT = ps.Config()
 PASS_THROUGH = {"stdin": ps.INHERIT, "stdout": ps.INHERIT, "stderr": ps.INHERIT}
 """What the command line changes in Config's defaults: the streams are the caller's."""
 
@@ -164,11 +165,69 @@ def metavar_of(name: str) -> str:
     return "DIR" if name.endswith("_dirs") else name.rpartition("_")[2].upper()
 
 
-def make_config(parsed: argparse.Namespace) -> ps.Config:
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add --policy and --preset: a Config with a name, over which what is given as options wins."""
+    named = parser.add_argument_group("policies").add_mutually_exclusive_group()
+    named.add_argument(
+        "--policy", metavar="NAME|FILE|FILE:NAME",
+        help="limits and grants from a TOML file, or of that name; other options win over it, those that may be repeated add to it",
+    )  # fmt: skip
+    named.add_argument("--preset", metavar="NAME", help="a policy that comes with this program: proc-sandbox policy list")
+
+
+ADDED = tuple(field.name for field in fields(ps.Config) if isinstance(field.default, tuple))
+"""Fields whose options may be repeated."""
+PATHS = tuple(name for name in ADDED if name not in ("env", "pass_env", "pass_fds"))
+"""Fields of these in which a path may stand once only."""
+
+
+def named_config(parsed: argparse.Namespace, given: dict[str, Any]) -> ps.Config:
+    """Return the Config that --policy or --preset names; given: the other options, some of which a preset may need.
+
+    Raises:
+        ConfigError: there is none of that name, or it is not valid.
+    """
+    needed = {name: value for name, value in given.items() if name not in ADDED and name not in PASS_THROUGH}
+    if parsed.preset is not None:
+        return ps.Config.preset(parsed.preset, **needed)
+    from proc_sandbox import policies
+
+    return policies.find(parsed.policy, **needed)
+
+
+def added(base: ps.Config, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, those that may be repeated added to what a policy has.
+
+    A path that is given goes where the option says, whatever the policy makes of it.
+
+    Raises:
+        ConfigError: a value is refused.
+    """
+    alone = ps.Config(**{name: value for name, value in given.items() if name in ADDED})
+    paths = {path for name in PATHS for path in getattr(alone, name)}
+    together = dict(given)
+    for name in ADDED:
+        kept = [item for item in getattr(base, name) if item not in paths]
+        together[name] = [*kept, *getattr(alone, name)]
+    together["env"] = {**dict(base.env), **dict(alone.env)}
+    return together
+
+
+def make_config(parsed: argparse.Namespace, *, streams: bool = True) -> ps.Config:
     """Return the Config that the given options ask for.
+
+    Args:
+        streams: what neither options nor a policy say of a stream is that it is the caller's own. False: it is Config's default.
 
     Raises:
         ConfigError: a value is refused; nothing was started.
     """
-    given = {f.name: getattr(parsed, f.name) for f in fields(ps.Config) if f.name in parsed}
-    return ps.Config(**{**PASS_THROUGH, **given})
+    given = {name: getattr(parsed, name) for name in NAMES if name in parsed}
+    base = DEFAULT
+    if parsed.policy is not None or parsed.preset is not None:
+        base.replace(**given)  # what is wrong with an option is not the policy's fault
+        base = named_config(parsed, given)
+        given = added(base, given)
+    open_ones = PASS_THROUGH if streams else {}
+    through = {name: value for name, value in open_ones.items() if getattr(base, name) == getattr(DEFAULT, name)}
+    return base.replace(**{**through, **given})

@@ -18,7 +18,7 @@ from proc_sandbox.planner.unix.words import encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
 from proc_sandbox.units import nanoseconds
 
-__all__ = ["compile_plan", "enforce", "needs_cgroups"]
+__all__ = ["OWN_TASKS", "compile_plan", "enforce", "needs_cgroups"]
 
 CPU_PERIOD = 100_000  # microseconds; Documentation/scheduler/sched-bwc.rst, the default
 SOCKETS_BY_NAME = 9  # the ABI from which Landlock tells the run's own sockets from the host's (LANDLOCK_ACCESS_FS_RESOLVE_UNIX)
@@ -295,6 +295,10 @@ def plan_cgroup(config: Config, host: Host, disks: Sequence[str], choices: Choic
     return Cgroup(host.cgroup.version, directories, tuple(settings))
 
 
+OWN_TASKS = {1: 2, 2: 1}
+"""Tasks in a run's cgroup that are not its own, which pids.max counts too: pid 1, and with v1 the launcher's thread there."""
+
+
 def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
     assert host.cgroup
     settings: list[tuple[str, str]] = []
@@ -311,8 +315,7 @@ def settings_v1(config: Config, host: Host) -> list[tuple[str, str]]:
     if host.cgroup.has("cpu"):
         settings.append(("cpu.cfs_quota_us", str(quota(config) or -1)))
     if host.cgroup.has("pids"):
-        # The launcher's thread in the cgroup and pid 1 count too.
-        settings.append(("pids.max", str(config.max_processes + 2) if config.max_processes else "max"))
+        settings.append(("pids.max", str(config.max_processes + OWN_TASKS[1]) if config.max_processes else "max"))
     return settings
 
 
@@ -327,7 +330,7 @@ def settings_v2(config: Config, host: Host) -> list[tuple[str, str]]:
     if host.cgroup.has("cpu"):
         settings.append(("cpu.max", f"{quota(config) or 'max'} {CPU_PERIOD}"))
     if host.cgroup.has("pids"):
-        settings.append(("pids.max", str(config.max_processes + 1) if config.max_processes else "max"))
+        settings.append(("pids.max", str(config.max_processes + OWN_TASKS[2]) if config.max_processes else "max"))
     return settings
 
 
