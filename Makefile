@@ -25,9 +25,10 @@ demo: .venv/.made       ## run the examples
 test: .venv/.made       ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as errors
+lint: .venv/.made       ## ruff, mypy, pyright, layers, and the launcher with warnings as errors
 	$(BIN)/ruff check src tests examples bench hatch_build.py
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin --exclude $(NOT_ON_DARWIN)
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --exclude $(NOT_ON_WINDOWS)
 	$(BIN)/lint-imports

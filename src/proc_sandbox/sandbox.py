@@ -12,8 +12,9 @@ import weakref
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from proc_sandbox import log
 from proc_sandbox.backends import current, shutdown
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import (
@@ -32,9 +33,12 @@ from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import Enforced, Result, Unenforced
 from proc_sandbox.streams import check_streams
 from proc_sandbox.supervise import Supervisor
+from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 from proc_sandbox.verdict import judge
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
     from proc_sandbox.backends import AnyBackend
@@ -88,20 +92,83 @@ def with_passed_environment(config: Config) -> Config:
     return config.replace(env={**passed, **dict(config.env)}, pass_env=())
 
 
+@overload
 def run(
     args: Args,
     *,
     input: bytes | str | None = None,
     check: bool = False,
+    text: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
     config: Config | None = None,
     **overrides: Unpack[Options],
-) -> Result:
+) -> Result: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[str]: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[str]: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[Any]: ...
+
+
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[Any]:
     """Run one command in a sandbox of its own and return the verdict.
 
     Args:
         args: The command and its arguments; never a shell line.
         input: What the command reads from stdin; instead of the Config's stdin.
         check: Raise ExecutionError (or a class of it) unless the command exited with 0.
+        text: Return the output as str, not bytes: line ends become "\\n", as in subprocess. Default: False.
+        encoding: Of output, and of input that is a str; asks for text. Default: "utf-8", whatever the caller's locale is.
+        errors: What becomes of output that is no text in that encoding, as in bytes.decode(); asks for text. Default: "replace",
+            for a command should not be able to make its caller raise. What input cannot be encoded is refused unless this is given.
         config: The limits and grants; None: the defaults, which grant nothing.
         overrides: Fields of Config, for this run.
 
@@ -111,9 +178,11 @@ def run(
         FileNotFoundError, PermissionError: no such command, or it is not executable (also LaunchError).
         LaunchError: a step before the command failed; the command did not run and nothing is left.
         ExecutionError: only with check=True.
+        UnicodeDecodeError: only with errors="strict" or its like; the run is over, and its Result lost.
     """
     check_input(input, overrides)
-    return execute(args, configured(config, overrides), input=input, check=check)
+    decoding = check_decoding(text, encoding, errors)
+    return execute(args, configured(config, overrides), input=input, check=check, decoding=decoding)
 
 
 def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None:
@@ -127,21 +196,23 @@ def execute(
     *,
     input: bytes | str | None,
     check: bool,
+    decoding: Decoding | None = None,
     private: str | None = None,
     sandbox: Sandbox | None = None,
-) -> Result:
+) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
     command = check_command(args)
-    data = input_bytes(input)
+    data = input_bytes(input, decoding)
     check_streams(config)
     backend = current(config.backend)
     if backend.needs_directory and not (private or config.working_dir):
         with new_directory(backend) as made:
-            return execute(args, config, input=input, check=check, private=made, sandbox=sandbox)
+            return execute(args, config, input=input, check=check, decoding=decoding, private=made, sandbox=sandbox)
     config = with_passed_environment(config)
     planned, paths = make_plan(backend, command, config, private)
     supervisor = Supervisor(config.max_output)
     streams = backend.open_streams(config, data, supervisor, config.writable_places(private))
+    number = log.run_begins(command)
     try:
         try:
             run = backend.start(planned, streams)
@@ -162,6 +233,10 @@ def execute(
     if isinstance(outcome, Failed):
         raise_failure(outcome, backend.explain(paths))
     result = judge(planned, config, supervisor.report(outcome))
+    log.run_ended(number, result)
+    if decoding is not None:
+        text = as_text(result, decoding)
+        return text.check() if check else text
     return result.check() if check else result
 
 
@@ -180,16 +255,6 @@ def new_directory(backend: AnyBackend) -> Iterator[str]:
         place.remove()
 
 
-def input_bytes(data: bytes | str | None) -> bytes | None:
-    if data is None:
-        return None
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
-
-
 def make_plan(
     backend: AnyBackend, command: tuple[str, ...], config: Config, private: str | None = None
 ) -> tuple[Plan, Paths]:
@@ -206,6 +271,7 @@ def warn_unenforced(planned: Plan) -> None:
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):
             warnings.warn(f"{name} is not enforced: {how.reason}; remedy: {how.remedy}", UnenforcedWarning, stacklevel=5)
+            log.unenforced(name, how.reason, how.remedy)
 
 
 def raise_failure(failed: Failed, hint: str | None) -> NoReturn:
@@ -322,20 +388,83 @@ class Sandbox:
             self.private = private_place(current(self.config.backend))
             self.directory = self.private.path
 
+    @overload
     def run(
-        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Unpack[Options]
-    ) -> Result:
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        **overrides: Unpack[Options],
+    ) -> Result: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[Any]: ...
+
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[Any]:
         """Run one command; see run().
 
         Raises:
             SandboxClosedError: cleanup() was called; nothing was started.
         """
         check_input(input, overrides)
+        decoding = check_decoding(text, encoding, errors)
         config = configured(self.config, overrides)
         token = object()
         try:
             self.enter(token)
-            return execute(args, config, input=input, check=check, private=self.directory, sandbox=self)
+            return execute(
+                args, config, input=input, check=check, decoding=decoding, private=self.directory, sandbox=self
+            )
         finally:
             self.leave(token)
 

@@ -1,10 +1,12 @@
-"""The interface as users write it: checked by mypy --strict, never executed. An unused "ignore" is an error too."""
+"""The interface as users write it: checked by mypy --strict and pyright, never executed. An unused "ignore" is an error too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+
+from typing_extensions import assert_type
 
 import proc_sandbox as ps
 
@@ -13,16 +15,43 @@ code: int | None = result.exit_code
 text: str = result.stdout.text()
 raw: bytes = result.stdout
 how: Mapping[str, ps.Enforced | ps.Unenforced] = result.enforcement
+assert_type(ps.run(["true"]), ps.Result[ps.Output])
+assert_type(ps.run(["true"], text=False).stdout, ps.Output)
+assert_type(ps.run(["true"], text=None).check().stderr, ps.Output)
+assert_type(ps.run(["true"], text=True), ps.Result[str])
+assert_type(ps.run(["true"], text=True, input="x", errors="strict", timeout=5).check().stdout, str)
+assert_type(ps.run(["true"], encoding="latin-1", input=b"x").stdout, str)
+
+
+def either(wanted: bool, bare: ps.Result, words: ps.Result[str]) -> ps.Result[ps.Output | str]:
+    """A flag that only the program knows; a Result without a parameter; and one that may be of either kind."""
+    some = ps.run(["true"], text=wanted)
+    length: int = len(some.stdout)
+    assert_type(bare.stdout.text(), str)
+    assert_type(words.stdout.splitlines(), list[str])
+    return bare if length else words
+
+
 with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=ps.best_effort("cpu_limit")) as box:
     again: ps.Result = box.run(("true",), check=True, stdin=b"x", pass_fds=[3])
+    assert_type(box.run(["true"]), ps.Result[ps.Output])
+    assert_type(box.run(["true"], text=True, check=True), ps.Result[str])
+    assert_type(box.run(["true"], encoding="utf-8", timeout=5).stderr, str)
+try:
+    ps.run(["false"], check=True, text=True)
+except ps.ExecutionError as error:
+    assert_type(error.result.reason, ps.Reason)
 plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")])
 
 portable: ps.Plan = ps.plan(["true"], backend="posix")
 offered: ps.Capabilities = ps.capabilities(backend="windows")
 
-ps.run(["true"], timout=5)  # type: ignore[call-arg]
-ps.run(["true"], timeout=[1])  # type: ignore[arg-type]
-ps.run(["true"], network_access="maybe")  # type: ignore[arg-type]
+ps.run(["true"], timout=5)  # type: ignore[call-overload]
+ps.run(["true"], timeout=[1])  # type: ignore[call-overload]
+ps.run(["true"], network_access="maybe")  # type: ignore[call-overload]
+ps.run(["true"], text="yes")  # type: ignore[call-overload]
+ps.run(["true"], text=True).stdout.decode()  # type: ignore[attr-defined]
+ps.Config(text=True)  # type: ignore[call-arg]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
 ps.Config(backend="qnx")  # type: ignore[arg-type]
 ps.capabilities(backend="qnx")  # type: ignore[arg-type]
