@@ -47,4 +47,8 @@ bench: .venv/.made      ## measure, interleaved with subprocess and peers; BENCH
 	-$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
 
-.PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench
+docs: .venv/.made       ## build the site into build/site, warnings as errors (with --quiet they would be none)
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench docs
