@@ -37,6 +37,14 @@ def test_links_are_relative_and_lead_to_files(page: Path) -> None:
         assert page.is_relative_to(DOCS) <= (page.parent / target).resolve().is_relative_to(DOCS), "the site ends at docs/"
 
 
+def test_the_tests_that_the_threat_table_names_exist() -> None:
+    table = (DOCS / "security.md").read_text(encoding="utf-8").partition("| the command tries to |")[2].partition("\n\n")[0]
+    named = re.findall(r"`((?:\w+/)?test_\w+\.py)`", table)
+    assert len(named) > 15
+    for name in named:
+        assert (ROOT / "tests" / (name if "/" in name else f"adversarial/{name}")).is_file(), name
+
+
 def build(config: Path, to: Path) -> subprocess.CompletedProcess[str]:
     """Build as `make docs` does."""
     if importlib.util.find_spec("mkdocs") is None:
