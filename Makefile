@@ -25,9 +25,10 @@ demo: .venv/.made       ## run the examples
 test: .venv/.made       ## run the tests
 	$(BIN)/python -m pytest -n 2
 
-lint: .venv/.made       ## ruff, mypy, layers, and the launcher with warnings as errors
+lint: .venv/.made       ## ruff, mypy, pyright, layers, and the launcher with warnings as errors
 	$(BIN)/ruff check src tests examples bench hatch_build.py
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin --exclude $(NOT_ON_DARWIN)
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 --exclude $(NOT_ON_WINDOWS)
 	$(BIN)/lint-imports
@@ -46,4 +47,8 @@ bench: .venv/.made      ## measure, interleaved with subprocess and peers; BENCH
 	-$(BIN)/python -m pip install -q -e '.[bench]'
 	$(BIN)/python -m bench $(BENCH)
 
-.PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench
+docs: .venv/.made       ## build the site into build/site, warnings as errors (with --quiet they would be none)
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.PHONY: help launcher launcher-posix demo test test-vm test-wine lint bench docs

@@ -1,4 +1,4 @@
-"""Write the README's table of backends from what the tests recorded: python docs/make_backends.py. A test keeps it current."""
+"""Write the table of backends in systems.md from what the tests recorded: python docs/make_backends.py. A test keeps it current."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def with_table(text: str, columns: Mapping[str, Mapping[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    readme = DOCS.parent / "README.md"
+    page = DOCS / "systems.md"
     recorded = json.loads((DOCS / "behaviours.json").read_text(encoding="utf-8"))
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), recorded), encoding="utf-8")
+    page.write_text(with_table(page.read_text(encoding="utf-8"), recorded), encoding="utf-8")

@@ -397,9 +397,10 @@ def normalised(values: Mapping[str, Any]) -> dict[str, Any]:
 OF_SUBPROCESS = {
     "cwd": "the directory is working_dir",
     "capture_output": "stdout and stderr are captured anyway",
-    "text": "take result.stdout.text()",
-    "encoding": "take result.stdout.text(encoding)",
-    "universal_newlines": "take result.stdout.text()",
+    "text": "give it to run(), or take result.stdout.text()",
+    "encoding": "give it to run(), or take result.stdout.text(encoding)",
+    "errors": "give it to run(), or take result.stdout.text(encoding, errors)",
+    "universal_newlines": "write text=True to run(), or take result.stdout.text()",
     "shell": 'write ["sh", "-c", "..."]',
     "preexec_fn": "nothing of the caller's runs in the command's process",
     "close_fds": "only 0, 1, 2 and pass_fds are ever open",

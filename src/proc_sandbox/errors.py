@@ -147,10 +147,9 @@ class ExecutionError(SandboxError, subprocess.CalledProcessError):
     Attributes: result, and those of subprocess.CalledProcessError.
     """
 
-    def __init__(self, result: Result) -> None:
-        subprocess.CalledProcessError.__init__(
-            self, result.returncode, list(result.args), bytes(result.stdout), bytes(result.stderr)
-        )
+    def __init__(self, result: Result[Any]) -> None:
+        out, err = (stream if isinstance(stream, str) else bytes(stream) for stream in (result.stdout, result.stderr))
+        subprocess.CalledProcessError.__init__(self, result.returncode, list(result.args), out, err)
         self.result = result
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from proc_sandbox import log
 from proc_sandbox.backends import current, shutdown
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
-    ConfigError,
     LauncherDiedError,
     LaunchError,
     UnenforcedWarning,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from proc_sandbox.backends import AnyBackend
     from proc_sandbox.backends.protocol import PrivatePlace, Run, Streams
 
-__all__ = ["Args", "Execution", "input_bytes", "make_plan", "private_place", "with_passed_environment"]
+__all__ = ["Args", "Execution", "make_plan", "private_place", "with_passed_environment"]
 
 Args = Sequence["str | bytes | os.PathLike[str]"]
 
@@ -48,21 +48,6 @@ def with_passed_environment(config: Config) -> Config:
         return config
     passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
     return config.replace(env={**passed, **dict(config.env)}, pass_env=())
-
-
-def input_bytes(data: bytes | str | None) -> bytes | None:
-    """Return what a run is given as input, as bytes.
-
-    Raises:
-        ConfigError: it is neither bytes nor str.
-    """
-    if data is None:
-        return None
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
 
 
 def make_plan(
@@ -83,6 +68,7 @@ def warn_unenforced(planned: Plan) -> None:
         if isinstance(how, Unenforced):
             text = f"{name} is not enforced: {how.reason}; remedy: {how.remedy}"
             warnings.warn(text, UnenforcedWarning, stacklevel=callers_level())
+            log.unenforced(name, how.reason, how.remedy)
 
 
 def callers_level() -> int:
@@ -135,6 +121,7 @@ class Execution:
             self.streams: Streams = self.backend.open_streams(
                 self.config, data, self.supervisor, config.writable_places(private), held=held
             )
+            self.number = log.run_begins(command)
             try:
                 self.run: Run[Any] = self.start(command, private, held=held)
             except BaseException:
@@ -164,7 +151,9 @@ class Execution:
         """
         if isinstance(outcome, Failed):
             raise_failure(outcome, self.backend.explain(self.paths))
-        return judge(self.plan, self.config, self.supervisor.report(outcome))
+        result = judge(self.plan, self.config, self.supervisor.report(outcome))
+        log.run_ended(self.number, result)
+        return result
 
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing of it is left. The caller's own files stay as they were."""

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, overload
 from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxError
-from proc_sandbox.execution import Args, Execution, input_bytes, remove_at_exit
+from proc_sandbox.execution import Args, Execution, remove_at_exit
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
+from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
     from typing import Literal

@@ -21,11 +21,12 @@ from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, NamedTuple,
 
 from proc_sandbox.config import PIPE, Config
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.execution import Args, Execution, input_bytes
+from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, configured
 from proc_sandbox.supervise import Collector
+from proc_sandbox.text import check_decoding, decoded, input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -218,7 +219,7 @@ class Popen(Generic[AnyStr]):
         if sandbox is not None and config is None:
             config = sandbox.config
         whole = configured(config, overrides)
-        self.coding = (encoding or "utf-8", errors or "replace") if text or encoding else None
+        self.decoding = check_decoding(text, encoding, errors)
         if sandbox is not None:
             sandbox.enter(self)
         try:
@@ -246,10 +247,10 @@ class Popen(Generic[AnyStr]):
         if descriptor is None:
             return None
         file: Any = os.fdopen(descriptor, mode + "b", bufsize)
-        if self.coding is None:
+        if self.decoding is None:
             return file
-        encoding, errors = self.coding
-        return io.TextIOWrapper(file, encoding, errors, write_through=True, line_buffering=bufsize == 1)
+        encoding, errors = self.decoding
+        return io.TextIOWrapper(file, encoding, errors or "replace", write_through=True, line_buffering=bufsize == 1)
 
     # --- what subprocess.Popen has ---
 
@@ -310,7 +311,7 @@ class Popen(Generic[AnyStr]):
             raise ConfigError("input", input, "stdin is no pipe; pass stdin=PIPE")
         if self.stdin is not None:
             self.stdin.flush()
-            data = input.encode(self.coding[0]) if isinstance(input, str) and self.coding else input_bytes(input)
+            data = input_bytes(input, self.decoding)
             self.held.pump.feed(self.stdin, data or b"")
             self.stdin = None
         cap = self.held.execution.config.max_output
@@ -325,7 +326,7 @@ class Popen(Generic[AnyStr]):
         if name not in self.kept:
             return None
         data = bytes(self.kept[name].kept)
-        return io.TextIOWrapper(io.BytesIO(data), *self.coding).read() if self.coding else data
+        return decoded(data, self.decoding) if self.decoding else data
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself, not to what it has started; harmless after the end.

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from proc_sandbox.backends import current
 from proc_sandbox.config import CAPTURE, PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.execution import Args, Execution, input_bytes
+from proc_sandbox.execution import Args, Execution
 from proc_sandbox.result import Output, Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams, is_constant
+from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -4,9 +4,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from proc_sandbox.errors import ExecutionError, MemoryLimitExceeded, TimeLimitExceeded
+
+if TYPE_CHECKING:  # a default for a type variable comes with Python 3.13 (PEP 696)
+    from typing_extensions import TypeVar
+else:
+    from typing import TypeVar
 
 __all__ = ["CpuTime", "Enforced", "LiveUsage", "Output", "Pressure", "Reason", "Result", "Truncated", "Unenforced", "Usage"]
 
@@ -42,6 +47,13 @@ class Output(bytes):
     def text(self, encoding: str = "utf-8", errors: str = "replace") -> str:
         """Return it as text; what is no text becomes U+FFFD."""
         return self.decode(encoding, errors)
+
+
+if TYPE_CHECKING:
+    StreamT_co = TypeVar("StreamT_co", bound=bytes | str, default=Output, covariant=True)
+else:
+    StreamT_co = TypeVar("StreamT_co", covariant=True)
+"""What a Result has as its output: Output, which is bytes, or with text=True str. Without a parameter Result is Result[Output]."""
 
 
 class Enforced(NamedTuple):
@@ -124,8 +136,10 @@ class Truncated(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Generic[StreamT_co]):
     """The verdict on one run.
+
+    stdout, stderr: what was captured, as Output (bytes), or as str where run() was called with text=True.
 
     exit_code: None when a signal ended the command; signal: its number, or None. execution_time: seconds of wall clock.
     peak_memory: bytes of the whole tree where a cgroup measures it, otherwise the largest that was sampled (with cgroup v2
@@ -152,8 +166,8 @@ class Result:
     processes_exceeded: bool | None
     output_truncated: Truncated
     reason: Reason
-    stdout: Output
-    stderr: Output
+    stdout: StreamT_co
+    stderr: StreamT_co
     error: str | None
     enforcement: Mapping[str, Enforced | Unenforced] = field(hash=False)
     read_bytes: int | None = None
@@ -186,7 +200,7 @@ class Result:
         """The command wrote more than max_output to stderr."""
         return self.output_truncated.stderr
 
-    def check(self) -> "Result":
+    def check(self) -> "Result[StreamT_co]":
         """Return this result if it is ok.
 
         Raises:
@@ -202,7 +216,7 @@ class Result:
         raise kinds.get(self.reason, ExecutionError)(self)
 
     def to_dict(self) -> dict[str, object]:
-        """Return it as JSON-ready data; a stream that is no UTF-8 is given in base64 too."""
+        """Return it as JSON-ready data; a stream of bytes that are no UTF-8 is given in base64 too."""
         import base64
 
         data: dict[str, object] = {
@@ -218,8 +232,11 @@ class Result:
         data["pressure"] = self.pressure._asdict() if self.pressure else None
         data["output_truncated"] = self.output_truncated._asdict()
         for name in ("stdout", "stderr"):
-            stream: Output = getattr(self, name)
-            data[name] = stream.text()
+            stream: bytes | str = getattr(self, name)
+            if isinstance(stream, str):
+                data[name] = stream.encode("utf-8", "replace").decode()  # with some errors= it can hold what no encoding can
+                continue
+            data[name] = stream.decode("utf-8", "replace")
             try:
                 stream.decode()
             except UnicodeDecodeError:

@@ -8,21 +8,22 @@ import threading
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from proc_sandbox.backends import current
 from proc_sandbox.backends.files import check_data, check_mode
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxClosedError
-from proc_sandbox.execution import Args, Execution, input_bytes, make_plan, private_place, with_passed_environment
+from proc_sandbox.execution import Args, Execution, make_plan, private_place, with_passed_environment
 from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Result, Unenforced
+from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 from proc_sandbox.units import parse_size
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Literal, Protocol
 
     from typing_extensions import Unpack
 
@@ -77,20 +78,83 @@ made: dict[Hashable, tuple[Config, Config]] = {}
 """Configs by the identity of the one that they were made of, which nothing else has as long as it is kept here, and by the changes."""
 
 
+@overload
 def run(
     args: Args,
     *,
     input: bytes | str | None = None,
     check: bool = False,
+    text: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
     config: Config | None = None,
     **overrides: Unpack[Options],
-) -> Result:
+) -> Result: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[str]: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[str]: ...
+
+
+@overload
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[Any]: ...
+
+
+def run(
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[Any]:
     """Run one command in a sandbox of its own and return the verdict.
 
     Args:
         args: The command and its arguments; never a shell line.
         input: What the command reads from stdin; instead of the Config's stdin.
         check: Raise ExecutionError (or a class of it) unless the command exited with 0.
+        text: Return the output as str, not bytes: line ends become "\\n", as in subprocess. Default: False.
+        encoding: Of output, and of input that is a str; asks for text. Default: "utf-8", whatever the caller's locale is.
+        errors: What becomes of output that is no text in that encoding, as in bytes.decode(); asks for text. Default: "replace",
+            for a command should not be able to make its caller raise. What input cannot be encoded is refused unless this is given.
         config: The limits and grants; None: the defaults, which grant nothing.
         overrides: Fields of Config, for this run.
 
@@ -100,9 +164,11 @@ def run(
         FileNotFoundError, PermissionError: no such command, or it is not executable (also LaunchError).
         LaunchError: a step before the command failed; the command did not run and nothing is left.
         ExecutionError: only with check=True.
+        UnicodeDecodeError: only with errors="strict" or its like; the run is over, and its Result lost.
     """
     check_input(input, overrides)
-    return execute(args, configured(config, overrides), input=input, check=check)
+    decoding = check_decoding(text, encoding, errors)
+    return execute(args, configured(config, overrides), input=input, check=check, decoding=decoding)
 
 
 def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None:
@@ -116,11 +182,12 @@ def execute(
     *,
     input: bytes | str | None,
     check: bool,
+    decoding: Decoding | None = None,
     private: str | None = None,
     sandbox: Sandbox | None = None,
-) -> Result:
+) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
-    data = input_bytes(input)
+    data = input_bytes(input, decoding)
     with Execution(args, config, data=data, private=private) as one:
         if sandbox is None:
             outcome = one.run.communicate(one.streams)
@@ -131,6 +198,9 @@ def execute(
             finally:
                 sandbox.let_go(one.run)
     result = one.result(outcome)
+    if decoding is not None:
+        text = as_text(result, decoding)
+        return text.check() if check else text
     return result.check() if check else result
 
 
@@ -215,20 +285,83 @@ class Sandbox:
             self.private = private_place(current(self.config.backend))
             self.directory = self.private.path
 
+    @overload
     def run(
-        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **overrides: Unpack[Options]
-    ) -> Result:
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        **overrides: Unpack[Options],
+    ) -> Result: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[str]: ...
+
+    @overload
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[Any]: ...
+
+    def run(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[Any]:
         """Run one command; see run().
 
         Raises:
             SandboxClosedError: cleanup() was called; nothing was started.
         """
         check_input(input, overrides)
+        decoding = check_decoding(text, encoding, errors)
         config = configured(self.config, overrides)
         token = object()
         try:
             self.enter(token)
-            return execute(args, config, input=input, check=check, private=self.directory, sandbox=self)
+            return execute(
+                args, config, input=input, check=check, decoding=decoding, private=self.directory, sandbox=self
+            )
         finally:
             self.leave(token)
 

@@ -48,6 +48,18 @@ def test_text_goes_in_as_utf_8(run: Runner) -> None:
 
 
 @promise("streams")
+def test_text_comes_out_as_str_with_the_line_ends_of_python(run: Runner) -> None:
+    code = "import sys; sys.stderr.buffer.write(b'a\\r\\nb\\rc\\n'); sys.stdout.buffer.write(sys.stdin.buffer.read() + b'\\xff')"
+    result = run(python(code), input="naïve ☃", text=True)
+    assert (result.stdout, result.stderr) == ("naïve ☃\N{REPLACEMENT CHARACTER}", "a\nb\nc\n")
+    with run.sandbox() as box:
+        assert box.run(python(ECHO), input="é", encoding="latin-1").stdout == "é"
+    with pytest.raises(ps.ExecutionError) as caught:
+        run(python("print('out'); raise SystemExit(3)"), text=True, check=True)
+    assert caught.value.output == caught.value.result.stdout == "out\n"
+
+
+@promise("streams")
 def test_files_by_path_by_object_and_by_descriptor(run: Runner, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(ALL)
     result = run(python(ECHO), stdin=tmp_path / "in", stdout=tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The README's table of hosts is what was recorded, not what somebody wrote."""
+"""The table of docs/hosts.md is what was recorded, not what somebody wrote."""
 
 import json
 import runpy
@@ -11,5 +11,5 @@ def test_the_table_is_made_from_the_record() -> None:
     hosts = runpy.run_path(str(PROJECT / "tests/vm/hosts.py"))
     rows = json.loads((PROJECT / "docs/hosts.json").read_text(encoding="utf-8"))
     assert len(rows) > 5
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert hosts["with_table"](readme, rows) == readme
+    page = (PROJECT / "docs/hosts.md").read_text(encoding="utf-8")
+    assert hosts["with_table"](page, rows) == page

@@ -57,20 +57,20 @@ PROMISES = {
     "plan": "what would be done can be printed, as text and JSON",
     "command line": "the command line runs, exits as the command did, and passes streams through",
 }
-"""By name; one line each of the README's table."""
+"""By name; one line each of the table in docs/systems.md."""
 
 WINE = sys.platform == "win32" and hasattr(__import__("ctypes").WinDLL("ntdll"), "wine_get_version")
 
 
 def differences(backend: str, system: str) -> Mapping[str, str]:
-    """Which of these a backend does not promise on a system, and why: its own list, which the README shows."""
+    """Which of these a backend does not promise on a system, and why: its own list, which docs/systems.md shows."""
     promises = importlib.import_module(f"proc_sandbox.planner.{backend}.promises")
     held = promises.HELD_BY_SEATBELT if backend == "posix" and system == "Darwin" else ()
     return {name: why for name, why in promises.DIFFERENCES.items() if name not in held}
 
 
 def column(backend: str) -> str:
-    """The heading of this backend on this host in the README's table."""
+    """The heading of this backend on this host in the table in docs/systems.md."""
     if backend == "posix":
         return f"posix, on {platform.system()}"
     if backend == "windows":

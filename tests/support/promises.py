@@ -1,4 +1,4 @@
-"""A pytest plugin: which promise a test tests, for which backend, and the record from which the README's table is made.
+"""A pytest plugin: which promise a test tests, for which backend, and the record from which the table in docs/systems.md is made.
 
 A test says which promise it tests, `@promise("timeout")`. Where a backend's own list of differences names that promise, the
 test is skipped with what the list says. A limit that is refused is a failure, but on Wine, which enforces none.

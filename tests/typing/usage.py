@@ -1,4 +1,4 @@
-"""The interface as users write it: checked by mypy --strict, never executed. An unused "ignore" is an error too."""
+"""The interface as users write it: checked by mypy --strict and pyright, never executed. An unused "ignore" is an error too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
 
+from typing_extensions import assert_type
+
 import proc_sandbox as ps
 
 result: ps.Result = ps.run(["ls", Path("/"), b"x"], timeout=timedelta(seconds=1), memory_limit="64M", env={"A": "1"})
@@ -14,26 +16,53 @@ code: int | None = result.exit_code
 text: str = result.stdout.text()
 raw: bytes = result.stdout
 how: Mapping[str, ps.Enforced | ps.Unenforced] = result.enforcement
+assert_type(ps.run(["true"]), ps.Result[ps.Output])
+assert_type(ps.run(["true"], text=False).stdout, ps.Output)
+assert_type(ps.run(["true"], text=None).check().stderr, ps.Output)
+assert_type(ps.run(["true"], text=True), ps.Result[str])
+assert_type(ps.run(["true"], text=True, input="x", errors="strict", timeout=5).check().stdout, str)
+assert_type(ps.run(["true"], encoding="latin-1", input=b"x").stdout, str)
+
+
+def either(wanted: bool, bare: ps.Result, words: ps.Result[str]) -> ps.Result[ps.Output | str]:
+    """A flag that only the program knows; a Result without a parameter; and one that may be of either kind."""
+    some = ps.run(["true"], text=wanted)
+    length: int = len(some.stdout)
+    assert_type(bare.stdout.text(), str)
+    assert_type(words.stdout.splitlines(), list[str])
+    return bare if length else words
+
+
 with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=ps.best_effort("cpu_limit")) as box:
     again: ps.Result = box.run(("true",), check=True, stdin=b"x", pass_fds=[3])
     box.write("main.c", "int main(){return 0;}", mode=0o600)
     kept: bytes = box.read(Path("main"), max_size="1M")
     alone: ps.Result = box.cmd(["true"], timeout=1).run(check=True)
     joined: ps.PipelineResult = (box.cmd(["true"]) | ps.cmd(["true"], ps.Config(), timeout=5) | ps.cmd(("true",))).run(input="x")
+    assert_type(box.run(["true"]), ps.Result[ps.Output])
+    assert_type(box.run(["true"], text=True, check=True), ps.Result[str])
+    assert_type(box.run(["true"], encoding="utf-8", timeout=5).stderr, str)
 with ps.SandboxExecutor(ps.Config(), max_workers=2, timeout=5) as pool:
     future: Future[ps.Result] = pool.submit(["true"], input=b"x", check=True, memory_limit="64M")
     mapped: Iterator[ps.Result] = pool.map([["true"], ps.Job(["true"], timeout=1)], buffersize=3)
     any_executor: Executor = pool
 many: list[ps.Result] = ps.run_many([["true"], ps.Job(["cat"], input="x")], progress=False, timeout=5)
 some: list[ps.Result | ps.SandboxError] = ps.run_many([["true"]], return_exceptions=True)
+try:
+    ps.run(["false"], check=True, text=True)
+except ps.ExecutionError as error:
+    assert_type(error.result.reason, ps.Reason)
 plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")])
 
 portable: ps.Plan = ps.plan(["true"], backend="posix")
 offered: ps.Capabilities = ps.capabilities(backend="windows")
 
-ps.run(["true"], timout=5)  # type: ignore[call-arg]
-ps.run(["true"], timeout=[1])  # type: ignore[arg-type]
-ps.run(["true"], network_access="maybe")  # type: ignore[arg-type]
+ps.run(["true"], timout=5)  # type: ignore[call-overload]
+ps.run(["true"], timeout=[1])  # type: ignore[call-overload]
+ps.run(["true"], network_access="maybe")  # type: ignore[call-overload]
+ps.run(["true"], text="yes")  # type: ignore[call-overload]
+ps.run(["true"], text=True).stdout.decode()  # type: ignore[attr-defined]
+ps.Config(text=True)  # type: ignore[call-arg]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
 ps.Config(backend="qnx")  # type: ignore[arg-type]
 ps.capabilities(backend="qnx")  # type: ignore[arg-type]

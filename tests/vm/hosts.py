@@ -23,7 +23,7 @@ from support.container import with_this_package
 from support.pages import with_block
 
 BEGIN, END = "<!-- hosts: written by make test-vm -->", "<!-- end of hosts -->"
-"""What encloses the table in the README."""
+"""What encloses the table in docs/hosts.md."""
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 LIMITS = ("memory_limit", "cpu_limit", "cpu_time_limit", "max_processes", "files", "processes", "network_access")
@@ -149,8 +149,8 @@ def record(path: Path, row: dict[str, Any]) -> None:
     known[row["host"]] = {key: value for key, value in row.items() if key != "said"}
     rows = [known[machine.name] for machine in HOSTS if machine.name in known]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    readme = PROJECT / "README.md"
-    readme.write_text(with_table(readme.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    page = PROJECT / "docs/hosts.md"
+    page.write_text(with_table(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 def with_table(text: str, rows: list[dict[str, Any]]) -> str:
@@ -161,7 +161,7 @@ def with_table(text: str, rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="the project's tests on every kind of host")
     parser.add_argument("--only", action="append", help="a host's name, or a part of it; repeatable")
-    parser.add_argument("--record", type=Path, help="JSON file that gets what was found; the README's table is made from it")
+    parser.add_argument("--record", type=Path, help="JSON file that gets what was found; the table of docs/hosts.md is made from it")
     parser.add_argument("--select", help="pytest's -k, in place of each machine's own; for a quick look")
     options = parser.parse_args()
     rows = []

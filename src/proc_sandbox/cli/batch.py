@@ -32,7 +32,8 @@ from proc_sandbox.cli.jobs import (
     survey,
 )
 from proc_sandbox.cli.printing import is_smart, wants_colour
-from proc_sandbox.execution import Execution, input_bytes
+from proc_sandbox.execution import Execution
+from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
     import argparse

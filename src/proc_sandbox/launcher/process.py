@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 
+from proc_sandbox import log
 from proc_sandbox.errors import LauncherDiedError, UnsupportedError
 from proc_sandbox.launcher import program_path
 from proc_sandbox.launcher.channel import send_rights
@@ -174,14 +175,18 @@ def launcher(*, empty_network: bool = True) -> Launcher:
         return found
     with lock:
         found = begun(empty_network)
-        if not found.greeting:
+        fresh = not found.greeting
+        if fresh:
             try:
                 found.await_greeting()
             except BaseException:  # as above: nothing is left of one that cannot be used
                 del launchers[empty_network]
                 found.close()
                 raise
-        return found
+    if fresh:
+        network = "without" if empty_network else "with"
+        log.tell(log.INFO, "the launcher has started: process %d, %s the host's network", found.pid, network)
+    return found
 
 
 def begin(*, empty_network: bool = True) -> None:
@@ -203,11 +208,15 @@ def begun(empty_network: bool) -> Launcher:
 
 def discard(dead: Launcher) -> None:
     """Forget a launcher that has died: the next run starts a new one."""
+    known = False
     with lock:
         for key, value in list(launchers.items()):
             if value is dead:
+                known = True
                 del launchers[key]
                 dead.close()
+    if known:
+        log.tell(log.WARNING, "the launcher, process %d, has died, and its runs with it; the next run starts another", dead.pid)
 
 
 def shutdown() -> None:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from proc_sandbox import log
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter
@@ -38,6 +39,18 @@ class Known(NamedTuple):
     surveys: Surveys
 
 
+def tell_of_cgroups(host: Host) -> None:
+    """Log where cgroups come from, or why there are none; no lock is held."""
+    found = host.cgroup
+    if found is None:
+        why = host.feature("cgroup2").reason or host.feature("cgroup1").reason
+        log.tell(log.INFO, "no cgroups, so what they would limit is sampled: %s", log.printable(why))
+    elif found.scope:
+        log.tell(log.INFO, "the user's systemd was asked for cgroups, and has delegated %s", log.printable(found.scope))
+    else:
+        log.tell(log.INFO, "cgroups of version %d: %s", found.version, ", ".join(name for name, _ in found.directories))
+
+
 class LinuxBackend(UnixBackend):
     """The backend of Linux."""
 
@@ -64,8 +77,12 @@ class LinuxBackend(UnixBackend):
         if known and known.launcher is current and (known.cgroups or config is not None and not needs_cgroups(config)):
             return known
         with self.lock:
-            self.known = self.look(current, cgroups=config is None or needs_cgroups(config))
-            return self.known
+            found = self.look(current, cgroups=config is None or needs_cgroups(config))
+            fresh = found.cgroups and found is not self.known
+            self.known = found
+        if fresh:
+            tell_of_cgroups(found.host)
+        return found
 
     def look(self, current: Launcher, *, cgroups: bool) -> Known:
         known = self.known if self.known and self.known.launcher is current else None

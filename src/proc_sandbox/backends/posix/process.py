@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from proc_sandbox import log
 from proc_sandbox.backends.posix import MARK
 from proc_sandbox.backends.posix.frames import Frames
 from proc_sandbox.backends.posix.probe import psutil_directory
@@ -152,9 +153,12 @@ class Warden:
     def discard(self) -> None:
         """Forget it: it was seen to be dead, and the next run starts a new one."""
         with lock:
-            if wardens[:1] == [self]:
+            known = wardens[:1] == [self]
+            if known:
                 wardens.clear()
                 self.close()
+        if known:
+            tell_death(self)
 
     def close(self) -> None:
         """End the warden and all its runs; returns when nothing of it is left."""
@@ -179,6 +183,11 @@ def is_dead(found: Warden) -> bool:
     return bool(poll.poll(0))
 
 
+def tell_death(dead: Warden) -> None:
+    """Log that a warden has died; no lock is held."""
+    log.tell(log.WARNING, "the warden, process %d, has died, and its runs with it; the next run starts another", dead.pid)
+
+
 lock = threading.Lock()
 wardens: list[Warden] = []
 """None or one."""
@@ -190,18 +199,25 @@ def warden() -> Warden:
     Raises:
         LauncherDiedError: it cannot be started. UnsupportedError: psutil is missing.
     """
+    dead = fresh = None
     with lock:
         if wardens and is_dead(wardens[0]):
-            wardens.pop().close()
+            dead = wardens.pop()
+            dead.close()
         if not wardens:
-            found = Warden()
+            fresh = Warden()
             try:
-                found.await_greeting()
+                fresh.await_greeting()
             except BaseException:  # whatever it is, a signal's exception too: nothing is left of one that cannot be used
-                found.close()
+                fresh.close()
                 raise
-            wardens.append(found)
-        return wardens[0]
+            wardens.append(fresh)
+        found = wardens[0]
+    if dead:
+        tell_death(dead)
+    if fresh:
+        log.tell(log.INFO, "the warden has started: process %d", fresh.pid)
+    return found
 
 
 def shutdown() -> None:

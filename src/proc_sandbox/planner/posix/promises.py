@@ -1,4 +1,4 @@
-"""What the POSIX backend does not promise, and where what it promises ends: data, which the tests go by and the README shows."""
+"""What the POSIX backend does not promise, and where what it promises ends: data, which the tests go by and docs/systems.md shows."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ DIFFERENCES: Mapping[str, str] = {
     "network": NOTHING_HIDES,
     "others": NOTHING_HIDES,
 }
-"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
+"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. docs/systems.md shows it."""
 
 WEAKER: Mapping[str, tuple[str, ...]] = {
     "private directory": ("it lies among the caller's temporary files, on a disk, with no size of its own (tmp_size)",),
@@ -53,7 +53,7 @@ WEAKER: Mapping[str, tuple[str, ...]] = {
     ),
     "plan": ("a run by hand (the monitor's command line) has no warden: nothing is measured, and who leaves the group stays",),
 }
-"""What it promises, and where the promise ends. Tests show some of it to be so. The README shows it."""
+"""What it promises, and where the promise ends. Tests show some of it to be so. docs/systems.md shows it."""
 
 
 class Difference(NamedTuple):
@@ -87,6 +87,6 @@ UNLIKE_LINUX = (
     Difference("nested", "Seatbelt takes no second profile: no run starts inside another sandbox, and programs that confine themselves "
                "(swift build, Chromium) need their switch against it"),
 )  # fmt: skip
-"""What macOS has not, or has otherwise, than Linux; the README shows it."""
+"""What macOS has not, or has otherwise, than Linux; docs/systems.md shows it."""
 HELD_BY_SEATBELT = ("files", "files written", "network")
 """Of DIFFERENCES those that are none on macOS. That others cannot be seen is one there too: see above, kern.procargs2."""

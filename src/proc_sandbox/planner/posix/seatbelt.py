@@ -380,7 +380,7 @@ def command_line(text: str, executable: str, command: Sequence[str]) -> tuple[st
     return ("sandbox-exec", "-p", text, "--", executable, *command[1:])
 
 
-# --- what the planner's ladder, the probe and the README say of it ---
+# --- what the planner's ladder, the probe and docs/systems.md say of it ---
 
 
 def not_root(host: Host) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What the Windows backend does not promise, and where what it promises ends: data, which the tests go by and the README shows."""
+"""What the Windows backend does not promise, and where what it promises ends: data, which the tests go by and docs/systems.md shows."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ DIFFERENCES: Mapping[str, str] = {
     "open files": "Windows limits no process's handles",
     "pass_fds": "a descriptor is a number of the C runtime's, not of the system's",
 }
-"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. The README shows it."""
+"""What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. docs/systems.md shows it."""
 
 WEAKER: Mapping[str, tuple[str, ...]] = {
     "timeout": (
@@ -65,4 +65,4 @@ WEAKER: Mapping[str, tuple[str, ...]] = {
         "a job with UI restrictions has no others in it or around it: where the caller is in one, ipc is partial; inside none can be made",
     ),
 }
-"""What it promises, and where the promise ends. The README shows it."""
+"""What it promises, and where the promise ends. docs/systems.md shows it."""

@@ -1,0 +1,120 @@
+"""What is told to logging.getLogger("proc_sandbox"), at no cost where nobody listens. Nothing is ever printed.
+
+To import logging takes longer than all the rest of this package's values, so it is not imported here: who has not imported it cannot
+have asked it for anything. Where it is there, nothing is worded unless the logger is enabled for the level.
+
+Levels: DEBUG a run's beginning and end; INFO what a limit ended, the launcher's start, whose cgroups are used; WARNING what
+was killed from outside, a launcher that has died, what is not enforced (once for each reason).
+
+What a command controls goes in escaped, for a line of the log is to be ours alone: its arguments as repr() has them, which leaves no
+control character and no line end as it is. Values of variables, input and output never go in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import TYPE_CHECKING
+
+from proc_sandbox.result import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from logging import Logger
+    from typing import Any
+
+    from proc_sandbox.result import Result
+
+__all__ = ["DEBUG", "INFO", "WARNING", "listener", "printable", "run_begins", "run_ended", "tell", "unenforced"]
+
+NAME = "proc_sandbox"
+DEBUG, INFO, WARNING = 10, 20, 30
+"""As logging has them."""
+LONGEST = 1000
+"""Characters of a command that are shown; an argument alone can have 128 KiB (execve(2), MAX_ARG_STRLEN)."""
+
+LEVELS = {
+    Reason.TIMEOUT: INFO,
+    Reason.CPU_TIME: INFO,
+    Reason.MEMORY: INFO,
+    Reason.PROCESSES: INFO,
+    Reason.KILLED_OUTSIDE: WARNING,
+}
+"""At which level the end of a run is told; DEBUG where the command ended by itself, or the caller ended it."""
+
+numbers = itertools.count(1)
+prepared: dict[Any, Logger] = {}
+"""The logger, by the module that it came from: a test may take that out of sys.modules, and import it again."""
+said: set[tuple[str, str]] = set()
+"""What was said not to be enforced, and why."""
+
+
+def listener(level: int) -> Logger | None:
+    """Return the logger where somebody listens at that level."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return None
+    logger = prepared.get(logging)
+    if logger is None:
+        # Another thread may be importing it at this moment, and a program may have a module of its own by that name.
+        if not hasattr(logging, "captureWarnings"):
+            return None
+        logger = logging.getLogger(NAME)
+        logger.addHandler(logging.NullHandler())
+        prepared.clear()
+        prepared[logging] = logger
+    return logger if logger.isEnabledFor(level) else None
+
+
+def tell(level: int, message: str, *arguments: object) -> None:
+    """Log a message, where somebody listens; arguments as in logging. Never called with a lock held: a handler may do what it likes."""
+    logger = listener(level)
+    if logger is not None:
+        logger.log(level, message, *arguments, stacklevel=2)
+
+
+def printable(text: str) -> str:
+    """Return a text as it is, or where it holds what would not be one visible line, as repr() has it."""
+    return text if text.isprintable() else repr(text)
+
+
+def shown(command: Sequence[str]) -> str:
+    """Return a command as one line, without anything that a terminal or a reader of logs would act on."""
+    text = "["
+    for word in command:
+        if len(text) > LONGEST:
+            break
+        text += (", " if len(text) > 1 else "") + repr(word[:LONGEST])
+    return f"{text[:LONGEST]}..." if len(text) > LONGEST else f"{text}]"
+
+
+def run_begins(command: Sequence[str]) -> int:
+    """Tell of a run that is about to be started; return the number by which its end is told, 0 where nobody listens."""
+    logger = listener(DEBUG)
+    if logger is None:
+        return 0
+    number = next(numbers)
+    logger.debug("run %d begins: %s", number, shown(command), stacklevel=3)
+    return number
+
+
+def run_ended(number: int, result: Result[Any]) -> None:
+    """Tell of a run's end: what ended it and how long it took; of its arguments nothing but the command's name."""
+    level = LEVELS.get(result.reason, DEBUG)
+    logger = listener(level)
+    if logger is None:
+        return
+    what = f"run {number}" if number else f"run of {printable(result.args[0][:LONGEST])}"
+    end = result.error or f"exit status {result.exit_code}"
+    message = "%s ended: %s: %s (%.3f s, %.3f s of CPU)"
+    logger.log(level, message, what, result.reason.value, end, result.execution_time, result.cpu_time.total, stacklevel=3)
+
+
+def unenforced(name: str, reason: str, remedy: str) -> None:
+    """Tell what is not enforced, once for each reason."""
+    if (name, reason) in said:
+        return
+    logger = listener(WARNING)
+    if logger is not None:
+        said.add((name, reason))
+        logger.warning("%s is not enforced: %s; remedy: %s", name, printable(reason), printable(remedy), stacklevel=3)

@@ -1,0 +1,71 @@
+"""Text instead of bytes: what text=, encoding= and errors= of run() mean."""
+
+import codecs
+from typing import NamedTuple
+
+from proc_sandbox.errors import ConfigError
+from proc_sandbox.result import Result
+
+__all__ = ["Decoding", "as_text", "check_decoding", "decoded", "input_bytes"]
+
+
+class Decoding(NamedTuple):
+    """How output becomes str, and input that is str bytes. errors: None: output that is no text is shown as such, input refused."""
+
+    encoding: str = "utf-8"
+    errors: str | None = None
+
+
+def check_decoding(text: bool | None, encoding: str | None, errors: str | None) -> Decoding | None:
+    """Return how output is decoded; None: it stays bytes. As in subprocess, encoding or errors alone ask for text too.
+
+    Raises:
+        ConfigError: Python does not know such an encoding of text, or such a way to treat errors.
+    """
+    if not text and encoding is None and errors is None:
+        return None
+    how = Decoding("utf-8" if encoding is None else encoding, errors)
+    try:
+        b"x".decode(how.encoding, "replace")
+    except (LookupError, ValueError, TypeError):  # UnicodeError is a ValueError: some codecs cannot replace
+        raise ConfigError("encoding", encoding, 'must be an encoding of text that Python knows, as "utf-8"') from None
+    try:
+        codecs.lookup_error("replace" if errors is None else errors)
+    except (LookupError, ValueError, TypeError):
+        raise ConfigError("errors", errors, 'must be what bytes.decode() takes, as "replace" or "strict"') from None
+    return how
+
+
+def decoded(data: bytes, how: Decoding) -> str:
+    """Return bytes as text with "\\n" at the end of lines, as subprocess does."""
+    return data.decode(how.encoding, "replace" if how.errors is None else how.errors).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def as_text(result: Result, how: Decoding) -> Result[str]:
+    """Return the result with its output as str.
+
+    Raises:
+        UnicodeDecodeError: the output is no such text, and the caller chose errors="strict" or its like.
+    """
+    changed: Result[str] = object.__new__(Result)
+    changed.__dict__.update(result.__dict__, stdout=decoded(result.stdout, how), stderr=decoded(result.stderr, how))
+    return changed
+
+
+def input_bytes(data: bytes | str | None, how: Decoding | None = None) -> bytes | None:
+    """Return what is fed to stdin; a str is encoded as output is decoded, and its lines end as they do.
+
+    Raises:
+        ConfigError: it is neither bytes nor str, or a str that cannot be encoded.
+    """
+    if data is None:
+        return None
+    if isinstance(data, str):
+        encoding, errors = how or Decoding()
+        try:
+            return data.encode(encoding, errors or "strict")
+        except UnicodeEncodeError as error:
+            raise ConfigError("input", data, f"cannot be encoded as {encoding} ({error.reason}); pass bytes") from None
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise ConfigError("input", data, "pass bytes or str; a file goes to stdin=")
