@@ -208,7 +208,7 @@ class Popen(Generic[AnyStr]):
             overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
         Raises:
-            As run(); nothing is left then.
+            SandboxError: as run(); nothing is left then.
         """
         self.closed = False
         self.owner = os.getpid()
@@ -431,7 +431,7 @@ def stream(
     waits while nobody takes its events. Leaving the loop ends the run.
 
     Raises:
-        As run(), when the first event is asked for.
+        SandboxError: as run(), when the first event is asked for.
     """
     check_not_given(overrides)
     if sandbox is not None and config is None:

@@ -18,6 +18,10 @@ PAGES = {
 }
 
 
+RUN_ELSEWHERE = ("docs/command-line.md", "sh")
+"""By test_command_line.py, in a directory with the files that they need."""
+
+
 def runs(block: Block) -> bool:
     return block.language in ("python", "console") and not block.why
 
@@ -42,7 +46,12 @@ def test_a_block_that_is_not_run_is_listed_with_the_reason(page: str, block: Blo
 
 def test_each_block_says_what_it_is() -> None:
     """One without a language, or of another name for a shell, would never be run."""
-    unknown = [f"{page}:{block.line}" for page, blocks in PAGES.items() for block in blocks if block.language not in LANGUAGES]
+    unknown = [
+        f"{page}:{block.line}"
+        for page, blocks in PAGES.items()
+        for block in blocks
+        if block.language not in LANGUAGES and (page, block.language) != RUN_ELSEWHERE
+    ]
     assert unknown == []
     assert sum(map(runs, PAGES["README.md"])) >= 3
 
