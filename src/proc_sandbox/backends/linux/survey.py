@@ -275,7 +275,20 @@ def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Gr
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
     kept = [item for item in found.values() if item.path == item.source or not lies_in_another(item, found)]
-    return tuple(sorted(kept, key=lambda item: item.path))
+    return tuple(sorted(by_every_name(kept), key=lambda item: item.path))
+
+
+def by_every_name(granted: Sequence[Grant]) -> list[Grant]:
+    """Return the grants, and those in another one also by its other names: a link to a writable directory would else be a way to
+    write to what is read-only in it.
+    """
+    found = {item.path: item for item in granted}
+    for outer in granted:
+        for inner in granted:
+            if inner.path == inner.source and inner.source.startswith(outer.source + "/"):
+                name = outer.path + inner.source.removeprefix(outer.source)
+                found.setdefault(name, inner._replace(path=name))
+    return list(found.values())
 
 
 def lies_in_another(item: Grant, granted: Mapping[str, Grant]) -> bool:
