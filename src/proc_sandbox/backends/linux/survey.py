@@ -25,6 +25,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Hidden, Paths, SystemPath
 from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
+from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from proc_sandbox.backends.unix.private import PrivateDirectory
@@ -406,6 +407,8 @@ def survey(
             if extra:
                 prefix = (os.path.dirname(program.path),)
         check_visible(program.path, tuple(system), given)
+        if "/" not in command[0] and os.path.dirname(program.path) not in (*prefix, *DEFAULT_PATH.split(":")):
+            prefix = (os.path.dirname(program.path), *prefix)  # where it looks for itself by its name, as Python does
     if private:
         own_grant, device = private_grant(start, private)
         given += (own_grant._replace(idmap=can_idmap(private, device)),)
