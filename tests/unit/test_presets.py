@@ -14,7 +14,6 @@ import proc_sandbox as ps
 from proc_sandbox import policies, presets
 from proc_sandbox.config import NORMALISERS
 
-
 needs_links = pytest.mark.skipif(sys.platform == "win32", reason="not everybody may make links there")
 
 
