@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         allowed_dirs: Iterable[str | os.PathLike[str]]
         read_only_dirs: Iterable[str | os.PathLike[str]]
         writable_dirs: Iterable[str | os.PathLike[str]]
+        hidden_paths: Iterable[str | os.PathLike[str]]
         env: Mapping[str, str] | Iterable[str]
         pass_env: Iterable[str]
         stdin: Any
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
         backend: BackendName | None
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "Tee", "best_effort", "check_command", "never_granted"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "Tee", "best_effort", "check_command", "never_granted", "shown_all_the_same"]
 
 PIPE = subprocess.PIPE
 """As in subprocess; for stdout and stderr of run() the same as CAPTURE."""
@@ -210,6 +211,18 @@ class Config:
 
     Mechanism: bind mounts, for a root caller idmapped, and Landlock.
     """
+    hidden_paths: tuple[str, ...] = ()
+    """Files or directories that are empty to the command, and can't be written, though they lie in what is granted. Default: none.
+
+    Of a link what it leads to is hidden. One that does not exist hides nothing; one that is granted itself, or holds what is, is
+    refused. What is hidden is the file that has the name when the run starts. Not hidden are hard links to it elsewhere in what is
+    granted, a file that gets the name later, and what takes its place on the host while the run lasts, as an editor's rename does.
+    Where what is hidden lies deeper in what can be written, the directories on the way to it can't be renamed or removed, and
+    rename(2) and link(2) into and out of them fail (EXDEV; mv(1) copies).
+
+    Mechanism: a read-only mount of nothing over each. Without namespaces none, nor on Windows: refused where there is something to
+    hide. macOS: Seatbelt denies reading and writing.
+    """
     env: tuple[tuple[str, str], ...] = ()
     """Variables: a mapping, or strings "KEY=value". Default: HOME, LANG, LOGNAME, PATH and USER, to which these are added.
 
@@ -339,8 +352,8 @@ class Config:
 
     @property
     def names_paths(self) -> bool:
-        """Whether anything of the host's is granted by its path."""
-        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs)
+        """Whether anything of the host's is granted or hidden by its path."""
+        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs or self.hidden_paths)
 
     def named_paths(self) -> Iterator[tuple[str, str, str]]:
         """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
@@ -484,7 +497,8 @@ def path(name: str, value: Any) -> str:
     if full.startswith("//"):
         full = full[1:]
     if never_granted(full):
-        raise ConfigError(name, value, "name a directory; /, /proc, /sys and /dev cannot be granted")
+        what = "what is to be hidden" if name == "hidden_paths" else "a directory"
+        raise ConfigError(name, value, f"name {what}; /, /proc, /sys and /dev cannot be {'hidden' if name == 'hidden_paths' else 'granted'}")
     return full
 
 
@@ -603,6 +617,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "allowed_dirs": path_list,
     "read_only_dirs": path_list,
     "writable_dirs": path_list,
+    "hidden_paths": path_list,
     "env": environment,
     "pass_env": name_list,
     "stdin": stream(PIPE, DEVNULL, INHERIT),
@@ -622,13 +637,22 @@ NORMALISERS: dict[str, Normaliser] = {
 
 
 def check_paths(config: Config) -> None:
-    """Refuse what is both writable and read-only."""
+    """Refuse what is both writable and read-only, or both granted and hidden."""
     read_only = {*config.allowed_dirs, *config.read_only_dirs}
     for item in config.writable_dirs:
         if item in read_only:
             raise ConfigError("writable_dirs", item, "it is in allowed_dirs or read_only_dirs too; name it once")
     if config.working_dir in config.read_only_dirs:
         raise ConfigError("working_dir", config.working_dir, "it is in read_only_dirs too; name it once")
+    for hidden in config.hidden_paths:
+        for _, place, _ in config.named_paths():
+            if place == hidden or place.startswith(hidden + os.sep):
+                raise ConfigError("hidden_paths", hidden, shown_all_the_same(place))
+
+
+def shown_all_the_same(place: str) -> str:
+    """Return the remedy for a hidden path in which something lies that a command sees."""
+    return f"{place!r} lies in it, which the command is to see; name what is to be hidden beside that"
 
 
 def argument(item: object) -> str:

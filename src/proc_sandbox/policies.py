@@ -288,12 +288,16 @@ def merged(file: File, name: str, changes: Mapping[str, Any]) -> dict[str, Origi
     Raises:
         PolicyError: something in it is not valid.
     """
-    found = {key: Origin("given", value) for key, value in changes.items()}
+    found = {key: Origin("given", value) for key, value in kept(changes).items()}
     for layer in layers(file, name):
         if isinstance(layer, str):
             given = {key: origin.value for key, origin in found.items()}
-            for key, value in preset_fields(layer, given).items():
-                found.setdefault(key, Origin(f"preset {layer}", value))
+            ours = preset_fields(layer, given)
+            for key, value in presets.join(ours, given).items():
+                if key not in found:
+                    found[key] = Origin(f"preset {layer}", value)
+                elif value is not given[key]:
+                    found[key] = Origin(f"{found[key].source}, preset {layer}", value)
             continue
         for error in check_table(layer):
             raise error
@@ -352,14 +356,19 @@ def preset_fields(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     return {item: getattr(config, item) for item in FIELDS if getattr(config, item) != getattr(plain, item)}
 
 
+def kept(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the caller gives, for more than one look: what can be gone through but once is a tuple."""
+    return {key: tuple(value) if isinstance(value, Iterator) else value for key, value in changes.items()}
+
+
 def preset(name: str, **changes: Unpack[Options]) -> Config:
     """Return a preset with some fields changed.
 
     Raises:
         ConfigError: there is none of that name, or it needs a field that is not given.
     """
-    given: dict[str, Any] = dict(changes)
-    return Config(**{**preset_fields(name, given), **given})
+    given = kept(changes)
+    return Config(**presets.join(preset_fields(name, given), given))
 
 
 # --- what others use ---
@@ -475,10 +484,10 @@ def explain(spec: str, **changes: Unpack[Options]) -> str:
         As find().
     """
     found = locate(spec)
-    given: dict[str, Any] = dict(changes)
+    given = kept(changes)
     if isinstance(found, str):
-        origins = {key: Origin(f"preset {found}", value) for key, value in preset_fields(found, given).items()}
-        origins.update({key: Origin("given", value) for key, value in given.items()})
+        ours = preset_fields(found, given)
+        origins = {key: Origin("given" if key in given else f"preset {found}", value) for key, value in presets.join(ours, given).items()}
         name = found
     else:
         file, name = found

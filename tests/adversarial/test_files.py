@@ -230,6 +230,19 @@ def test_a_file_is_not_carried_over_into_a_writable_place(tmp_path: Path, work: 
     assert not (work / "stolen").exists()
 
 
+def test_a_read_only_directory_is_so_by_every_name(tmp_path: Path, work: Path) -> None:
+    """The writable directory around it is named by a link, and has both names inside."""
+    kept, other = work / "a" / "kept", tmp_path / "other"
+    kept.parent.mkdir()
+    before = fill(kept)
+    other.symlink_to(work)
+    for named in (kept, other / "a" / "kept"):
+        for place in (kept, other / "a" / "kept"):
+            result = inside(act("write", place / "file"), working_dir=other, read_only_dirs=[named])
+            assert_refused(result, READ_ONLY)
+    assert snapshot(kept) == before
+
+
 @pytest.mark.parametrize("name", ["rename", "rmdir", "unlink"])
 def test_a_read_only_directory_keeps_its_place(work: Path, name: str) -> None:
     """Else the command would move it away and put one of its own there."""

@@ -132,8 +132,8 @@ def test_one_is_found_by_its_name_or_its_file(tmp_path: Path, user_directory: Pa
     assert policies.find("mine").nice == 7
     assert policies.find("mine", nice=1).nice == 1
     assert [item.name for item in policies.listing() if item.source == "user"] == ["mine", "base"]
-    with pytest.raises(ps.ConfigError, match=r"no such policy; .*\./nobody\.toml"):
-        policies.find("nobody")
+    with pytest.raises(ps.ConfigError, match=r"no such policy; .*\./zzz\.toml"):
+        policies.find("zzz")
     write(tmp_path, "[policies.a]\nextends = 'mine'\n")
     assert policies.find(str(path)).nice == 7
     write(tmp_path, "[policies.base]\nextends = 'mine'\n[policies.a]\nextends = 'base'\n")  # the file's own comes first

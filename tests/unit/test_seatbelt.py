@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from support.behaviours import PROMISES
 
 import proc_sandbox as ps
-from proc_sandbox.host import Feature, Grant, Host, Paths, SystemPath
+from proc_sandbox.host import Feature, Grant, Hidden, Host, Paths, SystemPath
 from proc_sandbox.planner.ladder import choose
 from proc_sandbox.planner.posix import seatbelt
 from proc_sandbox.planner.posix.promises import DIFFERENCES, HELD_BY_SEATBELT, UNLIKE_LINUX
@@ -43,6 +43,13 @@ CASES: dict[str, tuple[dict[str, Any], Paths]] = {
                 grant("/tmp/data", source="/private/tmp/data"),
                 grant("/Users/ann/notes.txt", directory=False),
             ),
+        ),
+    ),
+    "hidden": (
+        {"working_dir": WORK, "hidden_paths": [f"{WORK}/.env", f"{WORK}/deep/keys"]},
+        Paths(
+            grants=(grant(WORK, "write"),),
+            hidden=(Hidden(f"{WORK}/.env", f"{WORK}/.env", False), Hidden(f"{WORK}/deep/keys", f"{WORK}/deep/keys", True)),
         ),
     ),
     "network": ({"network_access": True}, Paths()),

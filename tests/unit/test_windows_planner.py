@@ -12,7 +12,7 @@ import pytest
 from support.windows_hosts import FEATURES, NO_APP_CONTAINER, PATHS, WINDOWS, WINE, grant
 
 import proc_sandbox as ps
-from proc_sandbox.host import Feature, Host, Paths
+from proc_sandbox.host import Feature, Hidden, Host, Paths
 from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.windows.mechanisms import LADDER
 from proc_sandbox.planner.windows.plan import SCRATCH, UI, Access, JobLimits, Token, WindowsPlan
@@ -126,6 +126,15 @@ def test_what_windows_has_no_mechanism_for(name: str) -> None:
     assert isinstance(said, ps.Unenforced)
     assert said.remedy == caught.value.remedy
     assert name not in plan().enforcement or name == "max_output", "its default asks for nothing"
+
+
+def test_what_is_hidden_is_refused_where_it_would_be_seen() -> None:
+    paths = GRANTED._replace(hidden=(Hidden("C:\\data\\.env", "C:\\data\\.env", False),))
+    with pytest.raises(ps.UnsupportedError) as caught:
+        plan(paths=paths)
+    assert caught.value.field == "hidden_paths"
+    assert isinstance(plan(paths=paths, enforcement="best-effort").enforcement["hidden_paths"], ps.Unenforced)
+    assert "hidden_paths" not in plan(paths=GRANTED).enforcement
 
 
 ELSEWHERE = {

@@ -205,6 +205,57 @@ def executables() -> None:
         raise OSError(error, "no program could be opened for writing")
 
 
+def nothing_found() -> OSError:
+    return OSError(errno.ENODATA, "nothing")
+
+
+def find_content(path: str) -> None:
+    """Read a file that has something in it."""
+    with open(path, "rb") as file:
+        if not file.read():
+            raise nothing_found()
+
+
+def find_by_descriptor(path: str) -> None:
+    """By a descriptor of the directory, and one that is only a place (O_PATH)."""
+    found = b""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    place = os.open(os.path.basename(path), os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    for way in (f"/proc/self/fd/{place}", f"/proc/self/fd/{directory}/{os.path.basename(path)}"):
+        with open(way, "rb") as file:
+            found += file.read()
+    if not found:
+        raise nothing_found()
+
+
+def find_entry(path: str) -> None:
+    if not os.listdir(path):
+        raise nothing_found()
+
+
+def find_anywhere(directory: str) -> None:
+    """Any file with the secret in it: below the directory, however it is reached, and below /tmp and /dev."""
+    roots = [directory, f"/proc/self/root{directory}", "/proc/self/cwd/.", "/proc/1/cwd", "/tmp", "/dev"]
+    for root in roots:
+        for place, _, files in os.walk(root):
+            for name in files:
+                path = os.path.join(place, name)
+                with contextlib.suppress(OSError):
+                    if stat.S_ISREG(os.stat(path).st_mode) and b"the secret" in open(path, "rb").read():  # noqa: SIM115
+                        return
+    raise nothing_found()
+
+
+def exchange(source: str, target: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE."""
+    checked(LIBC.renameat2(-100, source.encode(), -100, target.encode(), 2))
+
+
+def in_directory(directory: str, name: str, *arguments: str) -> None:
+    os.chdir(directory)
+    globals()[name](*arguments)
+
+
 # --- processes ---
 
 

@@ -50,6 +50,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
         reason = f"Windows caps in steps of 1/10,000 of all processors, {host.processors / 100:g} percent of one core here"
         rungs["cpu_limit"], said["cpu_limit"] = "", refuse("cpu_limit", config, reason, "a higher cpu_limit")
     rungs["network_access"], said["network_access"] = network(config, host)
+    if paths.hidden:
+        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
     return Choices(rungs, said)
 
 
