@@ -204,6 +204,9 @@ class Config:
     read_only_dirs: tuple[str, ...] = ()
     """Directories or files that can be read and never written, even below a writable one. Default: none.
 
+    What lies deeper in a writable one keeps the directories on the way to it: they can't be renamed or removed, and rename(2) and
+    link(2) into and out of them fail (EXDEV; mv(1) copies).
+
     Mechanism: read-only bind mounts, made after the writable ones.
     """
     writable_dirs: tuple[str, ...] = ()

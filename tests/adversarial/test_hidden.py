@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from support.processes import library_path
 from support.programs import FORBIDDEN, HANG, READ_ONLY, ROOT, act, assert_escapes, assert_refused, inside, text
 
 import proc_sandbox as ps
-from proc_sandbox.planner.linux import filesystem, planner
+from proc_sandbox.planner.linux import filesystem
 
 NOTHING = frozenset({errno.ENODATA})
 """What the acts say where there was nothing to be found."""
@@ -161,17 +160,6 @@ except ps.UnsupportedError as error:
             assert int(lines[lines.index("REFUSED") + 1]) in errors, (name, words, output)
     finally:
         shutil.rmtree(place)
-
-
-@pytest.fixture
-def nothing_on_the_way(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Take out the mechanism that keeps the directories in which it lies."""
-    monkeypatch.setattr(filesystem, "on_the_way", lambda *_: ())
-    planner.compile_base.cache_clear()
-    planner.compiled.clear()
-    yield
-    planner.compile_base.cache_clear()
-    planner.compiled.clear()
 
 
 MOVED = ["sh", "-c", "mv deep moved"]

@@ -93,7 +93,8 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
         if below(entry.path, "/tmp"):
             add_system_path(result, host, entry, shared=False)
     covered = hidden_places(paths)
-    seals = add_grants(result, host, (*paths.grants, *on_the_way(covered, paths)), tops)
+    kept = (*covered, *(grant.path for grant in paths.grants if grant.access == "read"))
+    seals = add_grants(result, host, (*paths.grants, *on_the_way(kept, paths)), tops)
     add_empty(result, covered)
     own = result.mounts[shared_count:] + seals
     return tuple(result.mounts[:shared_count] + own)
@@ -220,10 +221,10 @@ def hidden_places(paths: Paths) -> dict[str, bool]:
 
 
 def on_the_way(places: Iterable[str], paths: Paths) -> Iterator[Grant]:
-    """Yield the directories on the way to what is hidden that the command could rename, as grants of their own.
+    """Yield the directories on the way to what is hidden or read-only that the command could rename, as grants of their own.
 
     What is mounted on keeps its name (rename(2), EBUSY). Else a run could rename such a directory, and the next one would find
-    nothing of the name to hide, and see all of it by the new one.
+    nothing of the name to hide or to keep, and see all of it by the new one, or write to it.
     """
     for directory in dict.fromkeys(parent for place in places for parent in parents(place)):
         around = max((grant for grant in paths.grants if below(directory, grant.path)), key=lambda grant: len(grant.path), default=None)
