@@ -283,3 +283,39 @@ def test_a_name_of_its_own_needs_a_namespace() -> None:
     with pytest.raises(ps.UnsupportedError, match="hostname"):
         compile_plan(ps.Config(hostname="mine"), ["true"], closed, Paths())
     assert isinstance(compile_plan(ps.Config(hostname="mine"), ["true"], USER, Paths()).enforcement["hostname"], ps.Enforced)
+
+
+def test_a_terminal_is_in_the_view_of_its_run_alone() -> None:
+    without = plan(USER).words()
+    assert "terminal" not in without
+    assert not any("/dev/pts" in word for word in without)
+    looked_at = plan(ROOT, pty=True)
+    assert "<new>" in looked_at.describe()
+    made = looked_at.at_terminal("/dev/pts/7")
+    assert ("terminal", "/dev/pts/7") in zip(made.words(), made.words()[1:], strict=False)
+    own = [(mount.kind, mount.target, mount.source) for mount in made.mounts if not mount.shared and mount.target.startswith("/dev/pts")]
+    assert own == [
+        ("tmpfs", "/dev/pts", "-"),
+        ("file", "/dev/pts/7", ""),
+        ("bind", "/dev/pts/7", "/dev/pts/7"),
+        ("seal", "/dev/pts", "-"),
+    ]
+    assert not any("<new>" in word for word in made.words())
+
+
+@pytest.mark.parametrize("name", ["", "/dev/tty1", "/tmp/pts/3"])
+def test_a_terminal_without_a_name_that_is_one(name: str) -> None:
+    for host in (ROOT, CONTAINED_USER):
+        made = plan(host, pty=True, enforcement="best-effort").at_terminal(name)
+        assert ("terminal", "-") in zip(made.words(), made.words()[1:], strict=False)
+        assert not any(word.startswith("/dev/pts/") for word in made.words())
+
+
+def test_without_namespaces_the_terminal_can_be_opened_again() -> None:
+    made = plan(CONTAINED_USER, pty=True, enforcement="best-effort").at_terminal("/dev/pts/7")
+    assert {access for path, access in made.landlock.rules if path == "/dev/pts/7"} == {"read", "device"}
+
+
+def test_a_terminal_changes_nothing_for_other_plans() -> None:
+    made = plan(USER)
+    assert made.at_terminal("/dev/pts/7") is made

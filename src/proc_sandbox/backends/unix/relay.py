@@ -49,8 +49,11 @@ MOST_SECONDS = 10.0
 
 
 def size_of(descriptor: int) -> Size:
-    """Return a terminal's size; the usual one where it does not know."""
-    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
+    """Return a terminal's size; the usual one where it does not know, or is gone."""
+    try:
+        rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(descriptor, termios.TIOCGWINSZ, bytes(8)))
+    except OSError:
+        return USUAL
     return (rows, columns) if rows and columns else USUAL
 
 

@@ -6,12 +6,14 @@ it and open /dev/tty again.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import select
 import termios
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of
 from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some
@@ -32,6 +34,12 @@ WAY_OUT = b"\x1d"
 WAY_OUT_KEYS, WAY_OUT_SECONDS = 3, 1.0
 LOOK_AGAIN = 100
 """Milliseconds between two looks whether the end of the input has been read: a terminal does not tell."""
+KEYS = (
+    termios.VINTR, termios.VQUIT, termios.VERASE, termios.VKILL, termios.VSUSP, termios.VSTART, termios.VSTOP, termios.VREPRINT,
+    termios.VWERASE, termios.VLNEXT,
+)  # fmt: skip
+IUTF8 = 0o40000
+"""As Linux and macOS have it: Python's termios only does from 3.13 on."""
 PATIENCE = 5.0
 """Seconds for the caller's terminal, or whatever it is, to take some of what was printed last."""
 
@@ -96,6 +104,7 @@ class TerminalStreams(DescriptorStreams):
         self.find_caller(typed, shown)
         if self.caller:
             self.size = size_of(self.caller.file)
+            take_keys(self.slave, self.caller.before)
         put_size(self.master, self.size)
 
     def choose_source(self, typed: Choice) -> None:
@@ -148,6 +157,10 @@ class TerminalStreams(DescriptorStreams):
             del self.waiting[: os.write(self.output, data)]
         except BlockingIOError:
             return
+        except OSError as error:
+            if error.errno != errno.EIO or not self.caller:
+                raise
+            self.waiting.clear()  # the terminal is gone: who listens there is told, and ends the run
 
     def write_rest(self) -> None:
         """Write what is left, as long as somebody takes it."""
@@ -178,6 +191,15 @@ class TerminalStreams(DescriptorStreams):
             self.give_back()
         finally:
             super().close()
+
+
+def take_keys(slave: int, users: list[Any]) -> None:
+    """Let the keys that erase, interrupt and so on be those that the user has set, and characters be erased as a whole."""
+    attributes = termios.tcgetattr(slave)
+    attributes[0] |= users[0] & IUTF8
+    for key in KEYS:
+        attributes[6][key] = users[6][key]
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
 
 
 def is_same(one: int, other: int) -> bool:
