@@ -145,7 +145,7 @@ class CallersTerminal:
             entered.discard(self)
             self.stop_listening()
             os.close(file)
-        if self.ended_by:
+        if self.ended_by and os.getpid() == self.owner:
             os.kill(os.getpid(), self.ended_by)
 
     def give_back(self, file: int) -> None:
