@@ -101,6 +101,12 @@ def test_a_handle_has_no_pipes_to_a_terminal() -> None:
             ps.Popen(["true"], pty=True, **{name: ps.PIPE})
 
 
+def test_a_stage_of_a_pipeline_has_none() -> None:
+    for stages in ((ps.cmd(["true"], pty=True), ps.cmd(["cat"])), (ps.cmd(["true"]), ps.cmd(["cat"], pty=True))):
+        with pytest.raises(ps.ConfigError, match="pipeline"):
+            (stages[0] | stages[1]).run()
+
+
 def test_handles_and_streams() -> None:
     with ps.Popen(["sh", "-c", "read x; echo got $x"], pty=True, stdin=b"it\n") as process:
         assert process.wait(HANG).stdout == b"it\r\ngot it\r\n"

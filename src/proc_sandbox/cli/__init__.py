@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.backends import begin
-from proc_sandbox.cli import commands, status
+from proc_sandbox.cli import status
 from proc_sandbox.cli.parser import ACTIONS, make_parser
 
 if TYPE_CHECKING:

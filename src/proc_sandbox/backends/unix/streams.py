@@ -82,9 +82,9 @@ class DescriptorStreams:
         errors = choose_output(config.stderr, held=self.held)
         stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
         self.theirs = [stdin, stdout, stderr, *config.pass_fds]
-        self.note_flags()
+        self.note_flags(config)
 
-    def note_flags(self) -> None:
+    def note_flags(self, config: Config) -> None:
         # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
         # A pipe between two runs is neither's, and closed before they end.
         between = [end for end in (config.stdin, config.stdout) if isinstance(end, PipeEnd)]

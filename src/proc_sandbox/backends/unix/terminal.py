@@ -20,7 +20,7 @@ from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, Launched
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output
+from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output
 from proc_sandbox.supervise import Supervisor
 
 __all__ = ["TerminalStreams"]
@@ -89,6 +89,8 @@ class TerminalStreams(DescriptorStreams):
 
     def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
         """Open the terminal, and what is at our end of it."""
+        if isinstance(config.stdin, PipeEnd) or isinstance(config.stdout, PipeEnd):
+            raise ConfigError("pty", True, "a stage of a pipeline has no terminal; leave it out, or run that command by itself")
         typed, shown = choose_input(config.stdin, data, held=self.held), choose_output(config.stdout, held=self.held)
         for name, choice in (("stdin", typed), ("stdout", shown)):
             if choice.kind == "pipe":
@@ -98,7 +100,7 @@ class TerminalStreams(DescriptorStreams):
         self.ends.append(self.slave)
         self.terminal = name_of(self.slave)
         self.theirs = [self.slave, self.slave, self.slave, *config.pass_fds]
-        self.note_flags()
+        self.note_flags(config)
         self.choose_source(typed)
         self.choose_sink(shown, supervisor)
         self.find_caller(typed, shown)
