@@ -151,7 +151,7 @@ def test_max_output_holds() -> None:
 
 
 def test_limits_hold_on_a_terminal() -> None:
-    result = ps.run(["sh", "-c", "echo before; sleep 1000"], pty=True, timeout=0.5)
+    result = ps.run(["sh", "-c", "echo before; exec sleep 1000"], pty=True, timeout=3)
     assert (result.timed_out, bytes(result.stdout)) == (True, b"before\r\n")
 
 
@@ -312,7 +312,7 @@ thread.start(); thread.join()
 def test_the_way_out(place: Terminal) -> None:
     """A command that listens to nothing."""
     before = place.attributes()
-    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; trap '' INT QUIT HUP TERM; echo begun; sleep 1000") as process:
+    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; trap '' INT QUIT HUP TERM; echo begun; exec sleep 1000") as process:
         place.until(b"begun")
         place.type(b"\x03\x1c\x1a\x1d\x1d")
         place.type(b"\x1d")
@@ -323,8 +323,8 @@ def test_the_way_out(place: Terminal) -> None:
 
 def test_a_timeout_gives_it_back(place: Terminal) -> None:
     before = place.attributes()
-    code = RUN.replace("pty=True", "pty=True, timeout=1")
-    with caller_on(place, code, "sh", "-c", "printf '\\033[?1000hbegun'; sleep 1000") as process:
+    code = RUN.replace("pty=True", "pty=True, timeout=3")
+    with caller_on(place, code, "sh", "-c", "printf '\\033[?1000hbegun'; exec sleep 1000") as process:
         place.until(b"begun")
         place.until(rb"\x1b\[\?1000l.*over timeout None")
         assert place.wait(process) == 0
@@ -465,7 +465,7 @@ def test_the_terminal_goes_away() -> None:
         code = RUN.replace("import sys", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
         reader, writer = os.pipe()
         code = code.replace('print("over"', f'import os; os.write({writer}, result.reason.value.encode()); sys.exit(0); print("over"')
-        with caller_on(place, code, "sh", "-c", "trap '' HUP; echo begun; sleep 1000", pass_fds=(writer,)) as process:
+        with caller_on(place, code, "sh", "-c", "trap '' HUP; echo begun; exec sleep 1000", pass_fds=(writer,)) as process:
             os.close(writer)
             place.until(b"begun")
             os.close(place.master)

@@ -117,8 +117,8 @@ class Terminal:
         attributes[3] &= ~(termios.ICANON | termios.ECHO)
         attributes[6][termios.VMIN] = attributes[6][termios.VTIME] = 0
         termios.tcsetattr(self.slave, termios.TCSANOW, attributes)
-        try:
-            return os.read(self.slave, 65536)
+        try:  # what was typed comes through in pieces
+            return b"".join(iter(lambda: os.read(self.slave, 65536), b""))
         finally:
             termios.tcsetattr(self.slave, termios.TCSANOW, before)
 
