@@ -153,6 +153,31 @@ static void arrange_descriptors(const struct plan *plan, const struct resources 
 	/* The originals are close-on-exec and lie above every target. */
 }
 
+/*
+ * The terminal came by a name of the host's, under which Landlock lets nobody open it again (/dev/stdout, proc_pid_fd(5)): so it is
+ * opened by the one that it has in the view. Who leads a session and has no terminal may take one that nobody has (ioctl_tty(2)).
+ */
+static void take_terminal(const struct plan *plan, struct record *record)
+{
+	struct stat given, found;
+	if (!plan->terminal)
+		return;
+	if (strcmp(plan->terminal, "-")) {
+		int own = open(plan->terminal, O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (own < 0 || fstat(0, &given) < 0 || fstat(own, &found) < 0)
+			die(record, "terminal", plan->terminal);
+		if (given.st_dev != found.st_dev || given.st_ino != found.st_ino) {
+			errno = ENXIO;
+			die(record, "terminal", plan->terminal);
+		}
+		for (int i = 0; i < 3; i++)
+			if (dup2(own, i) < 0)
+				die(record, "terminal", plan->terminal);
+	}
+	if (ioctl(0, TIOCSCTTY, 0) < 0)
+		die(record, "terminal", plan->terminal);
+}
+
 /* All that is done to the command's own process, and may be before it is known what the command is. */
 static void confine(const struct plan *plan, const struct resources *own, struct record *record)
 {
@@ -169,6 +194,7 @@ static void confine(const struct plan *plan, const struct resources *own, struct
 		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
 	if (own->command < 0)
 		arrange_descriptors(plan, own, record);
+	take_terminal(plan, record);
 	set_slice(0);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */

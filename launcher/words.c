@@ -134,6 +134,8 @@ static int directive(struct reader *reader, struct plan *plan, char ***variables
 		return rlimit(reader, plan);
 	if (WORD("fd"))
 		return descriptor(reader, plan);
+	if (WORD("terminal"))
+		return (plan->terminal = next_word(reader)) ? 0 : -1;
 	if (WORD("version"))
 		return version(reader);
 	if (WORD("cwd"))

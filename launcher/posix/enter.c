@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,6 +53,8 @@ noreturn void enter(const struct plan *plan, int *descriptors, struct record *re
 		die(record, "setsid", "");
 	default_signals(record);
 	arrange_descriptors(plan, descriptors, record);
+	if (plan->terminal && ioctl(0, TIOCSCTTY, 0) < 0) /* of the new session */
+		die(record, "terminal", "");
 	umask(plan->umask);
 	add_niceness(plan->nice, record);
 	if (chdir(plan->cwd ? plan->cwd : "/") < 0)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         stdout: Any
         stderr: Any
         network_access: bool | Literal["loopback"]
+        pty: bool
         pass_fds: Iterable[int]
         hostname: str
         umask: int
@@ -252,6 +253,16 @@ class Config:
 
     Mechanism: a pipe that is read, or the descriptor itself.
     """
+    pty: bool = False
+    """Whether the command's three streams are a terminal of its own. Default: False.
+
+    What stdin gives is typed, and at its end Ctrl-D; what comes to stdout is what the terminal shows: what was typed too, and stderr,
+    which by itself is empty, with lines that end in CR and LF. With stdin INHERIT and stdout INHERIT it is joined to the caller's
+    terminal, which is made ready for that and given back as it was (terminals.md). It has the caller's terminal's size then, else 24
+    rows of 80. Windows: not supported.
+
+    Mechanism: pty(7), TIOCSCTTY.
+    """
     network_access: bool | str = False
     """False: none. "loopback": an own network with nothing but loopback. True: the host's. Default: False.
 
@@ -326,6 +337,7 @@ class Config:
             self.__dict__.update(DEFAULTS)
             self.__dict__.update(normalised(values))
             check_paths(self)
+            check_terminal(self)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], policy: str | None = None, **changes: "Unpack[Options]") -> "Config":
@@ -390,6 +402,7 @@ class Config:
         changed.__dict__.update(self.__dict__)
         changed.__dict__.update(normalised(changes))
         check_paths(changed)
+        check_terminal(changed)
         return changed
 
 
@@ -626,6 +639,7 @@ NORMALISERS: dict[str, Normaliser] = {
     "stdin": stream(PIPE, DEVNULL, INHERIT),
     "stdout": stream(CAPTURE, PIPE, DEVNULL, INHERIT),
     "stderr": stream(CAPTURE, PIPE, DEVNULL, INHERIT, STDOUT),
+    "pty": boolean,
     "network_access": network,
     "pass_fds": descriptor_list,
     "hostname": host_name,
@@ -656,6 +670,12 @@ def check_paths(config: Config) -> None:
 def shown_all_the_same(place: str) -> str:
     """Return the remedy for a hidden path in which something lies that a command sees."""
     return f"{place!r} lies in it, which the command is to see; name what is to be hidden beside that"
+
+
+def check_terminal(config: Config) -> None:
+    """Refuse a place of its own for stderr where there is a terminal, which has one output."""
+    if config.pty and config.stderr not in (CAPTURE, STDOUT, INHERIT, PIPE):
+        raise ConfigError("stderr", config.stderr, "with pty=True it comes to stdout, as on every terminal; leave it out")
 
 
 def argument(item: object) -> str:

@@ -525,3 +525,18 @@ def test_nobody_is_signalled_by_way_of_a_pipe() -> None:
         assert target.stdin is not None
         target.stdin.close()
         assert target.wait(HANG) == 0
+
+
+def test_a_terminal_of_its_own_and_no_other() -> None:
+    master, slave = os.openpty()
+    try:
+        number = os.fstat(slave).st_rdev
+        device = os.major(number) << 8 | os.minor(number) & 0xFF | (os.minor(number) & ~0xFF) << 12
+        assert_escapes(act("reach_terminal", device), pass_fds=(slave,))
+        assert_refused(inside(act("reach_terminal", device), pty=True), {errno.ENOENT})
+        said = text(inside(["sh", "-c", "tty; echo again >/dev/stderr; echo by name >$(tty)"], pty=True)).split("\n")
+        assert said[1:] == ["again", "by name", ""]
+        assert said[0] not in ("not a tty", os.ttyname(slave))
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -60,6 +60,7 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "core_dumps": (["--core-dumps"], True),
     "prepared": (["--prepared", "2"], 2),
     "kill_grace": (["--kill-grace", "0.5"], 0.5),
+    "pty": (["--pty"], True),
     "backend": (["--backend", "posix"], "posix"),
     "enforcement": (["--enforcement", "best-effort:cpu_limit"], ps.best_effort("cpu_limit")),
 }

@@ -335,3 +335,39 @@ def test_a_hidden_path_below_usr_keeps_landlocks_search_going() -> None:
     made = plan(ROOT, PATHS._replace(hidden=HIDDEN.hidden[4:]))
     assert made.landlock
     assert ("/usr", "foreign") not in made.landlock.rules
+
+
+def test_a_terminal_is_in_the_view_of_its_run_alone() -> None:
+    without = plan(USER).words()
+    assert "terminal" not in without
+    assert not any("/dev/pts" in word for word in without)
+    looked_at = plan(ROOT, pty=True)
+    assert "<new>" in looked_at.describe()
+    made = looked_at.at_terminal("/dev/pts/7")
+    assert ("terminal", "/dev/pts/7") in zip(made.words(), made.words()[1:], strict=False)
+    own = [(mount.kind, mount.target, mount.source) for mount in made.mounts if not mount.shared and mount.target.startswith("/dev/pts")]
+    assert own == [
+        ("tmpfs", "/dev/pts", "-"),
+        ("file", "/dev/pts/7", ""),
+        ("bind", "/dev/pts/7", "/dev/pts/7"),
+        ("seal", "/dev/pts", "-"),
+    ]
+    assert not any("<new>" in word for word in made.words())
+
+
+@pytest.mark.parametrize("name", ["", "/dev/tty1", "/tmp/pts/3"])
+def test_a_terminal_without_a_name_that_is_one(name: str) -> None:
+    for host in (ROOT, CONTAINED_USER):
+        made = plan(host, pty=True, enforcement="best-effort").at_terminal(name)
+        assert ("terminal", "-") in zip(made.words(), made.words()[1:], strict=False)
+        assert not any(word.startswith("/dev/pts/") for word in made.words())
+
+
+def test_without_namespaces_the_terminal_can_be_opened_again() -> None:
+    made = plan(CONTAINED_USER, pty=True, enforcement="best-effort").at_terminal("/dev/pts/7")
+    assert {access for path, access in made.landlock.rules if path == "/dev/pts/7"} == {"read", "device"}
+
+
+def test_a_terminal_changes_nothing_for_other_plans() -> None:
+    made = plan(USER)
+    assert made.at_terminal("/dev/pts/7") is made

@@ -139,7 +139,7 @@ def test_what_is_hidden_is_refused_where_it_would_be_seen() -> None:
 
 ELSEWHERE = {
     "max_output", "working_dir", "allowed_dirs", "read_only_dirs", "writable_dirs", "env", "pass_env", "stdin", "stdout", "stderr",
-    "nice", "core_dumps", "kill_grace", "prepared", "enforcement", "backend",
+    "nice", "core_dumps", "kill_grace", "prepared", "enforcement", "backend", "pty",
 }  # fmt: skip
 """Fields that are not a limit of the ladder: grants are `files`, the rest always works."""
 
@@ -265,3 +265,9 @@ def test_the_plan_is_data_and_tells_all() -> None:
                  "deny-only", "kill_on_close", "mitigations"):  # fmt: skip
         assert part in text
     assert plan().command == ("whoami", "/all")
+
+
+def test_there_is_no_terminal_yet() -> None:
+    with pytest.raises(ps.UnsupportedError) as caught:
+        compile_plan(ps.Config(pty=True, enforcement="best-effort"), ["cmd"], WINDOWS, PATHS)
+    assert caught.value.field == "pty"

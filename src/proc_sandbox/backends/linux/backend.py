@@ -139,6 +139,7 @@ class LinuxBackend(UnixBackend):
 
     def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LaunchedRun:
         """Start a run with its streams and passed descriptors."""
+        plan = plan.at_terminal(streams.terminal)
         return LaunchedRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
 
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
@@ -156,9 +157,9 @@ class LinuxBackend(UnixBackend):
                     self.admitted.add(found)
         return found
 
-    def by_hand(self, plan: LinuxPlan) -> str:
-        """Return the launcher's command line for a plan."""
-        return plan.command_line(launcher_path())
+    def by_hand(self, plan: LinuxPlan) -> str | None:
+        """Return the launcher's command line for a plan; None where a terminal has to be made for it."""
+        return None if plan.terminal else plan.command_line(launcher_path())
 
     def shutdown(self) -> None:
         """End the launchers of this process with all their runs."""

@@ -194,9 +194,9 @@ class PosixBackend(UnixBackend):
         words = encode(plan, {MARK: f"{around}:{mark}" if around else mark})
         return PosixRun(warden(), instructions(plan, mark, held=held) + b"\n" + words, streams.theirs, mark)
 
-    def by_hand(self, plan: PosixPlan) -> str:
-        """Return the monitor's command line for a plan."""
-        return plan.command_line(program_path("monitor"))
+    def by_hand(self, plan: PosixPlan) -> str | None:
+        """Return the monitor's command line for a plan; None where a terminal has to be made for it."""
+        return None if plan.terminal else plan.command_line(program_path("monitor"))
 
     def shutdown(self) -> None:
         """End the warden of this process with all its runs."""

@@ -50,6 +50,9 @@ class DescriptorStreams:
     still to be fed; pipes, by the stream's name our ends of those that a handle is to have; files, which we write to ourselves.
     """
 
+    terminal = ""
+    """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
+
     def __init__(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> None:
@@ -65,7 +68,7 @@ class DescriptorStreams:
         self.flags: dict[int, int] = {}
         self.source: Iterator[bytes] = iter(())
         try:
-            if data is None and not config.has_own_streams and not config.pass_fds:  # as most are
+            if data is None and not config.has_own_streams and not config.pass_fds and not config.pty:  # as most are
                 self.theirs = [self.open_null(os.O_RDONLY), self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
             else:
                 self.open_chosen(config, data, supervisor)
@@ -79,6 +82,9 @@ class DescriptorStreams:
         errors = choose_output(config.stderr, held=self.held)
         stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
         self.theirs = [stdin, stdout, stderr, *config.pass_fds]
+        self.note_flags(config)
+
+    def note_flags(self, config: Config) -> None:
         # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
         # A pipe between two runs is neither's, and closed before they end.
         between = [end for end in (config.stdin, config.stdout) if isinstance(end, PipeEnd)]
@@ -112,12 +118,8 @@ class DescriptorStreams:
         return self.own(reader)
 
     def open_output(self, field: str, choice: Choice, collector: Collector) -> int:
-        if choice.kind in ("keep", "sink"):
-            collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
-            return self.read_into(collector.feed)
-        if choice.kind == "tee":
-            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
-            collector.sink = lambda data: [sink(data) for sink in sinks]
+        if choice.kind in ("keep", "sink", "tee"):
+            self.set_sink(field, choice, collector)
             return self.read_into(collector.feed)
         if choice.kind == "pipe":
             self.pipes[field], writer = open_pipe()
@@ -129,6 +131,14 @@ class DescriptorStreams:
         if choice.kind == "inherit":
             return 1 if field == "stdout" else 2
         return int(choice.value)
+
+    def set_sink(self, field: str, choice: Choice, collector: Collector) -> None:
+        """Decide what takes what is read. max_output holds for all of it: a buffer in memory is the caller's memory."""
+        if choice.kind == "tee":
+            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
+            collector.sink = lambda data: [sink(data) for sink in sinks]
+        else:
+            collector.sink = choice.value or collector.sink
 
     def sink_of(self, field: str, target: Choice) -> Callable[[bytes], object]:
         """Return what takes a copy of what is captured."""
@@ -170,6 +180,10 @@ class DescriptorStreams:
             os.close(self.owned.pop())
         if len(open_streams) > FEW:
             self.close_ends()
+
+    def pump_for(self, channel: LaunchedRun) -> Pump:
+        """Return what moves bytes both ways, step by step."""
+        return Pump(channel, self)
 
     def close_ends(self) -> None:
         while self.ends:
@@ -260,14 +274,14 @@ class LaunchedRun(Channel):
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        pump = Pump(self, streams)
+        pump = streams.pump_for(self)
         while (outcome := pump.step()) is None:
             pass
         return outcome
 
     def pump(self, streams: DescriptorStreams) -> Pump:
         """Return what moves bytes both ways, step by step."""
-        return Pump(self, streams)
+        return streams.pump_for(self)
 
 
 class Pump:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Grant, Hidden, Host, Paths, SystemPath
-from proc_sandbox.planner.linux.plan import Landlock, Mount
+from proc_sandbox.planner.linux.plan import NEW_TERMINAL, TERMINALS, Landlock, Mount
 
 __all__ = ["DEVICES", "HOME", "PRIVATE_DIRECTORY", "below", "hidden_places", "landlock_rules", "view"]
 
@@ -85,6 +85,8 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
     result = View()
     add_system(result, host, paths, [name for name in DEVICES if not sampled or name != "zero"])
     own: list[Mount] = []
+    if config.pty:
+        result.directory(TERMINALS, shared=True)
     tops = places_for_grants(result, paths)
     result.add(Mount("seal", "/", shared=True))
     shared_count = len(result.mounts)
@@ -92,6 +94,8 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
     for entry in paths.system:  # an interpreter below /tmp would lie under the run's own
         if below(entry.path, "/tmp"):
             add_system_path(result, host, entry, shared=False)
+    if config.pty:
+        add_terminal(result)
     covered = hidden_places(paths)
     kept = (*covered, *(grant.path for grant in paths.grants if grant.access == "read"))
     seals = add_grants(result, host, (*paths.grants, *on_the_way(kept, paths)), tops)
@@ -176,6 +180,14 @@ def add_private(result: View, host: Host, config: Config) -> None:
     if not host.root and host.feature("proc_keys"):
         # Without root the command has its caller's uid on the host, so that it would be told of the caller's keys.
         result.add(Mount("alias", "/proc/keys", source="/dev/null"))
+
+
+def add_terminal(result: View) -> None:
+    """The run's own, which no other one's view has: so on a file system of its own."""
+    result.add(Mount("tmpfs", TERMINALS, options="nodev,noexec,data=mode=755,size=4k,nr_inodes=8"))
+    result.add(Mount("file", NEW_TERMINAL, source="", options="mode=600"))
+    result.add(Mount("bind", NEW_TERMINAL, source=NEW_TERMINAL, options="noexec"))
+    result.add(Mount("seal", TERMINALS))
 
 
 def inodes(config: Config) -> int:
@@ -288,6 +300,8 @@ def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = 
             rules.append(("/usr", "foreign"))
     else:
         rules = list(rules_of_host(paths, sampled=sampled))
+        if config.pty:
+            rules += [(NEW_TERMINAL, "read"), (NEW_TERMINAL, "device")]
     rules += [(place_of(grant, host), "write") for grant in paths.grants if grant.access == "write"]
     rules = list(dict.fromkeys(rules))
     return Landlock(

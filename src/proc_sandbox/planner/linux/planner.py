@@ -11,7 +11,7 @@ from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, refuse
 from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, hidden_places, landlock_rules, view
 from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
-from proc_sandbox.planner.linux.plan import Cgroup, Filter, Identity, LinuxPlan
+from proc_sandbox.planner.linux.plan import NEW_TERMINAL, Cgroup, Filter, Identity, LinuxPlan
 from proc_sandbox.planner.unix.environment import environment
 from proc_sandbox.planner.unix.plan import MAX_SAMPLED_TASKS, SAMPLE_INTERVAL, Rlimit, Sampling, plan_rlimits
 from proc_sandbox.planner.unix.words import encode_prefix
@@ -181,6 +181,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
         nice=config.nice,
         oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,
         descriptors=(0, 1, 2, *config.pass_fds),
+        terminal=NEW_TERMINAL if config.pty else "",
         prepared=config.prepared,
         enforcement=choices.enforcement,
     )

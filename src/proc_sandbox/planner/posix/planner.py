@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from proc_sandbox.config import DEFAULTS, Config
+from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Host, Paths
 from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
 from proc_sandbox.planner.posix import seatbelt
@@ -64,6 +65,9 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
 @functools.lru_cache(maxsize=256)
 def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
     choices = enforce(config, host, paths)
+    if config.pty and host.feature("seatbelt"):
+        reason = "macOS's Seatbelt lets no ioctl(2) reach a terminal, and an exception for it has not been tried yet"
+        raise UnsupportedError("pty", reason, "leave pty out: streams are pipes then")
     own = paths.private or ("" if config.working_dir else NEW_DIRECTORY)
     sampling = plan_sampling(config)
     plan = PosixPlan(
@@ -80,6 +84,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
         umask=config.umask,
         nice=config.nice,
         descriptors=(0, 1, 2, *config.pass_fds),
+        terminal="-" if config.pty else "",
         seatbelt=seatbelt.profile(config, paths) if host.feature("seatbelt") else "",
         enforcement=choices.enforcement,
     )

@@ -7,6 +7,7 @@ import ntpath
 from collections.abc import Sequence
 
 from proc_sandbox.config import DEFAULTS, Config
+from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
 from proc_sandbox.planner.windows.environment import environment
@@ -83,6 +84,8 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
 def compile_base(config: Config, host: Host, paths: Paths) -> WindowsPlan:
     """Return the plan without its command: the same for all runs of a Config."""
     choices = enforce(config, host, paths)
+    if config.pty:
+        raise UnsupportedError("pty", "a pseudo-console (ConPTY) has not been built yet", "leave pty out: streams are pipes then")
     contained = choices.uses("appcontainer")
     own = paths.private or SCRATCH
     return WindowsPlan(
