@@ -525,7 +525,7 @@ def test_timeouts_and_task_groups(with_loop: Loop) -> None:
                 async with asyncio.timeout(0.1):
                     await aio.run(["sleep", "600"])
             assert (await aio.run(["true"])).ok
-        with pytest.raises(BaseException) as caught:  # noqa: PT012
+        with pytest.raises(BaseException) as caught:
             async with asyncio.TaskGroup() as group:
                 group.create_task(aio.run(["sleep", "600"]))
                 group.create_task(aio.run(["no-such-command-here"]))
@@ -572,6 +572,21 @@ print("done")
 """
     few, many = ("1024", "1000") if backend == "linux" else ("256", "50")
     assert output_of(code, few, many) == "done\n"
+
+
+def test_without_a_limit_descriptors_bound_the_runs(backend: str) -> None:
+    """All at once they would need more than there are: each lives while the next ones are started."""
+    code = """
+import asyncio, resource
+from proc_sandbox import aio
+async def main():
+    await aio.run(["true"])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    return {(await run).ok for run in [asyncio.ensure_future(aio.run(["sleep", "0.3"])) for _ in range(60)]}
+print(asyncio.run(main()))
+"""
+    assert output_of(code) == "{True}\n"
 
 
 def test_a_limit_holds_for_all_runs_in_it(with_loop: Loop, tmp_path: Path) -> None:
@@ -679,7 +694,7 @@ def test_who_serves_the_runs_is_killed_while_a_fork_of_ours_lives(with_loop: Loo
     """Which holds copies of all our sockets."""
     with witness() as pipe:
 
-        async def main() -> None:
+        async def main() -> int:
             runs = [family(pipe) for _ in range(3)]
             await heard(pipe, 12)
             held, go = os.pipe()
@@ -692,9 +707,36 @@ def test_who_serves_the_runs_is_killed_while_a_fork_of_ours_lives(with_loop: Loo
             kill_server(backend)
             found = await asyncio.gather(*runs, return_exceptions=True)
             os.close(go)
-            os.waitpid(child, 0)
             assert [type(error) for error in found] == [ps.LauncherDiedError] * 3, found
             assert (await aio.run(["echo", "again"])).stdout == b"again\n"
+            return child
+
+        os.waitpid(with_loop(main()), 0)
+
+
+def test_it_is_killed_and_somebody_else_has_the_other_end(with_loop: Loop, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child by os.fork() that another thread has made in the moment of the start: the run's socket does not tell its end."""
+    module = __import__(f"proc_sandbox.backends.{'unix.streams' if backend == 'linux' else 'posix.backend'}", fromlist=["*"])
+    kind = module.LaunchedRun if backend == "linux" else module.PosixRun
+    copies, real = [], kind.hand_over
+
+    def copying(run: Any, theirs: Any, *rest: Any) -> None:
+        copies.append(os.dup(theirs.fileno()))
+        real(run, theirs, *rest)
+
+    with witness() as pipe:
+
+        async def main() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(kind, "hand_over", copying)
+                runs = [family(pipe) for _ in range(2)]
+                await heard(pipe, 8)
+            kill_server(backend)
+            found = await asyncio.gather(*runs, return_exceptions=True)
+            assert [type(error) for error in found] == [ps.LauncherDiedError] * 2, found
+            for copy in copies:
+                os.close(copy)
+            pipe.wait_alone()
 
         with_loop(main())
 
@@ -768,7 +810,7 @@ def test_two_loops_in_two_threads(with_loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_loop_that_is_thrown_away_takes_its_runs_with_it(closed: bool) -> None:  # noqa: FBT001
+def test_a_loop_that_is_thrown_away_takes_its_runs_with_it(closed: bool) -> None:
     """Without having cancelled them: they end with their tasks."""
     code = """
 import asyncio, gc, os, sys, warnings

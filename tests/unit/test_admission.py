@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -153,7 +154,7 @@ async def test_limits_are_inherited_by_tasks_and_end_with_their_block() -> None:
             assert len(limits_around()) == 2
         assert len(limits_around()) == 2
     assert not limits_around()
-    assert not await asyncio.gather(around()) == [aio.limit(3)]
+    assert await asyncio.create_task(around()) == []
 
 
 def test_one_object_serves_any_number_of_tasks_and_loops() -> None:
@@ -224,6 +225,13 @@ async def test_what_a_call_returns_or_raises_arrives() -> None:
     assert await apart(lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         await apart(lambda: 1 // 0)
+
+
+@in_loop
+async def test_a_call_has_the_tasks_context() -> None:
+    variable = contextvars.ContextVar("variable", default="")
+    variable.set("mine")
+    assert await apart(variable.get) == "mine"
 
 
 @in_loop

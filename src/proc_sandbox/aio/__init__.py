@@ -252,7 +252,7 @@ class Sandbox:
         self.closed = True
         if os.getpid() != self.owner:
             return
-        self.kill()
+        self.kill_all()
         late: asyncio.CancelledError | None = None
         try:
             await patiently(self.empty)
@@ -263,7 +263,7 @@ class Sandbox:
         if late is not None:
             raise late
 
-    def kill(self) -> None:
+    def kill_all(self) -> None:
         for guest in self.guests:
             if guest.run is not None:
                 guest.run.kill()
@@ -279,9 +279,10 @@ class Sandbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is GeneratorExit and self.box is not None:  # the task is thrown away: nothing can be awaited
-            self.closed = True
-            self.kill()
-            self.box.cleanup()
-        else:
+        if kind is not GeneratorExit:
             await self.cleanup()
+            return
+        self.closed = True  # the task is thrown away: nothing can be awaited
+        if self.box is not None and os.getpid() == self.owner:
+            self.kill_all()
+            self.box.cleanup()
