@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config, Tee
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["CHUNK", "Choice", "PipeEnd", "check_streams", "choose_input", "choose_output", "is_constant", "whole"]
+__all__ = [
+    "CHUNK",
+    "Choice",
+    "PipeEnd",
+    "check_streams",
+    "choose_input",
+    "choose_output",
+    "descriptor_of",
+    "encode",
+    "is_constant",
+    "whole",
+]
 
 CHUNK = 1 << 16
 
@@ -157,12 +168,14 @@ def check_open(field: str, value: object, descriptor: int) -> None:
 
 
 def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """Return what writes all of it with a write() that may take a part (io.RawIOBase); one that returns no count takes all."""
+    """Return what writes all of it with a write() that may take a part (io.RawIOBase); one that returns no count takes all, and
+    what it returns instead is passed on.
+    """
 
-    def write_all(data: bytes) -> None:
-        while data:
-            count = write(data)
-            data = data[count:] if isinstance(count, int) and 0 < count < len(data) else b""
+    def write_all(data: bytes) -> object:
+        while isinstance(count := write(data), int) and 0 < count < len(data):
+            data = data[count:]
+        return count
 
     return write_all
 

@@ -123,6 +123,16 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
     def probe(self, config: Config | None = None) -> Host:
         """Return what this machine can do, found out once; with a Config: what none of its limits asks for need not be known."""
 
+    def is_ready(self, config: Config) -> bool:
+        """Return whether start() would not have to wait for anything to be started, tried or answered first."""
+
+    def get_ready(self, config: Config) -> None:
+        """Do beforehand what start() would have to wait for.
+
+        Raises:
+            UnsupportedError: as probe(). LauncherDiedError: what serves runs cannot be started.
+        """
+
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host.
 

@@ -18,7 +18,7 @@ from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
+from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, running, shutdown
 from proc_sandbox.planner.linux.filesystem import PRIVATE_DIRECTORY
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
@@ -83,6 +83,22 @@ class LinuxBackend(UnixBackend):
         if fresh:
             tell_of_cgroups(found.host)
         return found
+
+    def is_ready(self, config: Config) -> bool:
+        """Return whether the launcher has greeted, lives, and has the cgroups that the Config makes use of."""
+        known = self.known
+        return (
+            known is not None
+            and known.launcher is running()
+            and (known.cgroups or not needs_cgroups(config))
+            and (config.network_access is not True or running(empty_network=False) is not None)
+        )
+
+    def get_ready(self, config: Config) -> None:
+        """Start the launcher, and look for cgroups if need be."""
+        self.probe(config)
+        if config.network_access is True:
+            launcher(empty_network=False)
 
     def look(self, current: Launcher, *, cgroups: bool) -> Known:
         known = self.known if self.known and self.known.launcher is current else None

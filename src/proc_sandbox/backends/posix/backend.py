@@ -177,6 +177,15 @@ class PosixBackend(UnixBackend):
                 self.host = look_at_host()
             return self.host
 
+    def is_ready(self, config: Config) -> bool:
+        """Return False: the warden answers before a run has been handed over, and it may be busy."""
+        return False
+
+    def get_ready(self, config: Config) -> None:
+        """Start the warden."""
+        self.probe(config)
+        warden()
+
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         if private and not config.working_dir:

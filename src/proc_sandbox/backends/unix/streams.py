@@ -18,7 +18,7 @@ from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
-__all__ = ["DescriptorStreams", "LaunchedRun"]
+__all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
 
 open_streams: set[DescriptorStreams] = set()
 """Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
@@ -229,7 +229,10 @@ class Feeder:
     def next_piece(self) -> None:
         self.left = memoryview(next(self.streams.source, b""))
         if not self.left:
-            self.streams.close_writer()
+            self.finish()
+
+    def finish(self) -> None:
+        self.streams.close_writer()
 
     def write(self) -> None:
         """Write once; close stdin when all is written or the command does not read any more, which is its right."""
@@ -238,7 +241,7 @@ class Feeder:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            self.streams.close_writer()
+            self.finish()
             return
         if not self.left:
             self.next_piece()

@@ -56,6 +56,14 @@ class WindowsBackend:
                 self.host = probe(self.tools)
             return self.host
 
+    def is_ready(self, config: Config) -> bool:
+        """Return False: a run's own directory is made, and access to what it needs is granted, before it begins."""
+        return False
+
+    def get_ready(self, config: Config) -> None:
+        """Probe."""
+        self.probe(config)
+
     def own_user(self) -> str:
         win32, security = self.tools.win32, self.tools.security
         token = security.process_token(win32.current_process())
