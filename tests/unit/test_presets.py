@@ -110,7 +110,7 @@ def test_a_policy_that_extends_a_preset_adds_to_it(project: Path) -> None:
     file = project.parent / "policies.toml"
     file.write_text(f'[policies.mine]\nextends = "agent"\nworking_dir = "{project.as_posix()}"\nhidden_paths = ["project/more"]\n', encoding="utf-8")
     assert below(project, ps.Config.from_toml(file).hidden_paths) == {".env", "more"}
-    assert below(project, ps.Config.from_toml(file, hidden_paths=[project / "x"]).hidden_paths) == {".env", "x"}
+    assert below(project, ps.Config.from_toml(file, hidden_paths=[project / "x"]).hidden_paths) == {".env", "more", "x"}
     assert ".env" in policies.explain(str(file))
     assert ".env" in policies.explain("agent", working_dir=project, hidden_paths=[project / "more"])
 
