@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -30,6 +31,10 @@ __all__ = ["description", "fields_of", "names", "needs", "path"]
 HERE = Path(__file__).parent
 MOST_FOUND = 128
 """Files of a project that the patterns may name: each is a mount of its own."""
+MOST_READ = 1 << 20
+"""Bytes of a git config that are looked at; a larger one counts as one with a password."""
+PASSWORD = re.compile(rb"://[^/\s@]+:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader", re.IGNORECASE)
+"""A URL with a password or a token, or what actions/checkout leaves behind (git-config(1), http.extraHeader)."""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
@@ -81,6 +86,9 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
         own["read_only_dirs"] = project_paths(project, table.get("project_read_only", ()), granted)
         around = {*granted, *own["read_only_dirs"], *own["allowed_dirs"], project}
         own["hidden_paths"] += project_paths(project, table.get("project_hidden", ()), granted, around)
+        passwords = [place for place in git_passwords(project) if place not in granted]
+        own["hidden_paths"] += passwords
+        own["read_only_dirs"] = [place for place in own["read_only_dirs"] if place not in passwords]
     for key, paths in own.items():
         if paths:
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), *paths)))
@@ -179,6 +187,23 @@ def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str],
         if len(found) > MOST_FOUND:
             raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {pattern!r} is; name a directory in it")
     return [place for place in found if not any(place != other and holds(other, place) for other in found)]
+
+
+def git_passwords(project: str) -> Iterator[str]:
+    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+
+    A command may have put something else in its place: no link is followed, and nothing waits for a FIFO.
+    """
+    place = os.path.join(project, ".git", "config")
+    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
+        return
+    descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        text = os.read(descriptor, MOST_READ + 1)
+    finally:
+        os.close(descriptor)
+    if PASSWORD.search(text) or len(text) > MOST_READ:
+        yield place
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:
