@@ -118,11 +118,11 @@ def test_judge_one_that_looks_around(submission: Path) -> None:
 # --- python ---
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> Path:
+@pytest.fixture(params=["--symlinks", "--copies"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A virtual environment with a package in it."""
     directory = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=HANG)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", request.param, directory], check=True, timeout=HANG)
     (packages,) = directory.glob("lib/python*/site-packages")
     (packages / "greeting").mkdir()
     (packages / "greeting" / "__init__.py").write_text("def greet(): return 'hello from a package'\n")
@@ -381,6 +381,20 @@ def test_an_agent_that_may_commit(project: Path) -> None:
     assert text(result).strip() == "2"
     for script in ("echo evil > .git/hooks/pre-commit", "git config core.fsmonitor evil", "mv .git moved"):
         assert not run(["sh", "-c", script], config).ok
+
+
+def test_an_agent_does_not_see_the_password_in_gits_config(project: Path) -> None:
+    config = project / ".git" / "config"
+    look = ["sh", "-c", "cat .git/config; git status --short; git log --oneline | wc -l"]
+    before = config.read_text() + '[remote "origin"]\n\turl = https://user:hunter2@example.org/x.git\n'
+    config.write_text(before)
+    assert b"hunter2" in run(look, ps.Config(working_dir=project)).stdout, "the control"
+    for granted in ([], [project / ".git"]):
+        result = run(look, ps.Config.preset("agent", working_dir=project, writable_dirs=granted))
+        assert result.ok
+        assert "hunter2" not in text(result)
+        assert text(result).splitlines()[-1].strip() == "1", "git works without it"
+    assert config.read_text() == before
 
 
 def test_what_appears_after_the_config_was_made_is_not_covered(project: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_policy_that_extends_a_preset_adds_to_it(project: Path) -> None:
     file = project.parent / "policies.toml"
     file.write_text(f'[policies.mine]\nextends = "agent"\nworking_dir = "{project.as_posix()}"\nhidden_paths = ["project/more"]\n', encoding="utf-8")
     assert below(project, ps.Config.from_toml(file).hidden_paths) == {".env", "more"}
-    assert below(project, ps.Config.from_toml(file, hidden_paths=[project / "x"]).hidden_paths) == {".env", "x"}
+    assert below(project, ps.Config.from_toml(file, hidden_paths=[project / "x"]).hidden_paths) == {".env", "more", "x"}
     assert ".env" in policies.explain(str(file))
     assert ".env" in policies.explain("agent", working_dir=project, hidden_paths=[project / "more"])
 
@@ -157,6 +157,41 @@ def test_who_names_git_gets_it_but_for_what_git_runs(project: Path) -> None:
     config = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / ".git"])
     assert below(project, config.read_only_dirs) == {".git/hooks", ".git/config", ".git/info", ".envrc"}
     assert config.writable_dirs == (str(project / ".git"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("url = https://user:token@example.org/x.git", True),
+        ("url = https://ghp_0123456789abcdefghij@example.org/x.git", True),
+        ("extraHeader = AUTHORIZATION: basic eA==", True),
+        ("url = https://example.org/x.git", False),
+        ("url = ssh://git@example.org/x.git", False),
+        ("url = git@example.org:x/y.git", False),
+        ("#" * (1 << 20), True),
+    ],
+)
+def test_a_git_config_with_a_password_is_hidden(project: Path, line: str, hidden: bool) -> None:
+    touch(project, ".git/hooks/pre-commit", ".git/config")
+    (project / ".git" / "config").write_text(f"[core]\n{line}\n")
+    config = ps.Config.preset("agent", working_dir=project)
+    assert below(project, config.hidden_paths) == ({".git/config"} if hidden else set())
+    committing = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / ".git"])
+    assert below(project, committing.read_only_dirs) == ({".git/hooks"} if hidden else {".git/hooks", ".git/config"})
+    shown = ps.Config.preset("agent", working_dir=project, allowed_dirs=[project / ".git" / "config"])
+    assert below(project, shown.hidden_paths) == set()
+
+
+@needs_links
+def test_no_link_to_a_git_config_is_followed(project: Path, tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/config")
+    (tmp_path / "elsewhere" / "config").write_text("url = https://user:token@example.org")
+    (project / ".git").symlink_to(tmp_path / "elsewhere")
+    assert below(project, ps.Config.preset("agent", working_dir=project).hidden_paths) == set()
+    (project / ".git").unlink()
+    touch(project, ".git/hooks/x")
+    (project / ".git" / "config").symlink_to(tmp_path / "elsewhere" / "config")
+    assert below(project, ps.Config.preset("agent", working_dir=project).hidden_paths) == set()
 
 
 def test_who_names_a_secret_sees_it(project: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
@@ -25,14 +26,17 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["description", "fields_of", "join", "names"]
+__all__ = ["description", "fields_of", "names", "needs", "path"]
 
 HERE = Path(__file__).parent
 MOST_FOUND = 128
 """Files of a project that the patterns may name: each is a mount of its own."""
+MOST_READ = 1 << 20
+"""Bytes of a git config that are looked at; a larger one counts as one with a password."""
+PASSWORD = re.compile(rb"://[^/\s@]+:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader", re.IGNORECASE)
+"""A URL with a password or a token, or what actions/checkout leaves behind (git-config(1), http.extraHeader)."""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
-PATH_LISTS = ("allowed_dirs", "read_only_dirs", "writable_dirs", "hidden_paths")
-JOINED = (*PATH_LISTS, "pass_env")
+PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
 
 def names() -> list[str]:
@@ -45,13 +49,24 @@ def description(name: str) -> str:
     return str(table_of(name)["description"])
 
 
-def fields_of(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def path(name: str) -> Path:
+    """Return the file of a preset."""
+    return HERE / f"{name}.toml"
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """Return the fields that somebody has to give, for a preset is about them."""
+    return ("working_dir",) if table_of(name).keys() & PROJECT_KEYS else ()
+
+
+def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> dict[str, Any]:
     """Return the fields of a preset, as Config takes them.
 
     Of a project's files those are covered that exist now; one that appears later is not.
 
     Args:
         changes: what else the Config will be made of: working_dir is the project, and what is granted to be written is not made read-only.
+        whole: False: without a working_dir what depends on it is left out.
 
     Raises:
         ConfigError: there is no preset of that name, it needs a working_dir and none is given, that is no directory or holds the home
@@ -66,41 +81,20 @@ def fields_of(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         "allowed_dirs": [path for path in in_home(home, table.get("home_readable", ())) if path not in granted],
         "hidden_paths": [path for path in in_home(home, table.get("home_hidden", ())) if path not in granted],
     }
-    if "project_hidden" in table or "project_read_only" in table:
+    if needs(name) and (whole or changes.get("working_dir") is not None):
         project = project_of(name, changes.get("working_dir"), home)
         own["read_only_dirs"] = project_paths(project, table.get("project_read_only", ()), granted)
         around = {*granted, *own["read_only_dirs"], *own["allowed_dirs"], project}
         own["hidden_paths"] += project_paths(project, table.get("project_hidden", ()), granted, around)
+        passwords = [place for place in git_passwords(project) if place not in granted]
+        own["hidden_paths"] += passwords
+        own["read_only_dirs"] = [place for place in own["read_only_dirs"] if place not in passwords]
     for key, paths in own.items():
         if paths:
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), *paths)))
     variables = {key: os.path.join(home, path) for key, path in table.get("home_env", {}).items()}
     found["env"] = {**table.get("env", {}), **{key: path for key, path in variables.items() if os.path.isdir(path)}}
     return found
-
-
-def join(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a preset's fields with the caller's: lists of paths, names and variables are added to, all else is the caller's.
-
-    Else who names one more hidden path would uncover those of the preset.
-    """
-    found = {**fields, **changes}
-    for key in JOINED:
-        given = changes.get(key, ())
-        if key in fields and isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
-            found[key] = (*fields[key], *given)
-    if fields.get("env") and "env" in changes:
-        found["env"] = joined_variables(fields["env"], changes["env"])
-    return found
-
-
-def joined_variables(ours: Mapping[str, str], given: Any) -> Any:
-    """Return variables, the caller's last; what cannot be joined is left for Config to refuse."""
-    if isinstance(given, Mapping):
-        return {**ours, **given}
-    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
-        return [*ours.items(), *given]
-    return given
 
 
 # --- the files ---
@@ -119,7 +113,7 @@ def table_of(name: str) -> Mapping[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    table: dict[str, Any] = tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8"))
+    table: dict[str, Any] = tomllib.loads(path(name).read_text(encoding="utf-8"))
     base = table_of(table["extends"]) if "extends" in table else {}
     return {**base, **table, "env": {**base.get("env", {}), **table.get("env", {})}}
 
@@ -193,6 +187,23 @@ def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str],
         if len(found) > MOST_FOUND:
             raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {pattern!r} is; name a directory in it")
     return [place for place in found if not any(place != other and holds(other, place) for other in found)]
+
+
+def git_passwords(project: str) -> Iterator[str]:
+    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+
+    A command may have put something else in its place: no link is followed, and nothing waits for a FIFO.
+    """
+    place = os.path.join(project, ".git", "config")
+    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
+        return
+    descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        text = os.read(descriptor, MOST_READ + 1)
+    finally:
+        os.close(descriptor)
+    if PASSWORD.search(text) or len(text) > MOST_READ:
+        yield place
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:

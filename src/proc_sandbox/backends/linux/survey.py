@@ -93,17 +93,34 @@ def in_system(path: str) -> bool:
     return any(path == top or path.startswith(top + "/") for top in SYSTEM)
 
 
-def prefix_of(binary: str) -> Iterator[str]:
-    """Yield the prefixes that a Python interpreter needs: its virtual environment's, and where it was installed."""
+def prefix_of(binary: str, deep: int = 4) -> Iterator[str]:
+    """Yield the prefixes that a Python interpreter needs: its virtual environment's, and where it was installed.
+
+    Args:
+        deep: Of how many environments, each made from another, that is looked up.
+    """
     directory = os.path.dirname(os.path.dirname(os.path.abspath(binary)))
     if os.path.exists(os.path.join(directory, "pyvenv.cfg")):
         yield directory
+        home = home_of(directory)  # python -m venv --copies: the interpreter in it is a copy, and its libraries lie there
+        if home and deep:
+            yield from prefix_of(os.path.join(home, os.path.basename(binary)), deep - 1)
     yield os.path.dirname(os.path.dirname(os.path.realpath(binary)))
 
 
+def home_of(environment: str) -> str | None:
+    """Return from which directory of programs a virtual environment says that it was made (PEP 405)."""
+    try:
+        with open(os.path.join(environment, "pyvenv.cfg"), encoding="utf-8") as file:
+            pairs = [line.partition("=") for line in file]
+    except (OSError, ValueError):
+        return None  # then its interpreter cannot read it either
+    return next((value.strip() for key, _, value in pairs if key.strip() == "home" and os.path.isabs(value.strip())), None)
+
+
 def is_prefix(path: str) -> bool:
-    """Return whether a directory is a Python installation, and not a home directory or the root."""
-    if path in ("/", os.path.expanduser("~")) or others_write(path):
+    """Return whether a directory is a Python installation, and not the root, a home directory or its ~/.local (PEP 370)."""
+    if path in ("/", os.path.expanduser("~"), os.path.expanduser("~/.local")) or others_write(path):
         return False
     return os.path.exists(os.path.join(path, "pyvenv.cfg")) or any(
         name.startswith("python") for name in listing(os.path.join(path, "lib"))
