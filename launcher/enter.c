@@ -387,19 +387,34 @@ static void await_dismissal(const struct record *record)
 		syscall(SYS_futex, &record->dismissed, FUTEX_WAIT, 0, NULL, NULL, 0);
 }
 
+/*
+ * Who may be sent signals keeps its number until no more are sent: it is only looked at first (waitid(2), WNOWAIT), and then waited for
+ * by its number, as is any other that ends before.
+ */
+static pid_t next_to_end(void)
+{
+	siginfo_t info = {0};
+	if (orders.command <= 0)
+		return -1;
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) < 0)
+		return -1; /* wait4(2) will tell why */
+	if (info.si_pid == orders.command)
+		orders.command = 0;
+	return info.si_pid;
+}
+
 static noreturn void wait_for(pid_t command, bool prepared, int ends, struct record *record)
 {
 	struct rusage usage;
 	int status;
 	for (;;) {
-		pid_t pid = wait4(-1, &status, 0, NULL);
+		pid_t pid = wait4(next_to_end(), &status, 0, NULL);
 		if (pid == command)
 			break;
 		if (pid < 0 && errno != EINTR)
 			die(record, "wait", "");
 	}
 	record->ended = now();
-	orders.command = 0;
 	if (record->error)
 		_exit(125); /* the command's process has ended before it was one */
 	if (prepared && !record->told) { /* somebody has killed who was to become the command */
@@ -449,8 +464,8 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 	if (command < 0)
 		die(record, "fork", "");
 	*ends = own.ends;
-	orders.command = command;
 	if (plan->held && !record->error) {
+		orders.command = command;
 		__atomic_store_n(&record->command, command, __ATOMIC_RELEASE);
 		tell_launcher(own.ends);
 		pass_on_signals();              /* sent before there was anybody to take them */

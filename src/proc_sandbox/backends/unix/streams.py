@@ -8,7 +8,7 @@ import math
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
@@ -292,10 +292,14 @@ class Pump:
 
     Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
     descriptor that was passed out of the sandbox keeps nobody waiting.
+
+    Attributes: waiting, whether nothing but time was passing when an exception left step().
     """
 
     def __init__(self, channel: LaunchedRun, streams: DescriptorStreams) -> None:
         self.channel, self.streams = channel, streams
+        self.waiting = False
+        self.moving = -1  # the descriptor that is being read from
         self.talk, self.end = channel.fileno(), channel.launcher_end()
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
@@ -309,29 +313,24 @@ class Pump:
         if self.writer >= 0:
             poll.register(self.writer, select.POLLOUT)
 
-    def collect(self, file: Any, keep: Callable[[bytes], object]) -> None:
-        """Read what comes from a handle's pipe, after what its file object has read ahead; the object is closed."""
-        descriptor = self.take(file)
-        buffer = getattr(file, "buffer", file)
-        if hasattr(buffer, "peek") and (ahead := buffer.peek()):  # no more than is there: nothing blocks any more
-            keep(bytes(ahead))
-        file.close()
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe; the descriptor is ours from now on. When the run has ended: all that is there."""
+        os.set_blocking(descriptor, False)
+        if self.channel.outcome is not None:
+            take_rest(descriptor, keep)
+            os.close(descriptor)
+            return
         self.streams.readers[descriptor] = keep
         self.poll.register(descriptor, select.POLLIN)
 
-    def feed(self, file: Any, data: bytes) -> None:
-        """Write to a handle's pipe, then close it; so is the object, which holds nothing any more."""
-        self.streams.writer, self.streams.source = self.take(file), iter((data,))
-        file.close()
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Write to a handle's pipe, then close it; the descriptor is ours from now on."""
+        os.set_blocking(descriptor, False)
+        self.streams.writer, self.streams.source = descriptor, iter((data,))
         self.feeder = Feeder(self.streams)
         if self.streams.writer >= 0:
-            self.writer = self.streams.writer
-            self.poll.register(self.writer, select.POLLOUT)
-
-    def take(self, file: Any) -> int:
-        descriptor = os.dup(file.fileno())
-        os.set_blocking(descriptor, False)
-        return descriptor
+            self.writer = descriptor
+            self.poll.register(descriptor, select.POLLOUT)
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
@@ -339,37 +338,66 @@ class Pump:
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
+        self.waiting = True
         channel, streams = self.channel, self.streams
         patience = channel.patience
         if wait is not None:
             patience = min(math.ceil(wait * 1000), patience or MOST)
         ready = [descriptor for descriptor, _ in self.poll.poll(patience)]
+        self.waiting = False
         channel.look_after()
         if self.talk in ready and (outcome := channel.receive()) is not None:
             streams.close_ends()  # then what has no more to be read tells so
-            drain(streams)
+            drain(streams, self.moving)
             return outcome
         for descriptor in ready:
             if descriptor in streams.readers:
-                if read_some(descriptor, streams.readers[descriptor]) == 0:
-                    self.poll.unregister(descriptor)
-                    del streams.readers[descriptor]
-                    os.close(descriptor)
+                self.read(descriptor)
             elif descriptor == self.writer:
-                self.feeder.write()
-                if streams.writer < 0:
-                    self.poll.unregister(self.writer)
-                    self.writer = -1
+                self.write()
         if self.end in ready:
             channel.lost()
         return None
 
+    # What is being moved is not touched by a step that a signal handler takes meanwhile: later bytes would come before earlier ones.
 
-def drain(streams: DescriptorStreams) -> None:
-    for reader, keep in streams.readers.items():
-        total = 0
-        while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
-            total += size
+    def read(self, descriptor: int) -> None:
+        size, self.moving = -1, descriptor
+        self.poll.unregister(descriptor)
+        try:
+            size = read_some(descriptor, self.streams.readers[descriptor])
+            if self.channel.outcome is not None and size > 0:
+                take_rest(descriptor, self.streams.readers[descriptor])
+        finally:
+            self.moving = -1
+            if size != 0:
+                self.poll.register(descriptor, select.POLLIN)
+        if size == 0:
+            del self.streams.readers[descriptor]
+            os.close(descriptor)
+
+    def write(self) -> None:
+        self.poll.unregister(self.writer)
+        try:
+            self.feeder.write()
+        finally:
+            if self.streams.writer >= 0:
+                self.poll.register(self.writer, select.POLLOUT)
+            else:
+                self.writer = -1
+
+
+def drain(streams: DescriptorStreams, but: int = -1) -> None:
+    """Take what the pipes hold of a run that has ended, but for one."""
+    for reader, keep in list(streams.readers.items()):
+        if reader != but:
+            take_rest(reader, keep)
+
+
+def take_rest(reader: int, keep: Callable[[bytes], object]) -> None:
+    total = 0
+    while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
+        total += size
 
 
 def after_fork_in_child() -> None:
