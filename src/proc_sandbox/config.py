@@ -341,7 +341,10 @@ class Config:
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], policy: str | None = None, **changes: "Unpack[Options]") -> "Config":
-        """Return a policy of a TOML file, with some fields changed; without a name the only one, or the one called "default".
+        """Return a policy of a TOML file; without a name the only one, or the one called "default" (docs/policies.md).
+
+        Args:
+            changes: Fields as of a policy that extends it: paths, variables and names are added, any other value wins.
 
         Raises:
             PolicyError: the file cannot be read, or something in it is not valid; it names file, line and key.
@@ -351,7 +354,11 @@ class Config:
 
     @classmethod
     def preset(cls, name: str, **changes: "Unpack[Options]") -> "Config":
-        """Return a Config that is right for a kind of use ("judge", "python", "node", "build", "agent"), with some fields changed.
+        """Return a Config that is right for a kind of use ("judge", "python", "node", "build", "agent"; docs/presets.md).
+
+        Args:
+            changes: Fields as of a policy that extends it: paths, variables and names are added, any other value wins. replace()
+                takes away.
 
         Raises:
             ConfigError: there is none of that name, or it needs a field that is not given.
