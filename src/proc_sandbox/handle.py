@@ -568,7 +568,9 @@ def stream(
     if sandbox is not None and config is None:
         config = sandbox.config
     events: deque[Event] = deque()
-    sinks: Mapping[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
+    sinks: dict[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
+    if configured(config, overrides).pty:
+        del sinks["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**overrides, **sinks}))
     if input is not None:
         whole = whole.replace(stdin=input_bytes(input))

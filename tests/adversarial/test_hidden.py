@@ -29,7 +29,7 @@ def fill(project: Path) -> list[Path]:
     (project / "keys").mkdir()
     secrets = [project / ".env", project / "deep" / "er" / "token", project / "keys" / "key"]
     for path in secrets:
-        path.write_text("the secret")
+        path.write_text("the secret that nobody is to find")
     (project / "plain").write_text("plain")
     return [*secrets[:2], project / "keys"]
 
@@ -170,7 +170,7 @@ LOOK = ["sh", "-c", "cat deep/er/token moved/er/token 2> /dev/null"]
 def test_without_that_a_later_run_finds_it_by_another_name(project: Path) -> None:
     config: dict[str, Any] = {"working_dir": project, "hidden_paths": hidden_in(project)}
     assert text(inside([*MOVED[:2], f"{MOVED[2]}; {LOOK[2]}"], **config)) == "", "in the same run it stays hidden"
-    assert text(inside(LOOK, **config)) == "the secret"
+    assert text(inside(LOOK, **config)) == "the secret that nobody is to find"
 
 
 def test_no_later_run_finds_it_by_another_name(project: Path) -> None:
@@ -186,7 +186,7 @@ def test_it_is_seen_as_empty_and_unwritable(project: Path) -> None:
     result = inside(["sh", "-c", script], working_dir=project, hidden_paths=hidden_in(project))
     assert text(result) == "regular empty file 444 0\ndirectory 555 40\nplainrefused\n"
     assert isinstance(result.enforcement["hidden_paths"], ps.Enforced)
-    assert (project / ".env").read_text() == "the secret"
+    assert (project / ".env").read_text() == "the secret that nobody is to find"
 
 
 def test_what_does_not_exist_or_is_not_granted_hides_nothing(project: Path, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_it_is_hidden_by_every_name_that_a_link_gives_it(project: Path, tmp_path
     (tmp_path / "other").symlink_to(project)
     (tmp_path / "to-env").symlink_to("other/.env")
     look = ["cat", project / ".env", tmp_path / "other" / ".env"]
-    assert text(inside(look, working_dir=tmp_path / "other")) == "the secret" * 2
+    assert text(inside(look, working_dir=tmp_path / "other")) == "the secret that nobody is to find" * 2
     for name in (project / ".env", tmp_path / "other" / ".env", tmp_path / "to-env"):
         assert text(inside(look, working_dir=tmp_path / "other", hidden_paths=[name])) == ""
 
@@ -257,7 +257,7 @@ def test_hidden_below_read_only_below_writable(project: Path) -> None:
     result = inside(["sh", "-c", "cat .env deep/er/token; ls -A keys; touch deep/er/new"], **config, hidden_paths=hidden)
     assert text(result) == ""
     assert (project / "deep" / "er" / "new").exists()
-    assert (project / "deep" / "er" / "token").read_text() == "the secret"
+    assert (project / "deep" / "er" / "token").read_text() == "the secret that nobody is to find"
 
 
 def test_in_a_sandbox_that_is_kept(project: Path) -> None:
@@ -272,7 +272,7 @@ def test_in_a_sandbox_that_is_kept(project: Path) -> None:
 def test_a_hard_link_to_it_is_another_name(project: Path) -> None:
     os.link(project / ".env", project / "copy")
     result = inside(["cat", ".env", "copy"], working_dir=project, hidden_paths=[project / ".env"])
-    assert text(result) == "the secret", "the documentation says so: name both"
+    assert text(result) == "the secret that nobody is to find", "the documentation says so: name both"
     assert text(inside(["cat", ".env", "copy"], working_dir=project, hidden_paths=[project / ".env", project / "copy"])) == ""
 
 

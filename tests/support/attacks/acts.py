@@ -236,13 +236,14 @@ def find_entry(path: str) -> None:
 
 def find_anywhere(directory: str) -> None:
     """Any file with the secret in it: below the directory, however it is reached, and below /tmp and /dev."""
+    mark = " ".join(["the", "secret", "that", "nobody", "is", "to", "find"]).encode()  # not as this file itself would hold it
     roots = [directory, f"/proc/self/root{directory}", "/proc/self/cwd/.", "/proc/1/cwd", "/tmp", "/dev"]
     for root in roots:
         for place, _, files in os.walk(root):
             for name in files:
                 path = os.path.join(place, name)
                 with contextlib.suppress(OSError):
-                    if stat.S_ISREG(os.stat(path).st_mode) and b"the secret" in open(path, "rb").read():  # noqa: SIM115
+                    if stat.S_ISREG(os.stat(path).st_mode) and mark in open(path, "rb").read():  # noqa: SIM115
                         return
     raise nothing_found()
 
