@@ -236,7 +236,7 @@ def find_entry(path: str) -> None:
 
 def find_anywhere(directory: str) -> None:
     """Any file with the secret in it: below the directory, however it is reached, and below /tmp and /dev."""
-    mark = " ".join(["the", "secret", "that", "nobody", "is", "to", "find"]).encode()  # not as this file itself would hold it
+    mark = "the secret that nobody is to finD".lower().encode()  # this file itself does not hold it
     roots = [directory, f"/proc/self/root{directory}", "/proc/self/cwd/.", "/proc/1/cwd", "/tmp", "/dev"]
     for root in roots:
         for place, _, files in os.walk(root):
