@@ -502,8 +502,7 @@ class Popen(Generic[AnyStr]):
         if live is None:
             end = self.wait()
             return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
-        known = [None if value < 0 else value for value in (live.memory, live.disk_read, live.disk_written)]
-        return LiveUsage(live.wall / 1e9, live.cpu / 1e9, known[0], live.tasks, known[1], known[2])
+        return live_usage(live)
 
     def close(self) -> None:
         """End the run if it has not ended, gently where its Config has a kill_grace, and close all pipes. Harmless when done twice,
@@ -605,6 +604,12 @@ def check_not_given(overrides: Mapping[str, Any]) -> None:
     for name in ("stdout", "stderr"):
         if name in overrides:
             raise ConfigError(name, overrides[name], "stream() yields both; use run() or Popen to send them elsewhere")
+
+
+def live_usage(live: Live) -> LiveUsage:
+    """Return what is told of a run that goes on in a caller's units."""
+    known = [None if value < 0 else value for value in (live.memory, live.disk_read, live.disk_written)]
+    return LiveUsage(live.wall / 1e9, live.cpu / 1e9, known[0], live.tasks, known[1], known[2])
 
 
 def check_bufsize(bufsize: int) -> None:

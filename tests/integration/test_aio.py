@@ -50,7 +50,7 @@ def with_loop() -> Iterator[Callable[[Awaitable[Any]], Any]]:
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done where a loop cannot watch descriptors."""
     monkeypatch.setattr(aio, "Driver", threads.Driver)
-    monkeypatch.setattr(aio, "most_runs", threads.most_runs)
+    monkeypatch.setattr(aio.runs, "most_runs", threads.most_runs)
 
 
 Loop = Callable[[Awaitable[Any]], Any]
@@ -541,7 +541,7 @@ def test_200_cancelled_together(with_loop: Loop, backend: str) -> None:
         async def main() -> None:
             command = ["bash", "-c", f"echo up >&{pipe.write_end}; sleep 600"]
             runs = [asyncio.ensure_future(aio.run(command, pass_fds=[pipe.write_end])) for _ in range(count)]
-            await heard(pipe, min(count, int(aio.most_runs())))
+            await heard(pipe, min(count, int(aio.runs.most_runs())))
             for run in runs:
                 run.cancel()
             await asyncio.wait(runs)

@@ -18,37 +18,77 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from proc_sandbox import sandbox
-from proc_sandbox.aio.admission import Gate, Limit, gate, limit, limits_around
+from proc_sandbox.aio.admission import Gate, Limit, limit
 from proc_sandbox.aio.apart import apart, patiently
-from proc_sandbox.backends import get_ready, is_ready
+from proc_sandbox.aio.handle import Popen, stream
+from proc_sandbox.aio.runs import Driver, abandon, end, start, take
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxClosedError
-from proc_sandbox.execution import Args, Execution
+from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
-
-if sys.platform == "win32":
-    from proc_sandbox.aio.threads import Driver, most_runs
-else:
-    from proc_sandbox.aio.descriptors import Driver, most_runs
+from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from typing_extensions import Unpack
 
     from proc_sandbox.backends.protocol import Run
     from proc_sandbox.config import Options
 
-__all__ = ["Limit", "Sandbox", "limit", "run"]
+__all__ = ["Limit", "Popen", "Sandbox", "limit", "run", "stream"]
 
 Input: TypeAlias = "bytes | str | AsyncIterable[bytes]"
 """What a command reads from stdin."""
+
+
+@overload
+async def run(
+    args: Args,
+    *,
+    input: Input | None = None,
+    check: bool = False,
+    text: Literal[False] | None = None,
+    encoding: None = None,
+    errors: None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result: ...
+
+
+@overload
+async def run(
+    args: Args,
+    *,
+    input: Input | None = None,
+    check: bool = False,
+    text: Literal[True],
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[str]: ...
+
+
+@overload
+async def run(
+    args: Args,
+    *,
+    input: Input | None = None,
+    check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    config: Config | None = None,
+    **overrides: Unpack[Options],
+) -> Result[Any]: ...
 
 
 async def run(
@@ -56,9 +96,12 @@ async def run(
     *,
     input: Input | None = None,
     check: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
     config: Config | None = None,
     **overrides: Unpack[Options],
-) -> Result:
+) -> Result[Any]:
     """Run one command in a sandbox of its own and return the verdict; as proc_sandbox.run(), but for this:
 
     - input, and a file object as stdin, may be an asyncio.StreamReader or another object whose read() is a coroutine; input may be
@@ -73,13 +116,22 @@ async def run(
         As proc_sandbox.run(). And what a stream of the caller's raises, when the run has been killed for it.
     """
     check_input(input, overrides)  # type: ignore[arg-type]
-    return await execute(args, configured(config, overrides), input=input, check=check)
+    decoding = check_decoding(text, encoding, errors)
+    return await execute(args, configured(config, overrides), input=input, check=check, decoding=decoding)
 
 
 async def execute(
-    args: Args, config: Config, *, input: Input | None, check: bool, box: Sandbox | None = None
-) -> Result:
+    args: Args,
+    config: Config,
+    *,
+    input: Input | None,
+    check: bool,
+    decoding: Decoding | None = None,
+    box: Sandbox | None = None,
+) -> Result[Any]:
     """Do one run; box: whose it is."""
+    if isinstance(input, str):
+        input = input_bytes(input, decoding)
     command = check_command(args)
     check_streams(config)
     if config.pty:
@@ -104,67 +156,10 @@ async def execute(
         for place in places:
             place.leave()
     result = one.result(outcome)
+    if decoding is not None:
+        words = as_text(result, decoding)
+        return words.check() if check else words
     return result.check() if check else result
-
-
-async def take(places: list[Gate]) -> None:
-    """Take a place at every gate that this run has to pass."""
-    for found in limits_around():
-        await enter(gate(found, lambda n=found.n: n), places)  # type: ignore[misc]
-    await enter(gate("loop", most_runs), places)
-
-
-async def enter(place: Gate, places: list[Gate]) -> None:
-    await place.enter()
-    places.append(place)
-
-
-async def start(command: Args, driver: Driver, private: str | None) -> Execution:
-    """Start a run: here, if that is soon done; then the loop has its turn before the next one is started."""
-
-    def begin() -> Execution:
-        return Execution(command, driver.config, data=driver.data, private=private)
-
-    turn = gate("start", lambda: 1)
-    await turn.enter()
-    try:
-        ready = is_ready(driver.config)
-        if not ready:
-            await apart(lambda: get_ready(driver.config))
-            ready = is_ready(driver.config)
-        if ready and not driver.opens_files:
-            return begin()
-    finally:
-        turn.leave_soon()
-    return await apart(begin, Execution.close)
-
-
-async def end(one: Execution, driver: Driver) -> None:
-    """End a run if it has not ended; returns when nothing of it is left, however often the task is cancelled meanwhile."""
-    if os.getpid() != driver.owner:  # a child by os.fork(), to which the run does not belong
-        abandon(one, driver)
-        return
-    late: asyncio.CancelledError | None = None
-    at_once = False
-    try:
-        at_once = await driver.finish()
-    except asyncio.CancelledError as error:
-        late = error
-    except BaseException:  # the task is thrown away, or interrupted
-        abandon(one, driver)
-        raise
-    if at_once and one.place is None:
-        one.close()
-    else:
-        await apart(one.close)
-    if late is not None:
-        raise late
-
-
-def abandon(one: Execution, driver: Driver) -> None:
-    """End a run here and now, without the loop."""
-    driver.abandon()
-    one.close()
 
 
 class Guest:
@@ -225,8 +220,16 @@ class Sandbox:
         return self.box.directory if self.box is not None else None
 
     async def run(
-        self, args: Args, *, input: Input | None = None, check: bool = False, **overrides: Unpack[Options]
-    ) -> Result:
+        self,
+        args: Args,
+        *,
+        input: Input | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Result[Any]:
         """Run one command; see run().
 
         Raises:
@@ -234,7 +237,8 @@ class Sandbox:
         """
         check_input(input, overrides)  # type: ignore[arg-type]
         self.check_open()
-        return await execute(args, configured(self.config, overrides), input=input, check=check, box=self)
+        decoding = check_decoding(text, encoding, errors)
+        return await execute(args, configured(self.config, overrides), input=input, check=check, decoding=decoding, box=self)
 
     def check_open(self) -> None:
         if self.box is None:

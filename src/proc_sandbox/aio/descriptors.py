@@ -54,6 +54,7 @@ class Driver:
         self.loop = asyncio.get_running_loop()
         self.owner = os.getpid()
         self.over = asyncio.Event()
+        self.news = asyncio.Event()  # something was told of a held run that goes on
         self.outcome: Ended | Failed | None = None
         self.failure: BaseException | None = None
         self.begun = self.killed = False
@@ -138,6 +139,8 @@ class Driver:
                 return
             if outcome is not None:
                 self.end(outcome)
+            else:
+                self.news.set()
         elif self.killed:
             self.end(None)  # perhaps its last word was read and then lost to a signal's exception
         else:
