@@ -84,5 +84,5 @@ async def awaited() -> None:
     async with aio.limit(8, "compilers"), aio.Sandbox(ps.Config(), umask=0o77) as room:
         again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
         del again
-    await aio.run(["true"], timout=5)  # type: ignore[call-arg]
-    await aio.run(["true"], input=5)  # type: ignore[arg-type]
+    await aio.run(["true"], timout=5)  # type: ignore[call-overload]
+    await aio.run(["true"], input=5)  # type: ignore[call-overload]
