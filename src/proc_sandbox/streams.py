@@ -148,16 +148,21 @@ def check_streams(config: Config) -> None:
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(config, name)
-        if is_constant(stream, INHERIT):
-            check_open(name, "INHERIT", number)
-        elif isinstance(stream, int) and stream >= 0:
-            check_open(name, stream, stream)
-        elif getattr(stream, "closed", False):
-            raise ConfigError(name, stream, "it is closed; pass an open file")
-        elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
-            raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
+        for each in stream.targets if isinstance(stream, Tee) else (stream,):
+            check_stream(name, number, each)
     for descriptor in config.pass_fds:
         check_open("pass_fds", descriptor, descriptor)
+
+
+def check_stream(name: str, number: int, stream: Any) -> None:
+    if is_constant(stream, INHERIT):
+        check_open(name, "INHERIT", number)
+    elif isinstance(stream, int) and stream >= 0:
+        check_open(name, stream, stream)
+    elif getattr(stream, "closed", False):
+        raise ConfigError(name, stream, "it is closed; pass an open file")
+    elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
+        raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
 
 
 def check_open(field: str, value: object, descriptor: int) -> None:

@@ -156,6 +156,10 @@ class Channel:
                 self.outcome = decode(message)
         return self.outcome
 
+    def is_behind(self) -> bool:
+        """Return whether receive() has something to take although the descriptor need not be readable."""
+        return False
+
     def note(self, message: bytes) -> None:
         words = message.split(b"\0")
         if words[0] == b"began":

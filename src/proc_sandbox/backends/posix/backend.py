@@ -43,6 +43,7 @@ class PosixRun(LaunchedRun):
         self.mark = mark
         self.frames = Frames()
         self.received: list[bytes] = []
+        self.most = len(frame(b"got"))  # no more is read than is taken at once: what follows is to make the socket readable
         self.swept = False
         super().__init__(server, words, descriptors)
 
@@ -59,6 +60,7 @@ class PosixRun(LaunchedRun):
             self.talk(frame(words), list(descriptors))
             if self.hear() != b"got":
                 self.lost()
+            self.most = CHUNK
         finally:
             handing_over.discard(theirs)
 
@@ -82,13 +84,17 @@ class PosixRun(LaunchedRun):
         """Return the next message, nothing at the end; None where it has not come yet."""
         while not self.received:
             try:
-                data = self.socket.recv(CHUNK, socket.MSG_DONTWAIT)
+                data = self.socket.recv(self.most, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return None
             if not data:
                 return b""
             self.received += self.frames.feed(data)
         return self.received.pop(0)
+
+    def is_behind(self) -> bool:
+        """Return whether something was received and not taken, because a signal handler raised something in between."""
+        return bool(self.received)
 
     def ask(self, what: str) -> None:
         """Ask the warden for something; harmless after the end. It need not go on: who fills its socket sees to that."""

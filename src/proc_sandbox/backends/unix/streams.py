@@ -303,15 +303,27 @@ class Pump:
         self.talk, self.end = channel.fileno(), channel.launcher_end()
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
-        self.poll = poll = select.poll()
+        self.poll, self.polling = select.poll(), False
+        self.awaited: dict[int, int] = {}
         for descriptor in (self.talk, self.end, *streams.readers):
-            poll.register(descriptor, select.POLLIN)
+            self.await_event(descriptor, select.POLLIN)
         self.writer = -1
         if streams.writer >= 0:
             self.feeder = Feeder(streams)
             self.writer = streams.writer
         if self.writer >= 0:
-            poll.register(self.writer, select.POLLOUT)
+            self.await_event(self.writer, select.POLLOUT)
+
+    def await_event(self, descriptor: int, event: int) -> None:
+        self.poll.register(descriptor, event)
+        self.awaited[descriptor] = event
+
+    def claim(self, descriptor: int) -> bool:
+        """Await nothing of a descriptor while it is used; return False where a signal handler has been faster."""
+        if self.awaited.pop(descriptor, 0) == 0:
+            return False
+        self.poll.unregister(descriptor)
+        return True
 
     def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
         """Read what comes from a handle's pipe; the descriptor is ours from now on. When the run has ended: all that is there."""
@@ -321,7 +333,7 @@ class Pump:
             os.close(descriptor)
             return
         self.streams.readers[descriptor] = keep
-        self.poll.register(descriptor, select.POLLIN)
+        self.await_event(descriptor, select.POLLIN)
 
     def feed(self, descriptor: int, data: bytes) -> None:
         """Write to a handle's pipe, then close it; the descriptor is ours from now on."""
@@ -330,7 +342,7 @@ class Pump:
         self.feeder = Feeder(self.streams)
         if self.streams.writer >= 0:
             self.writer = descriptor
-            self.poll.register(descriptor, select.POLLOUT)
+            self.await_event(descriptor, select.POLLOUT)
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
@@ -338,32 +350,45 @@ class Pump:
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        self.waiting = True
         channel, streams = self.channel, self.streams
         patience = channel.patience
         if wait is not None:
             patience = min(math.ceil(wait * 1000), patience or MOST)
-        ready = [descriptor for descriptor, _ in self.poll.poll(patience)]
-        self.waiting = False
+        behind = channel.is_behind()
+        ready = self.ready(0 if behind else patience)
         channel.look_after()
-        if self.talk in ready and (outcome := channel.receive()) is not None:
+        if (behind or self.talk in ready) and (outcome := channel.receive()) is not None:
             streams.close_ends()  # then what has no more to be read tells so
             drain(streams, self.moving)
             return outcome
         for descriptor in ready:
-            if descriptor in streams.readers:
+            if descriptor in streams.readers and self.claim(descriptor):
                 self.read(descriptor)
-            elif descriptor == self.writer:
+            elif descriptor == self.writer and self.claim(descriptor):
                 self.write()
         if self.end in ready:
             channel.lost()
         return None
 
+    def ready(self, patience: int | None) -> list[int]:
+        """Wait for something to do; from within that, in a signal handler, with a poll of its own: one is not shared (select.poll)."""
+        outermost, poll = not self.polling, self.poll
+        self.waiting = self.polling = True
+        try:
+            if not outermost:
+                poll = select.poll()
+                for descriptor, event in list(self.awaited.items()):
+                    poll.register(descriptor, event)
+            found = [descriptor for descriptor, _ in poll.poll(patience)]
+        finally:
+            self.polling = not outermost
+        self.waiting = False
+        return found
+
     # What is being moved is not touched by a step that a signal handler takes meanwhile: later bytes would come before earlier ones.
 
     def read(self, descriptor: int) -> None:
         size, self.moving = -1, descriptor
-        self.poll.unregister(descriptor)
         try:
             size = read_some(descriptor, self.streams.readers[descriptor])
             if self.channel.outcome is not None and size > 0:
@@ -371,18 +396,17 @@ class Pump:
         finally:
             self.moving = -1
             if size != 0:
-                self.poll.register(descriptor, select.POLLIN)
+                self.await_event(descriptor, select.POLLIN)
         if size == 0:
             del self.streams.readers[descriptor]
             os.close(descriptor)
 
     def write(self) -> None:
-        self.poll.unregister(self.writer)
         try:
             self.feeder.write()
         finally:
             if self.streams.writer >= 0:
-                self.poll.register(self.writer, select.POLLOUT)
+                self.await_event(self.writer, select.POLLOUT)
             else:
                 self.writer = -1
 
