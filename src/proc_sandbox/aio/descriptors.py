@@ -203,13 +203,15 @@ class Driver:
 
     def end(self, outcome: Ended | Failed | None, failure: BaseException | None = None) -> None:
         """The run is over."""
+        if self.over.is_set():
+            return
         self.outcome = outcome
         self.failure = self.failure or failure
+        self.over.set()  # first: whoever waits is not called before this is done, but a signal's exception may come in between
         self.leave()
         self.streams.close_ends()  # then what has no more to be read tells so
         if self.inlet is not None and self.inlet.fetching is not None:
             self.inlet.fetching.cancel()
-        self.over.set()
 
     def fail(self, error: BaseException) -> None:
         """A stream of the caller's has failed: the run is ended for it."""
@@ -227,8 +229,8 @@ class Driver:
 
     def lose(self, why: Callable[[], object]) -> None:
         """Find out why nothing more is heard of the run: apart, for that may wait."""
-        self.leave()
         job: Apart[Any] = Apart(why, then=lambda: self.found_out(job))
+        self.leave()
 
     def found_out(self, job: Apart[Any]) -> None:
         try:
@@ -273,6 +275,7 @@ class Driver:
                 await asyncio.wait(self.awaited)
             except asyncio.CancelledError as error:
                 late = error
+        self.leave()
         if late is not None:
             raise late
         return True
