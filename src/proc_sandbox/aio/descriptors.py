@@ -92,6 +92,8 @@ class Driver:
     def begin(self) -> None:
         self.talk = self.run.fileno()
         self.loop.add_reader(self.talk, self.hear)
+        if self.run.is_behind():
+            self.loop.call_soon(self.hear)
         self.begun = True
         if self.run.launcher_end() < 0:
             self.lose(self.run.lost)  # it has died, which another run has seen already
@@ -128,7 +130,7 @@ class Driver:
 
     def hear(self) -> None:
         """The run's socket is readable."""
-        told = has_word(self.run.socket)
+        told = self.run.is_behind() or has_word(self.run.socket)
         if told is None or self.over.is_set():
             return
         if told:
@@ -141,6 +143,8 @@ class Driver:
                 self.end(outcome)
             else:
                 self.news.set()
+                if self.run.is_behind():  # two words came at once, and the socket tells of no other
+                    self.hear()
         elif self.killed:
             self.end(None)  # perhaps its last word was read and then lost to a signal's exception
         else:
