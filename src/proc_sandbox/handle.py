@@ -7,6 +7,7 @@ meanwhile; of several threads one does, and the others wait for what it finds ou
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -442,10 +443,10 @@ class Popen(Generic[AnyStr]):
         self.stdin = None
         if file is None or file.closed:
             return
-        with contextlib.suppress(BrokenPipeError):  # that it does not read is the command's right
+        with unread():
             file.flush()
         descriptor = os.dup(file.fileno())
-        with contextlib.suppress(BrokenPipeError):
+        with unread():
             file.close()
         with self.held.changed:
             if self.held.outcome is None and not self.held.gone:
@@ -520,7 +521,7 @@ class Popen(Generic[AnyStr]):
             self.leave()
             for file in (self.stdin, self.stdout, self.stderr, *(kept.file for kept in self.kept.values())):
                 if file is not None:
-                    with contextlib.suppress(BrokenPipeError):  # what the command has not read nobody will
+                    with unread():
                         file.close()
 
     def leave(self) -> None:
@@ -616,6 +617,16 @@ def check_bufsize(bufsize: int) -> None:
     """Refuse what no pipe could be opened with, before anything is started."""
     if not isinstance(bufsize, int):
         raise ConfigError("bufsize", bufsize, "must be a number of bytes, as in open()")
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Let it pass that nobody reads from a pipe any more, which is the command's right. Windows calls that EINVAL."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):
+            raise
 
 
 handles: weakref.WeakSet[Popen[Any]] = weakref.WeakSet()

@@ -629,7 +629,7 @@ def test_a_paused_run_ends_all_the_same(run: Runner, tmp_path: Path) -> None:
 @promise("live usage")
 def test_what_was_used_grows(run: Runner) -> None:
     code = UP + "import sys, time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\nos.write(1, b'done\\n')\nsys.stdin.read()"
-    with run.popen(python(code), stdin=ps.PIPE, stdout=ps.PIPE) as process:
+    with run.popen(python(code), stdin=ps.PIPE, stdout=ps.PIPE, cpu_time_limit=100) as process:
         is_up(process)
         first = process.usage()
         assert first.tasks >= 1
@@ -648,8 +648,7 @@ def test_what_was_used_grows(run: Runner) -> None:
 @promise("live usage")
 def test_memory_is_that_of_the_tree(run: Runner) -> None:
     code = UP + "import sys\nfor size in (0, 60, 0):\n    held = b'x' * (size << 20); os.write(1, b'%d\\n' % size); sys.stdin.readline()"
-    options = {} if run.backend == "windows" else {"memory_limit": "512M"}
-    with run.popen(python(code), stdin=ps.PIPE, stdout=ps.PIPE, bufsize=0, **options) as process:
+    with run.popen(python(code), stdin=ps.PIPE, stdout=ps.PIPE, bufsize=0, memory_limit="512M") as process:
         is_up(process)
         memory = []
         for _ in range(3):

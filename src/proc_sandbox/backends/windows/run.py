@@ -180,7 +180,7 @@ class WindowsRun:
             Exception: of one of the caller's own files.
         """
         self.wall = self.wall or time.monotonic_ns() - self.began
-        while (message := self.job.next_message(0)) is not None:  # what was posted before the end
+        for message in self.job.messages():  # what was posted before the end
             self.heed(message)
         self.job.end(KILLED)
         streams.finish()
