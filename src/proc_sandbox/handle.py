@@ -524,6 +524,10 @@ class Popen(Generic[AnyStr]):
                     with unread():
                         file.close()
 
+    def ask_to_end(self) -> None:
+        """Begin what close() waits for."""
+        self.held.ask("end")
+
     def leave(self) -> None:
         """Tell the Sandbox that the run is over."""
         if self.box is not None:
