@@ -18,6 +18,8 @@ from proc_sandbox.policies.lines import Lines, lines_of
 __all__ = ["File", "Table", "choose", "parse", "read", "suggestion", "user_file", "user_policies"]
 
 IN_PYPROJECT = ("tool", "proc-sandbox")
+MOST = 256 << 10
+"""Bytes of a file of policies."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,33 @@ def read(path: str | os.PathLike[str], label: str = "") -> File:
     """
     name = os.fspath(path)
     try:
-        text = Path(path).read_bytes().decode()
+        content = read_whole(path)
     except OSError as error:
         raise PolicyError(name, None, "policy", name, f"{error.strerror}; name a TOML file that can be read") from None
+    try:
+        text = content.decode()
     except ValueError:
         raise PolicyError(name, None, "policy", name, "not UTF-8, as TOML is") from None
     data = parse(name, text)
     prefix = IN_PYPROJECT if os.path.basename(name) == "pyproject.toml" else ()
     return File(name, {table.name: table for table in tables_of(name, data, prefix, lines_of(text), label)})
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytes:
+    """Return what a file holds; what is none is not waited for.
+
+    Raises:
+        OSError: it cannot be read. PolicyError: it is no regular file, or holds more than any policies do.
+    """
+    name = os.fspath(path)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PolicyError(name, None, "policy", name, "no regular file; name a TOML file")
+        data = file.read(MOST + 1)
+    if len(data) > MOST:
+        raise PolicyError(name, None, "policy", name, f"more than {MOST >> 10} KiB; policies are short")
+    return data
 
 
 def parse(name: str, text: str) -> dict[str, Any]:
@@ -92,6 +113,8 @@ def parse(name: str, text: str) -> dict[str, Any]:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise PolicyError(name, line, "policy", name, f"not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # an integer with thousands of digits, lists in lists in lists
+        raise PolicyError(name, None, "policy", name, f"not TOML that can be read: {error}") from None
     return data
 
 

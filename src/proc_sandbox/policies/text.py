@@ -83,4 +83,5 @@ def as_key(name: str) -> str:
 
 def as_string(text: str) -> str:
     """Return a basic string. JSON's are that, but for one letter that TOML wants escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    shown = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in shown)
