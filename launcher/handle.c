@@ -51,6 +51,31 @@ static void tell_usage(struct run *run)
 	reply(run, &message);
 }
 
+/* Where memory is sampled it is looked at now: by a look that has not begun yet. */
+static void ask_usage(struct run *run)
+{
+	if (run->cage || !run->watch.limit) {
+		tell_usage(run);
+		return;
+	}
+	run->questions++;
+	run->looks = run->sampling ? 2 : 1;
+	run->next_look = 0;
+}
+
+/* A sample is there. */
+void answer(struct run *run)
+{
+	if (!run->questions)
+		return;
+	if (--run->looks > 0) {
+		run->next_look = 0;
+		return;
+	}
+	for (; run->questions; run->questions--)
+		tell_usage(run);
+}
+
 static void send_signal(struct run *run, long number)
 {
 	uint64_t bit = UINT64_C(1) << (number - 1);
@@ -81,7 +106,7 @@ bool heed(struct run *run, const char *text)
 	else if (!strcmp(text, "pause") || !strcmp(text, "resume"))
 		pause_run(run, *text == 'p');
 	else if (!strcmp(text, "usage"))
-		tell_usage(run);
+		ask_usage(run);
 	else if (!strcmp(text, "end"))
 		run->cancelled |= !run->terminated, end_gently(run);
 	else

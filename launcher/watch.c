@@ -184,6 +184,7 @@ static void on_sample(struct run *run, int64_t time)
 		wait = run->interval;
 	/* A tree that is slow to look at is looked at less often: at the most half a processor goes into it. */
 	run->next_look = time + (found->cost > wait ? found->cost : wait);
+	answer(run);
 	if (run->cpu_limit)
 		check_cpu_time(run, time);
 }
