@@ -357,7 +357,10 @@ static void tell_launcher(int ends)
  */
 static void await_dismissal(const struct record *record)
 {
-	while (!__atomic_load_n(&record->dismissed, __ATOMIC_ACQUIRE))
+	/* Nobody is left to be ended: from now on SIGTERM, which tells a reaper that is no pid 1, is the end, or has been heard. */
+	signal(SIGTERM, SIG_DFL);
+	while (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) != ORDER_KILL &&
+	       !__atomic_load_n(&record->dismissed, __ATOMIC_ACQUIRE))
 		syscall(SYS_futex, &record->dismissed, FUTEX_WAIT, 0, NULL, NULL, 0);
 }
 

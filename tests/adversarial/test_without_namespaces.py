@@ -514,3 +514,25 @@ def test_nobody_is_signalled_by_way_of_a_pipe() -> None:
         assert target.stdin is not None
         target.stdin.close()
         assert target.wait(HANG) == 0
+
+
+def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
+    """It has told that the run is over, and waits until that is known; SIGTERM, which tells of the launcher's death, is a signal that it hears."""
+    with ps.Popen(["cat"], stdin=ps.PIPE, timeout=HANG) as process:
+        serving = launcher().pid
+        (reaper,) = children(serving)
+        with watched([reaper]) as reapers, watched([process.pid]) as commands:
+            os.kill(serving, signal.SIGSTOP)
+            try:
+                assert process.stdin is not None
+                process.stdin.close()
+                wait_dead(commands)
+                while children(reaper):
+                    os.sched_yield()
+                while Path(f"/proc/{reaper}/wchan").read_text().startswith("do_wait"):
+                    os.sched_yield()
+            finally:
+                os.kill(serving, signal.SIGKILL)
+            wait_dead(reapers)
+        with pytest.raises(ps.LauncherDiedError):
+            process.wait()
