@@ -59,9 +59,10 @@ static void send_signal(struct run *run, long number)
 	give_order(run, run->stopped ? ORDER_STOP : ORDER_GO);
 }
 
+/* A reaper that is no pid 1 is not to be frozen: with the launcher dead it ends the run (enter.c). */
 static void pause_run(struct run *run, bool pause)
 {
-	if (run->cage && cage_freeze(run->cage, pause))
+	if (run->cage && run->reach == REACH_NAMESPACE && cage_freeze(run->cage, pause))
 		return;
 	run->paused = pause;
 	hold(run, pause);

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, NamedTuple, cast, overload
 
 from proc_sandbox.config import PIPE, Config
-from proc_sandbox.errors import ConfigError
+from proc_sandbox.errors import ConfigError, LauncherDiedError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
@@ -65,6 +65,7 @@ class Held:
         self.failure: BaseException | None = None
         self.changed = threading.Condition(threading.RLock())
         self.driven_by = 0  # the thread that moves bytes
+        self.closed = False
         self.asking = threading.Lock()
         self.moved = 0
         try:
@@ -92,23 +93,31 @@ class Held:
     def take_turn(self, left: float | None) -> None:
         """Move bytes once, or wait for whoever does."""
         me = threading.get_ident()
-        with self.changed:
-            if self.failure is not None:
-                raise self.failure
-            if self.driven_by and self.driven_by != me:
-                self.changed.wait(left)
-                return
-            outermost, self.driven_by = not self.driven_by, me  # a signal handler may come in between
-        try:
+        outermost = driving = False
+        try:  # from here on: an exception of a signal's would have the others wait for ever for who does nothing any more
+            with self.changed:
+                if self.failure is not None:
+                    raise self.failure
+                if self.driven_by and self.driven_by != me:
+                    self.changed.wait(left)
+                    return
+                driving, outermost, self.driven_by = True, not self.driven_by, me  # a signal handler may come in between
             self.outcome = self.pump.step(left) or self.outcome
         except Exception as error:
             self.failure = error
             raise
         finally:
-            with self.changed:
-                if outermost:
-                    self.driven_by = 0
-                self.changed.notify_all()
+            if driving:
+                with self.changed:
+                    if outermost:
+                        self.driven_by = 0
+                    self.changed.notify_all()
+
+    def ask(self, what: str) -> None:
+        """Ask for something; harmless after the end: another thread may close what is asked at this moment."""
+        with self.changed:
+            if self.outcome is None and not self.closed:
+                self.run.ask(what)
 
     def await_beginning(self) -> None:
         self.advance(lambda: self.run.pid is not None)
@@ -118,7 +127,7 @@ class Held:
         with self.asking:
             self.run.answers.clear()
             if self.outcome is None:
-                self.run.ask("usage")
+                self.ask("usage")
                 self.advance(lambda: self.run.answers)
             return self.run.answers[-1] if self.run.answers else None
 
@@ -126,9 +135,17 @@ class Held:
         """End the run, gently where its Config says so; returns when nothing of it is left."""
         try:
             if self.outcome is None and self.failure is None:
-                self.run.ask("end")
+                self.ask("end")
                 self.advance(lambda: False)
         finally:
+            self.undo()
+
+    def undo(self) -> None:
+        """Close all that was opened for the run, once: two threads may find at the same time that it has ended."""
+        with self.changed:
+            self.closed = True
+            if self.outcome is None and self.failure is None:  # a signal's exception came in between: there is nothing to wait for
+                self.failure = LauncherDiedError("the run was ended, and nobody has heard how")
             self.execution.close()
 
 
@@ -285,7 +302,7 @@ class Popen(Generic[AnyStr]):
             if self.verdict is None:
                 assert self.held.outcome is not None
                 self.verdict = self.held.execution.result(self.held.outcome)
-                self.held.execution.close()
+                self.held.undo()
                 self.leave()
         return self.verdict
 
@@ -310,10 +327,14 @@ class Popen(Generic[AnyStr]):
         if input is not None and self.stdin is None:
             raise ConfigError("input", input, "stdin is no pipe; pass stdin=PIPE")
         if self.stdin is not None:
-            self.stdin.flush()
             data = input_bytes(input, self.decoding)
-            self.held.pump.feed(self.stdin, data or b"")
-            self.stdin = None
+            stdin, self.stdin = self.stdin, None
+            try:
+                stdin.flush()
+            except BrokenPipeError:  # the command does not read any more, which is its right
+                close_pipe(stdin)
+            else:
+                self.held.pump.feed(stdin, data or b"")
         cap = self.held.execution.config.max_output
         for name in ("stdout", "stderr"):
             file = getattr(self, name)
@@ -345,13 +366,13 @@ class Popen(Generic[AnyStr]):
     def kill(self) -> None:
         """Kill the whole tree, which is then cancelled; harmless after the end."""
         if self.verdict is None:
-            self.held.run.kill()
+            self.held.ask("kill")
 
     # --- and more ---
 
     def order(self, what: str) -> None:
-        if self.verdict is None and self.held.outcome is None:
-            self.held.run.ask(what)
+        if self.verdict is None:
+            self.held.ask(what)
 
     def pause(self) -> None:
         """Stop the whole tree until resume(); its time goes on, and a timeout ends it. Without a cgroup v2, which a run has that has a
@@ -386,13 +407,16 @@ class Popen(Generic[AnyStr]):
             if os.getpid() == self.owner and self.verdict is None:
                 self.held.close()
                 if isinstance(self.held.outcome, Ended):
-                    self.verdict = self.held.execution.result(self.held.outcome)
+                    self.conclude()
         finally:
             self.leave()
             for file in (self.stdin, self.stdout, self.stderr):
                 if file is not None:
-                    with contextlib.suppress(BrokenPipeError):  # what the command has not read nobody will
-                        file.close()
+                    close_pipe(file)
+
+    def ask_to_end(self) -> None:
+        """Begin what close() waits for."""
+        self.order("end")
 
     def leave(self) -> None:
         """Tell the Sandbox that the run is over."""
@@ -415,6 +439,12 @@ class Popen(Generic[AnyStr]):
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.verdict is None and hasattr(self, "pid") else f"returncode {self.returncode}"
         return f"<Popen: {state}, args: {list(getattr(self, 'args', ()))!r}>"
+
+
+def close_pipe(file: IO[Any]) -> None:
+    """Close our end; what the command has not read nobody will."""
+    with contextlib.suppress(BrokenPipeError):
+        file.close()
 
 
 def stream(

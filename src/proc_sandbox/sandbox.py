@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     class Handle(Protocol):
         """What goes on in a Sandbox while nobody waits for it."""
 
+        def ask_to_end(self) -> None:
+            """Begin what close() waits for."""
+
         def close(self) -> None:
             """End it; returns when nothing of it is left."""
     from proc_sandbox.pipeline import Command
@@ -486,8 +489,11 @@ class Sandbox:
             for run in self.alive:
                 run.kill()
             handles = tuple(self.handles)
-        for handle in handles:  # without the lock: another thread may be about to give it back
-            handle.close()
+        with contextlib.ExitStack() as stack:  # without the lock: another thread may be about to give it back
+            for handle in handles:
+                stack.callback(handle.close)
+            for handle in handles:  # all at once: each may have a kill_grace
+                handle.ask_to_end()
         with self.lock:
             if threading.get_ident() not in self.under_way.values():
                 self.ended.wait_for(lambda: not self.under_way)
