@@ -61,7 +61,10 @@ class ConfigError(SandboxError, ValueError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        try:
+            shown = repr(self.value)
+        except (ValueError, RecursionError):  # an integer with thousands of digits, lists in lists in lists
+            shown = f"<{type(self.value).__name__}>"
         return f"{self.field}: {shown if len(shown) <= 200 else shown[:200] + '...'}: {self.remedy}"
 
 

@@ -44,6 +44,10 @@ FIELDS = tuple(item.name for item in fields(Config) if item.name not in NOT_IN_P
 PATHS = ("working_dir",)
 PATH_LISTS = ("allowed_dirs", "read_only_dirs", "writable_dirs", "hidden_paths")
 OWN_KEYS = ("extends", "description")
+LONGEST = 1 << 18
+"""Bytes of a file of policies: what is read may be somebody else's."""
+DEEPEST = 32
+"""How many tables and arrays may lie in one another, and policies extend one another."""
 
 
 class Listed(NamedTuple):
@@ -87,21 +91,42 @@ class Origin(NamedTuple):
 # --- reading ---
 
 
-def read(path: str | os.PathLike[str]) -> File:
-    """Return the policies of a file.
+def read(path: str | os.PathLike[str], *, private: bool = False) -> File:
+    """Return the policies of a file; private: nobody else may be able to write to it.
 
     Raises:
         PolicyError: it cannot be read, or is no file of policies.
     """
     name = os.fspath(path)
     try:
-        text = Path(path).read_bytes().decode()
+        text = read_text(name, private=private)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PolicyError(name, None, "policy", name, f"{reason}; name a TOML file that can be read") from None
     data = parse(name, text)
     prefix: tuple[str, ...] = ("tool", "proc-sandbox") if os.path.basename(name) == "pyproject.toml" else ()
     return File(name, dict(tables_of(name, data, prefix, lines_of(text))))
+
+
+def read_text(path: str, *, private: bool) -> str:
+    """Return what a file holds. What may be done with it is asked of what was opened: its name can mean something else by then.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or holds no text. PolicyError: it is not private.
+    """
+    # Not to wait for the other end of a FIFO.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if private:
+            check_private(path, path, found)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        data = file.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise ValueError(f"it has more than {LONGEST} bytes")
+    return data.decode()
 
 
 def parse(name: str, text: str) -> dict[str, Any]:
@@ -111,10 +136,32 @@ def parse(name: str, text: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         data: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        check_values(data)
+    except (ValueError, RecursionError) as error:  # of an integer with thousands of digits Python says no more
         found = re.search(r"\(at line (\d+)", str(error))
         raise PolicyError(name, int(found[1]) if found else None, "policy", name, f"not TOML: {error}") from None
     return data
+
+
+def check_values(data: Any) -> None:
+    """Refuse what could not be shown in an error.
+
+    Raises:
+        ValueError: an integer of more than 64 bits, or values in values in values.
+    """
+    level = [data]
+    for _ in range(DEEPEST):
+        level = [
+            value
+            for each in level
+            if isinstance(each, (dict, list))
+            for value in (each.values() if isinstance(each, dict) else each)
+        ]
+        if any(isinstance(value, int) and value.bit_length() > 64 for value in level):
+            raise ValueError("an integer has more than 64 bits")
+        if not level:
+            return
+    raise ValueError(f"tables and arrays lie more than {DEEPEST} deep in one another")
 
 
 def tables_of(
@@ -131,9 +178,12 @@ def tables_of(
     found = data.get("policies", {})
     if not found or not isinstance(found, dict) or not all(isinstance(table, dict) for table in found.values()):
         raise PolicyError(name, lines.get((*prefix, "policies")), "policies", found, f"there are no tables [{where}.NAME]")
+    keys: dict[tuple[str, ...], dict[str, int]] = {}
+    for path, line in lines.items():
+        keys.setdefault(path[:-1], {})[path[-1]] = line
     for key, values in found.items():
         place = (*prefix, "policies", key)
-        at = {path[len(place)]: line for path, line in lines.items() if path[: len(place)] == place and len(path) == len(place) + 1}
+        at = keys.get(place, {})
         yield key, Table(name, key, values, {**at, "": lines.get(place, 0)} if place in lines else at)
 
 
@@ -142,6 +192,9 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 
+BARE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
+"""A key without quotes, dotted or not."""
+
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:
     """Return the line of each table's head and of each key in it, in a text that is TOML. What is inside a value is not told."""
@@ -149,8 +202,10 @@ def lines_of(text: str) -> dict[tuple[str, ...], int]:
     table: tuple[str, ...] = ()
     words: list[str] = []
     depth, in_value, in_head = 0, False, False
+    line, counted = 1, 0
     for token in TOKEN.finditer(text):
-        mark, line = token["mark"], text.count("\n", 0, token.start()) + 1
+        line += text.count("\n", counted, token.start())
+        mark, counted = token["mark"], token.start()
         if token["comment"]:
             continue
         if mark == "\n":
@@ -176,9 +231,18 @@ def lines_of(text: str) -> dict[tuple[str, ...], int]:
 
 
 def parts(dotted: str) -> tuple[str, ...]:
-    """Return the keys of a dotted one."""
-    found = re.findall(r"""("(?:\\.|[^"\\])*")|'([^']*)'|([A-Za-z0-9_-]+)""", dotted)
-    return tuple(json.loads(basic) if basic else literal or bare for basic, literal, bare in found)
+    """Return the keys of a dotted one; none where it is not one key alone."""
+    if BARE.match(dotted):
+        return tuple(dotted.split("."))
+    try:
+        data: Any = parse("", f"{dotted} = 0")
+    except PolicyError:
+        return ()
+    found: list[str] = []
+    while isinstance(data, dict) and len(data) == 1:
+        ((key, data),) = data.items()
+        found.append(key)
+    return tuple(found)
 
 
 # --- the user's own ---
@@ -201,11 +265,21 @@ def user_policies() -> File | None:
     if not os.path.lexists(path):
         return None
     if hasattr(os, "geteuid"):
-        for place in (path, path.parent):
-            status = os.stat(place)
-            if status.st_uid not in (0, os.geteuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                raise PolicyError(str(path), None, "policy", str(place), "others than you can write to it; chmod go-w")
-    return read(path)
+        for place in {path.parent, Path(os.path.realpath(path)).parent}:
+            check_private(str(path), str(place), os.stat(place))
+    return read(path, private=True)
+
+
+def check_private(file: str, place: str, found: os.stat_result) -> None:
+    """Refuse what somebody else could have written.
+
+    Raises:
+        PolicyError: its owner or its mode let them.
+    """
+    if hasattr(os, "geteuid") and (
+        found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    ):
+        raise PolicyError(file, None, "policy", place, "others than you can write to it; chmod go-w")
 
 
 # --- merging ---
@@ -238,11 +312,18 @@ def normal(table: Table, key: str, value: Any) -> Any:
     if key == "enforcement" and isinstance(value, dict):
         value = read_enforcement(value)
     base = os.path.dirname(os.path.abspath(table.file))
-    if key in PATHS and isinstance(value, str):
-        value = os.path.join(base, os.path.expanduser(value)) if value else value
+    if key in PATHS:
+        value = absolute(base, value)
     elif key in PATH_LISTS and isinstance(value, list):
-        value = [os.path.join(base, os.path.expanduser(item)) if isinstance(item, str) and item else item for item in value]
+        value = [absolute(base, item) for item in value]
     return NORMALISERS[key](key, value)
+
+
+def absolute(base: str, path: Any) -> Any:
+    """Return a path of a policy as Config takes it; what is none stays as it is, and is refused there."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        return path
+    return os.path.join(base, os.path.expanduser(path))
 
 
 def read_enforcement(value: Mapping[str, Any]) -> str | BestEffort:
@@ -266,6 +347,8 @@ def layers(file: File, name: str, seen: tuple[str, ...] = ()) -> Iterator[Table 
     if not isinstance(base, str):
         return
     seen = (*seen, f"{file.path}:{name}")
+    if len(seen) > DEEPEST:
+        raise table.error("extends", base, f"more than {DEEPEST} policies extend one another")
     if base in file.tables and f"{file.path}:{base}" not in seen:
         yield from layers(file, base, seen)
         return
@@ -484,10 +567,10 @@ def explain(spec: str, **changes: Unpack[Options]) -> str:
         file, name = found
         origins = merged(file, name, given)
     config = config_of(spec, origins)
-    lines = [f"[policies.{name}]"]
+    lines = [f"[policies.{name if BARE.match(name) and '.' not in name else as_toml(name)}]"]
     for key in FIELDS:
-        if key in origins:
-            lines.append(f"{key} = {as_toml(getattr(config, key))}  # {origins[key].source}")
+        if key in origins:  # where it comes from is a file's name, in which there may be the end of a line
+            lines.append(f"{key} = {as_toml(getattr(config, key))}  # {visible(origins[key].source)}")
     return "\n".join(lines) + "\n"
 
 
@@ -499,7 +582,14 @@ def as_toml(value: Any) -> str:
         return f'{{ default = "strict", best_effort = {as_toml(list(value.fields))} }}'
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         return "{ " + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value) + " }"
-    return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
+    return visible(json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """Return a text with TOML's escapes in place of what a reader would not see, or a terminal would act on."""
+    return "".join(
+        char if char.isprintable() else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}" for char in text
+    )
 
 
 # --- for editors ---

@@ -192,3 +192,70 @@ def test_another_distributions_preset_is_found_by_its_name(monkeypatch: pytest.M
     assert policies.find(str(write(tmp_path, "[policies.a]\nextends = 'theirs'\nnice = 6\n"))) == ps.Config(nice=6, timeout=3)
     with pytest.raises(ps.ConfigError, match="did you mean 'theirs'"):
         ps.Config.preset("their")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param('[policies.a]\nallowed_dirs = ' + "[" * 50_000 + "]" * 50_000, "not TOML", id="arrays in arrays"),
+        pytest.param("[policies.a]\nenv." + ".".join("a" * 3000) + " = 1", "deep", id="tables in tables"),
+        pytest.param("[policies.a]\ntimeout = " + "1" * 5000, "not TOML", id="thousands of digits"),
+        pytest.param("[policies.a]\nmemory_limit = 0x" + "f" * 5000, "64 bits", id="which Python does not show"),
+        pytest.param("[policies.a]\nextra = 0x" + "f" * 5000, "64 bits", id="of a key that there is not"),
+        pytest.param("".join(f'[policies.p{i}]\nextends = "p{i + 1}"\n' for i in range(3000)) + "[policies.p3000]\n", "extend one another", id="a long chain"),
+        pytest.param("[policies.a]\n" + "".join(f"k{i} = 1\n" for i in range(60_000)), "more than", id="many keys"),
+        pytest.param('[policies.a]\nallowed_dirs = ["~\\u0000x"]', "NUL", id="a user's name that is none"),
+    ],
+)
+def test_a_hostile_file_is_refused_as_any_other(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in said(tmp_path, text)[0]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.toml")
+    for place in (tmp_path / "fifo.toml", "/dev/zero"):
+        with pytest.raises(ps.PolicyError, match="no regular file"):
+            policies.load(place)
+
+
+def test_keys_have_all_escapes_of_toml(tmp_path: Path) -> None:
+    path = write(tmp_path, '[policies."\\U00000061"]\nenv."\\U0001F600\t" = "x"\n"time\\u006fut" = "soon"\n')
+    assert [(error.line, error.field) for error in policies.check(path)] == [(3, "timeout")]
+
+
+def test_what_is_shown_is_what_there_is(tmp_path: Path) -> None:
+    """No name and no value writes lines of its own, or speaks to the terminal."""
+    name = "a]\nnetwork_access = true # "
+    directory = tmp_path / "x\ncore_dumps = true # "
+    directory.mkdir()
+    path = write(directory, f'[policies.{policies.as_toml(name)}]\nenv = {{ A = "\\u009b2J\\u202e" }}\n')
+    shown = policies.explain(str(path))
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert policies.load(write(tmp_path, shown, "shown.toml"), name) == policies.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no such modes")
+def test_what_takes_the_place_of_the_users_own_is_refused(tmp_path: Path, user_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can write to a directory on the way can do so when the file has been looked at."""
+    write(user_directory, "[policies.mine]\n", "policies.toml")
+    other = write(tmp_path, "[policies.mine]\nnetwork_access = true\n")
+    other.chmod(0o666)
+
+    def swapping(*arguments: object, real: object = policies.read, **options: object) -> object:
+        os.replace(other, user_directory / "policies.toml")
+        return real(*arguments, **options)  # type: ignore[operator]
+
+    monkeypatch.setattr(policies, "read", swapping)
+    with pytest.raises(ps.PolicyError, match="others than you can write"):
+        policies.find("mine")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no such modes")
+def test_where_a_link_of_the_users_own_leads_is_looked_at_too(tmp_path: Path, user_directory: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (user_directory / "policies.toml").symlink_to(write(shared, "[policies.mine]\n"))
+    policies.find("mine")
+    shared.chmod(0o777)
+    with pytest.raises(ps.PolicyError, match="others than you can write"):
+        policies.find("mine")
