@@ -225,3 +225,30 @@ def test_progress_is_for_terminals(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert b"1/1" in printed
     assert b"1 of 1 jobs done: 1 ok" in printed
+
+
+def test_a_job_whose_stream_is_no_file_is_one_that_is_not_ok(tmp_path: Path) -> None:
+    """It does not end the batch."""
+    out = tmp_path / "out"
+    jobs = [{"args": ["true"], "stdin": "\ud800"}, {"args": ["true"]}]
+    done = cli("batch", write(tmp_path / "jobs", *jobs), "-o", str(out))
+    assert b"Traceback" not in done.stderr
+    assert sorted((facts["ok"], facts.get("error_type")) for facts in results_of(out)) == [(False, "ConfigError"), (True, None)]
+
+
+@pytest.mark.parametrize("name", ["out", "jobs", "another name of out"])
+def test_a_job_does_not_write_its_output_to_the_results(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.touch()
+    (tmp_path / "another name of out").hardlink_to(out)
+    forged = json.dumps({"id": 2, "job": "0" * 16, "ok": True})
+    done = cli("batch", write(tmp_path / "jobs", {"args": ["echo", forged], "stdout": str(tmp_path / name)}), "-o", str(out))
+    assert done.returncode == 125
+    assert b"jobs and results lie there" in done.stderr
+    assert out.read_bytes() == b""
+
+
+def test_what_is_wrong_with_a_job_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    done = cli("batch", write(tmp_path / "jobs", {"args": ["true"], "\x1b[2J\u202e": 1}), "-o", str(tmp_path / "out"))
+    assert b"\\x1b[2J" in done.stderr
+    assert b"\x1b" not in done.stderr

@@ -90,3 +90,12 @@ def test_list_and_schema() -> None:
     table = cli("policy", "list").stdout.decode()
     assert all(name in table for name in names)
     assert json.loads(cli("policy", "schema").stdout)["properties"]
+
+
+def test_an_error_does_nothing_to_the_terminal(tmp_path: Path) -> None:
+    """Its file may be somebody else's."""
+    (tmp_path / "p.toml").write_text('[policies.p]\n"\\u001b[2J\\u202e" = 1\n')
+    done = cli("run", "--policy", "p.toml", "--", "true", cwd=tmp_path)
+    assert done.returncode == 125
+    assert b"\\x1b[2J" in done.stderr
+    assert done.stderr.decode().rstrip("\n").isprintable()

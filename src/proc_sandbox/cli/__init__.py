@@ -71,7 +71,14 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning as one line, without the place in our own source."""
-    print(f"proc-sandbox: warning: {message}", file=sys.stderr)
+    complain(f"warning: {message}")
+
+
+def complain(text: object) -> None:
+    """Print one line on stderr. What is not ours in it, names of files and keys of policies, does nothing to the terminal."""
+    from proc_sandbox.cli.printing import printable
+
+    print(f"proc-sandbox: {printable(str(text))}", file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code: int = parsed.handler(parsed)
             sys.stdout.flush()
         except ps.SandboxError as error:
-            print(f"proc-sandbox: {error}", file=sys.stderr)
+            complain(error)
             return status.failure_status(error)
         except BrokenPipeError:
             # `proc-sandbox plan ... | head`: the reader has gone. Keep the interpreter's own
@@ -101,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return status.BROKEN_PIPE
         except OSError as error:  # a full disk, a stream that cannot be written: never the command's own status
-            print(f"proc-sandbox: {error}", file=sys.stderr)
+            complain(error)
             return status.FAILED
         except KeyboardInterrupt:
             return status.INTERRUPTED  # the run was killed on the way here

@@ -31,7 +31,7 @@ from proc_sandbox.cli.jobs import (
     read_jobs,
     survey,
 )
-from proc_sandbox.cli.printing import is_smart, wants_colour
+from proc_sandbox.cli.printing import is_smart, printable, wants_colour
 from proc_sandbox.execution import Execution
 from proc_sandbox.text import input_bytes
 
@@ -268,7 +268,7 @@ def worker_count(given: object) -> int:
 def told(found: Survey, path: str, *, keep_going: bool) -> bool:
     """Tell what is wrong with the jobs; return whether to go on nevertheless."""
     for error in found.errors:
-        print(f"proc-sandbox: {error}", file=sys.stderr)
+        print(f"proc-sandbox: {printable(error)}", file=sys.stderr)
     if found.wrong > len(found.errors):
         print(f"proc-sandbox: {path}: {found.wrong - len(found.errors)} more are not valid", file=sys.stderr)
     if not keep_going:

@@ -176,6 +176,10 @@ def check_out_of_reach(config: ps.Config, files: Sequence[str]) -> None:
     Raises:
         ConfigError: one of the files lies where it can write.
     """
+    for name in ("stdout", "stderr"):
+        place = getattr(config, name)
+        if isinstance(place, str) and any(is_same(place, file) for file in files):
+            raise ps.ConfigError(name, place, "jobs and results lie there; name another file")
     for place in config.writable_places():
         top = os.path.realpath(place)
         for file in files:
@@ -184,6 +188,12 @@ def check_out_of_reach(config: ps.Config, files: Sequence[str]) -> None:
                 raise ps.ConfigError(
                     field, place, f"a job could write to {file}; let jobs and results lie in another directory"
                 )
+
+
+def is_same(path: str, file: str) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # there is none, or cannot be one
+        return os.path.realpath(path) == file or os.path.samefile(path, file)
+    return False
 
 
 def read_value(field: str, value: Any) -> Any:

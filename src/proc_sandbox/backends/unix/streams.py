@@ -159,6 +159,8 @@ class DescriptorStreams:
             return self.own(open_resolved(found, flags))
         except OSError as error:
             raise ConfigError(field, text, f"{error.strerror}; name a file that can be opened") from None
+        except ValueError:  # half of a surrogate pair, or a NUL
+            raise ConfigError(field, text, "it cannot be the name of a file") from None
 
     def release(self) -> None:
         """Close the command's ends, once the launcher has them.
