@@ -153,6 +153,31 @@ static void arrange_descriptors(const struct plan *plan, const struct resources 
 	/* The originals are close-on-exec and lie above every target. */
 }
 
+/*
+ * The terminal came by a name of the host's, under which Landlock lets nobody open it again (/dev/stdout, proc_pid_fd(5)): so it is
+ * opened by the one that it has in the view. Who leads a session and has no terminal may take one that nobody has (ioctl_tty(2)).
+ */
+static void take_terminal(const struct plan *plan, struct record *record)
+{
+	struct stat given, found;
+	if (!plan->terminal)
+		return;
+	if (strcmp(plan->terminal, "-")) {
+		int own = open(plan->terminal, O_RDWR | O_NOCTTY | O_CLOEXEC);
+		if (own < 0 || fstat(0, &given) < 0 || fstat(own, &found) < 0)
+			die(record, "terminal", plan->terminal);
+		if (given.st_dev != found.st_dev || given.st_ino != found.st_ino) {
+			errno = ENXIO;
+			die(record, "terminal", plan->terminal);
+		}
+		for (int i = 0; i < 3; i++)
+			if (dup2(own, i) < 0)
+				die(record, "terminal", plan->terminal);
+	}
+	if (ioctl(0, TIOCSCTTY, 0) < 0)
+		die(record, "terminal", plan->terminal);
+}
+
 /* All that is done to the command's own process, and may be before it is known what the command is. */
 static void confine(const struct plan *plan, const struct resources *own, struct record *record)
 {
@@ -169,6 +194,7 @@ static void confine(const struct plan *plan, const struct resources *own, struct
 		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
 	if (own->command < 0)
 		arrange_descriptors(plan, own, record);
+	take_terminal(plan, record);
 	set_slice(0);
 	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
 	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
@@ -364,19 +390,34 @@ static void await_dismissal(const struct record *record)
 		syscall(SYS_futex, &record->dismissed, FUTEX_WAIT, 0, NULL, NULL, 0);
 }
 
+/*
+ * Who may be sent signals keeps its number until no more are sent: it is only looked at first (waitid(2), WNOWAIT), and then waited for
+ * by its number, as is any other that ends before.
+ */
+static pid_t next_to_end(void)
+{
+	siginfo_t info = {0};
+	if (orders.command <= 0)
+		return -1;
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT) < 0)
+		return -1; /* wait4(2) will tell why */
+	if (info.si_pid == orders.command)
+		orders.command = 0;
+	return info.si_pid;
+}
+
 static noreturn void wait_for(pid_t command, bool prepared, int ends, struct record *record)
 {
 	struct rusage usage;
 	int status;
 	for (;;) {
-		pid_t pid = wait4(-1, &status, 0, NULL);
+		pid_t pid = wait4(next_to_end(), &status, 0, NULL);
 		if (pid == command)
 			break;
 		if (pid < 0 && errno != EINTR)
 			die(record, "wait", "");
 	}
 	record->ended = now();
-	orders.command = 0;
 	if (record->error)
 		_exit(125); /* the command's process has ended before it was one */
 	if (prepared && !record->told) { /* somebody has killed who was to become the command */
@@ -426,8 +467,8 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 	if (command < 0)
 		die(record, "fork", "");
 	*ends = own.ends;
-	orders.command = command;
 	if (plan->held && !record->error) {
+		orders.command = command;
 		__atomic_store_n(&record->command, command, __ATOMIC_RELEASE);
 		tell_launcher(own.ends);
 		pass_on_signals();              /* sent before there was anybody to take them */

@@ -108,6 +108,7 @@ struct plan {
 	int prepared;          /* sandboxes to keep prepared for the next runs; -1: one, where runs follow one another */
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
+	const char *terminal; /* descriptor 0 becomes the controlling terminal, and is the command's own; its name inside, "-" without one; NULL: none */
 	char **envp;         /* NULL-terminated, in storage that the caller of parse_words gave, as the command's argv */
 	struct command command;
 };

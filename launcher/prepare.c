@@ -82,8 +82,8 @@ static bool has_mounts_that_may_go(const struct plan *plan)
 /* The command of one is told by a message with the three streams, and dies with pid 1. */
 bool can_be_prepared(const struct plan *plan)
 {
-	return !plan->held && plan->reach == REACH_NAMESPACE && plan->n_targets == 3 && plan->targets[0] == 0 && plan->targets[1] == 1 &&
-	       plan->targets[2] == 2 && !has_mounts_that_may_go(plan);
+	return !plan->held && !plan->terminal && plan->reach == REACH_NAMESPACE && plan->n_targets == 3 && plan->targets[0] == 0 &&
+	       plan->targets[1] == 1 && plan->targets[2] == 2 && !has_mounts_that_may_go(plan);
 }
 
 static int wanted(const struct kept *kept, int64_t time)

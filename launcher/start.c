@@ -46,6 +46,9 @@ static int open_resources(const struct plan *plan, struct run *run, struct resou
 	resources->host_uid = run->host_uid;
 	for (size_t i = 0; i < plan->n_mounts; i++)
 		resources->trees[i] = -1;
+	*fault = (struct fault){"terminal", "", 0};
+	if (plan->terminal && run->host_uid && fchown(resources->descriptors[0], run->host_uid, (gid_t)-1) < 0)
+		return -1; /* /dev/stdout is to be opened again by the run's user, and by nobody else */
 	*fault = (struct fault){"seccomp", "", 0};
 	resources->filter = plan->seccomp ? compile_filter(filter_options(plan)) : 0;
 	if (resources->filter < 0)

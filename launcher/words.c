@@ -134,12 +134,18 @@ static int directive(struct reader *reader, struct plan *plan, char ***variables
 		return rlimit(reader, plan);
 	if (WORD("fd"))
 		return descriptor(reader, plan);
+	if (WORD("terminal"))
+		return (plan->terminal = next_word(reader)) ? 0 : -1;
 	if (WORD("version"))
 		return version(reader);
 	if (WORD("cwd"))
 		return (plan->cwd = next_word(reader)) ? 0 : -1;
 	if (WORD("timeout"))
 		return read_number(reader, INT64_MAX / 2, &plan->timeout); /* what is added to now() must not overflow */
+	if (WORD("grace"))
+		return read_number(reader, INT64_MAX / 2, &plan->grace);
+	if (WORD("held"))
+		return plan->held = true, 0;
 	if (WORD("umask"))
 		return read_small(reader, 0777, &n) < 0 ? -1 : (plan->umask = (mode_t)n, 0);
 	if (WORD("nice"))

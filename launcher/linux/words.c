@@ -229,10 +229,6 @@ int platform_word(struct reader *reader, const char *word, const char *start, st
 		return read_number(reader, INT64_MAX, &plan->sampled_cpu_percent);
 	if (WORD("prepared"))
 		return read_small(reader, MAX_PREPARED, &n) < 0 ? -1 : (plan->prepared = (int)n, 0);
-	if (WORD("held"))
-		return plan->held = true, 0;
-	if (WORD("grace"))
-		return read_number(reader, INT64_MAX / 2, &plan->grace);
 	if (WORD("oom-score-adj"))
 		return (plan->oom_score_adj = next_word(reader)) ? 0 : -1;
 #undef WORD

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,7 +29,7 @@ static void default_signals(struct record *record)
  * First above every target, then down: so no target is overwritten before it is copied. Whatever else is open here is
  * close-on-exec: the monitor was started with nothing but its channel and these (main.c).
  */
-static void arrange_descriptors(const struct plan *plan, int *descriptors, struct record *record)
+static void arrange_descriptors(const struct plan *plan, int *descriptors, int told, struct record *record)
 {
 	int high = 3;
 	for (size_t i = 0; i < plan->n_targets; i++)
@@ -41,17 +42,22 @@ static void arrange_descriptors(const struct plan *plan, int *descriptors, struc
 			die(record, "descriptors", "RLIMIT_NOFILE of the monitor");
 		}
 	}
+	/* By the end of this one the monitor hears of execve(2): it must not come before, when a target takes its number. */
+	if (told >= 0 && fcntl(told, F_DUPFD_CLOEXEC, high) < 0)
+		die(record, "descriptors", "RLIMIT_NOFILE of the monitor");
 	for (size_t i = 0; i < plan->n_targets; i++)
 		if (dup2(descriptors[i], plan->targets[i]) < 0)
 			die(record, "descriptors", "");
 }
 
-noreturn void enter(const struct plan *plan, int *descriptors, struct record *record)
+noreturn void enter(const struct plan *plan, int *descriptors, int told, struct record *record)
 {
 	if (setsid() < 0) /* its own session and process group, by which it is ended; and no controlling terminal */
 		die(record, "setsid", "");
 	default_signals(record);
-	arrange_descriptors(plan, descriptors, record);
+	arrange_descriptors(plan, descriptors, told, record);
+	if (plan->terminal && ioctl(0, TIOCSCTTY, 0) < 0) /* of the new session */
+		die(record, "terminal", "");
 	umask(plan->umask);
 	add_niceness(plan->nice, record);
 	if (chdir(plan->cwd ? plan->cwd : "/") < 0)

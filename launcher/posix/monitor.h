@@ -7,10 +7,12 @@
 enum {
 	ORDER_MONITOR_KILL = 'k', /* end the run's process group */
 	ORDER_MONITOR_REAP = 'r', /* whoever else there was is gone: let go of the command's process id, and say what it was */
+	ORDER_MONITOR_TERMINATE = 't', /* end the command gently: SIGTERM now, the group's SIGKILL after the plan's grace */
+	LAST_SIGNAL = 64,         /* 1 to this: send that signal to the command */
 };
 
 /* enter.c */
-noreturn void enter(const struct plan *plan, int *descriptors, struct record *record);
+noreturn void enter(const struct plan *plan, int *descriptors, int told, struct record *record);
 
 /* run.c */
 int watch_over(const struct plan *plan, int *descriptors, int channel, struct message *message);

@@ -19,7 +19,9 @@ struct monitor {
 	int channel;
 	pid_t command;
 	struct record *record;
-	int64_t deadline; /* 0: none */
+	int64_t deadline; /* of the run, or when it is being ended gently that of its grace; 0: none */
+	int64_t grace, terminated; /* ns from SIGTERM to SIGKILL; when the one was sent, 0: not */
+	int beginning; /* what ends with execve(2); -1: it has ended, or nobody wants to know */
 	bool killed, timed_out, over, alone; /* alone: the warden is gone */
 };
 
@@ -34,15 +36,22 @@ static void on_child(int number)
 	errno = error;
 }
 
+static int open_private(int *ends)
+{
+	if (pipe(ends) < 0)
+		return -1;
+	for (int i = 0; i < 2; i++)
+		if (fcntl(ends[i], F_SETFD, FD_CLOEXEC) < 0 || fcntl(ends[i], F_SETFL, O_NONBLOCK) < 0)
+			return -1;
+	return 0;
+}
+
 static int watch_children(void)
 {
 	struct sigaction action = {.sa_handler = on_child, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
 	sigemptyset(&action.sa_mask);
-	if (pipe(wake) < 0)
+	if (open_private(wake) < 0)
 		return -1;
-	for (int i = 0; i < 2; i++)
-		if (fcntl(wake[i], F_SETFD, FD_CLOEXEC) < 0 || fcntl(wake[i], F_SETFL, O_NONBLOCK) < 0)
-			return -1;
 	return sigaction(SIGCHLD, &action, NULL);
 }
 
@@ -98,6 +107,14 @@ static void facts(struct message *message, const struct monitor *monitor, int st
 	add_number(message, "system", nanoseconds(usage.ru_stime));
 	add_number(message, "maxrss", usage.ru_maxrss); /* in what unit, the system's manual says: the warden knows */
 	add_number(message, "timed_out", monitor->timed_out);
+	add_number(message, "terminated", monitor->terminated && (ours || record->ended > monitor->terminated));
+}
+
+static void tell_word(int channel, const char *word)
+{
+	struct message message = {.size = 0};
+	add_word(&message, word);
+	tell_warden(channel, &message);
 }
 
 /* --- watching --- */
@@ -121,18 +138,34 @@ static void look_at_command(struct monitor *monitor)
 	monitor->over = true;
 	monitor->record->ended = now();
 	kill_group(monitor); /* what it has left in its group; the warden looks for the others */
-	struct message message = {.size = 0};
-	add_word(&message, "over");
-	tell_warden(monitor->channel, &message);
+	tell_word(monitor->channel, "over");
+}
+
+/*
+ * The command itself gets its SIGTERM from its parent, which knows that the number is still its own; all others from the warden, which
+ * is told: nobody is to get two.
+ */
+static void terminate(struct monitor *monitor)
+{
+	if (monitor->over || monitor->terminated)
+		return;
+	monitor->terminated = now();
+	monitor->deadline = monitor->terminated + monitor->grace;
+	kill(monitor->command, SIGTERM);
+	tell_word(monitor->channel, "terminated");
 }
 
 static void on_deadline(struct monitor *monitor)
 {
 	look_at_command(monitor); /* it may have ended by itself in this moment */
-	if (!monitor->over) {
+	if (!monitor->over && !monitor->terminated)
 		monitor->timed_out = true;
-		kill_group(monitor);
+	if (!monitor->over && !monitor->terminated && monitor->grace) {
+		terminate(monitor);
+		return;
 	}
+	if (!monitor->over)
+		kill_group(monitor);
 	monitor->deadline = 0;
 }
 
@@ -141,10 +174,30 @@ static void look_at_clock(struct monitor *monitor, int64_t timeout)
 {
 	if (!monitor->deadline || now() < monitor->deadline || monitor->over)
 		return;
-	if (now() < monitor->record->started + timeout)
+	if (!monitor->terminated && now() < monitor->record->started + timeout)
 		monitor->deadline = monitor->record->started + timeout;
 	else
 		on_deadline(monitor);
+}
+
+/* Whether the command was executed: what failed before is told as that, at the end. */
+static void on_beginning(struct monitor *monitor)
+{
+	close(monitor->beginning);
+	monitor->beginning = -1;
+	if (!monitor->record->error)
+		tell_word(monitor->channel, "began");
+}
+
+/* As long as it is not reaped the number is the command's, and nobody else's. */
+static void send_signals(struct monitor *monitor, const char *orders, size_t count)
+{
+	look_at_command(monitor);
+	for (size_t i = 0; i < count && !monitor->over; i++)
+		if (orders[i] >= 1 && orders[i] <= LAST_SIGNAL)
+			kill(monitor->command, orders[i]);
+		else if (orders[i] == ORDER_MONITOR_TERMINATE)
+			terminate(monitor);
 }
 
 /* Returns true when the command may be reaped. */
@@ -160,6 +213,7 @@ static bool on_order(struct monitor *monitor)
 		kill_group(monitor);
 		return true;
 	}
+	send_signals(monitor, orders, (size_t)count);
 	if (memchr(orders, ORDER_MONITOR_KILL, (size_t)count)) {
 		look_at_command(monitor);
 		if (!monitor->over)
@@ -178,13 +232,16 @@ static int wait_milliseconds(const struct monitor *monitor)
 
 static void wait_until_reaped(struct monitor *monitor, int64_t timeout)
 {
-	struct pollfd watched[2] = {{.fd = monitor->channel, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
+	struct pollfd watched[3] = {{.fd = monitor->channel, .events = POLLIN}, {.fd = wake[0], .events = POLLIN}};
 	char bytes[64];
 	for (bool going = true; going;) {
-		int ready = poll(watched, 2, wait_milliseconds(monitor));
+		watched[2] = (struct pollfd){.fd = monitor->beginning, .events = POLLIN}; /* poll(2) ignores a -1 */
+		int ready = poll(watched, 3, wait_milliseconds(monitor));
 		if (ready > 0 && watched[1].revents)
 			while (read(wake[0], bytes, sizeof bytes) > 0)
 				;
+		if (ready > 0 && watched[2].revents)
+			on_beginning(monitor);
 		look_at_command(monitor);
 		if (monitor->over && monitor->record->error)
 			return; /* it never was the command: nothing of it can be left */
@@ -197,18 +254,21 @@ static void wait_until_reaped(struct monitor *monitor, int64_t timeout)
 /* The run's last word, in *message; -1 when nobody is left to hear it. */
 int watch_over(const struct plan *plan, int *descriptors, int channel, struct message *message)
 {
-	struct monitor monitor = {.channel = channel};
-	int status = 0;
+	struct monitor monitor = {.channel = channel, .grace = (int64_t)plan->grace};
+	int status = 0, told[2] = {-1, -1};
 	monitor.record = mmap(NULL, sizeof *monitor.record, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANON, -1, 0);
-	if (monitor.record == MAP_FAILED || watch_children() < 0) {
+	if (monitor.record == MAP_FAILED || watch_children() < 0 || (plan->held && open_private(told) < 0)) {
 		describe_failure(message, "launch", "", errno);
 		return 0;
 	}
 	monitor.record->started = now();
 	monitor.deadline = plan->timeout ? monitor.record->started + (int64_t)plan->timeout : 0;
+	monitor.beginning = told[0];
 	monitor.command = fork();
 	if (monitor.command == 0)
-		enter(plan, descriptors, monitor.record);
+		enter(plan, descriptors, told[1], monitor.record);
+	if (told[1] >= 0)
+		close(told[1]);
 	if (monitor.command < 0) {
 		describe_failure(message, "fork", "", errno);
 		return 0;

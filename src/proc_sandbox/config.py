@@ -36,12 +36,14 @@ if TYPE_CHECKING:
         allowed_dirs: Iterable[str | os.PathLike[str]]
         read_only_dirs: Iterable[str | os.PathLike[str]]
         writable_dirs: Iterable[str | os.PathLike[str]]
+        hidden_paths: Iterable[str | os.PathLike[str]]
         env: Mapping[str, str] | Iterable[str]
         pass_env: Iterable[str]
         stdin: Any
         stdout: Any
         stderr: Any
         network_access: bool | Literal["loopback"]
+        pty: bool
         pass_fds: Iterable[int]
         hostname: str
         umask: int
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
         enforcement: Literal["strict", "best-effort"] | "BestEffort"
         backend: BackendName | None
 
-__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "Tee", "best_effort", "check_command", "never_granted"]
+__all__ = ["CAPTURE", "DEVNULL", "INHERIT", "PIPE", "STDOUT", "BestEffort", "Config", "Tee", "best_effort", "check_command", "never_granted", "shown_all_the_same"]
 
 PIPE = subprocess.PIPE
 """As in subprocess; for stdout and stderr of run() the same as CAPTURE."""
@@ -203,12 +205,27 @@ class Config:
     read_only_dirs: tuple[str, ...] = ()
     """Directories or files that can be read and never written, even below a writable one. Default: none.
 
+    What lies deeper in a writable one keeps the directories on the way to it: they can't be renamed or removed, and rename(2) and
+    link(2) into and out of them fail (EXDEV; mv(1) copies).
+
     Mechanism: read-only bind mounts, made after the writable ones.
     """
     writable_dirs: tuple[str, ...] = ()
     """Directories or files that can be written, at their own paths. Default: none but working_dir.
 
     Mechanism: bind mounts, for a root caller idmapped, and Landlock.
+    """
+    hidden_paths: tuple[str, ...] = ()
+    """Files or directories that are empty to the command, and can't be written, though they lie in what is granted. Default: none.
+
+    Of a link what it leads to is hidden. One that does not exist hides nothing; one that is granted itself, or holds what is, is
+    refused. What is hidden is the file that has the name when the run starts. Not hidden are hard links to it elsewhere in what is
+    granted, a file that gets the name later, and what takes its place on the host while the run lasts, as an editor's rename does.
+    Where what is hidden lies deeper in what can be written, the directories on the way to it can't be renamed or removed, and
+    rename(2) and link(2) into and out of them fail (EXDEV; mv(1) copies).
+
+    Mechanism: a read-only mount of nothing over each. Without namespaces none, nor on Windows: refused where there is something to
+    hide. macOS: Seatbelt denies reading and writing.
     """
     env: tuple[tuple[str, str], ...] = ()
     """Variables: a mapping, or strings "KEY=value". Default: HOME, LANG, LOGNAME, PATH and USER, to which these are added.
@@ -235,6 +252,16 @@ class Config:
     """As stdout, or STDOUT: the same place as it. Default: CAPTURE.
 
     Mechanism: a pipe that is read, or the descriptor itself.
+    """
+    pty: bool = False
+    """Whether the command's three streams are a terminal of its own. Default: False.
+
+    What stdin gives is typed, and at its end Ctrl-D; what comes to stdout is what the terminal shows: what was typed too, and stderr,
+    which by itself is empty, with lines that end in CR and LF. With stdin INHERIT and stdout INHERIT it is joined to the caller's
+    terminal, which is made ready for that and given back as it was (terminals.md). It has the caller's terminal's size then, else 24
+    rows of 80. Windows: not supported.
+
+    Mechanism: pty(7), TIOCSCTTY.
     """
     network_access: bool | str = False
     """False: none. "loopback": an own network with nothing but loopback. True: the host's. Default: False.
@@ -310,10 +337,14 @@ class Config:
             self.__dict__.update(DEFAULTS)
             self.__dict__.update(normalised(values))
             check_paths(self)
+            check_terminal(self)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], policy: str | None = None, **changes: "Unpack[Options]") -> "Config":
-        """Return a policy of a TOML file, with some fields changed; without a name the only one, or the one called "default".
+        """Return a policy of a TOML file; without a name the only one, or the one called "default" (docs/policies.md).
+
+        Args:
+            changes: Fields as of a policy that extends it: paths, variables and names are added, any other value wins.
 
         Raises:
             PolicyError: the file cannot be read, or something in it is not valid; it names file, line and key.
@@ -323,7 +354,11 @@ class Config:
 
     @classmethod
     def preset(cls, name: str, **changes: "Unpack[Options]") -> "Config":
-        """Return a Config that is right for a kind of use ("judge", "python", "node", "build", "agent"), with some fields changed.
+        """Return a Config that is right for a kind of use ("judge", "python", "node", "build", "agent"; docs/presets.md).
+
+        Args:
+            changes: Fields as of a policy that extends it: paths, variables and names are added, any other value wins. replace()
+                takes away.
 
         Raises:
             ConfigError: there is none of that name, or it needs a field that is not given.
@@ -339,8 +374,8 @@ class Config:
 
     @property
     def names_paths(self) -> bool:
-        """Whether anything of the host's is granted by its path."""
-        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs)
+        """Whether anything of the host's is granted or hidden by its path."""
+        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs or self.hidden_paths)
 
     def named_paths(self) -> Iterator[tuple[str, str, str]]:
         """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
@@ -374,6 +409,7 @@ class Config:
         changed.__dict__.update(self.__dict__)
         changed.__dict__.update(normalised(changes))
         check_paths(changed)
+        check_terminal(changed)
         return changed
 
 
@@ -484,7 +520,8 @@ def path(name: str, value: Any) -> str:
     if full.startswith("//"):
         full = full[1:]
     if never_granted(full):
-        raise ConfigError(name, value, "name a directory; /, /proc, /sys and /dev cannot be granted")
+        what = "what is to be hidden" if name == "hidden_paths" else "a directory"
+        raise ConfigError(name, value, f"name {what}; /, /proc, /sys and /dev cannot be {'hidden' if name == 'hidden_paths' else 'granted'}")
     return full
 
 
@@ -603,11 +640,13 @@ NORMALISERS: dict[str, Normaliser] = {
     "allowed_dirs": path_list,
     "read_only_dirs": path_list,
     "writable_dirs": path_list,
+    "hidden_paths": path_list,
     "env": environment,
     "pass_env": name_list,
     "stdin": stream(PIPE, DEVNULL, INHERIT),
     "stdout": stream(CAPTURE, PIPE, DEVNULL, INHERIT),
     "stderr": stream(CAPTURE, PIPE, DEVNULL, INHERIT, STDOUT),
+    "pty": boolean,
     "network_access": network,
     "pass_fds": descriptor_list,
     "hostname": host_name,
@@ -622,13 +661,28 @@ NORMALISERS: dict[str, Normaliser] = {
 
 
 def check_paths(config: Config) -> None:
-    """Refuse what is both writable and read-only."""
+    """Refuse what is both writable and read-only, or both granted and hidden."""
     read_only = {*config.allowed_dirs, *config.read_only_dirs}
     for item in config.writable_dirs:
         if item in read_only:
             raise ConfigError("writable_dirs", item, "it is in allowed_dirs or read_only_dirs too; name it once")
     if config.working_dir in config.read_only_dirs:
         raise ConfigError("working_dir", config.working_dir, "it is in read_only_dirs too; name it once")
+    for hidden in config.hidden_paths:
+        for _, place, _ in config.named_paths():
+            if place == hidden or place.startswith(hidden + os.sep):
+                raise ConfigError("hidden_paths", hidden, shown_all_the_same(place))
+
+
+def shown_all_the_same(place: str) -> str:
+    """Return the remedy for a hidden path in which something lies that a command sees."""
+    return f"{place!r} lies in it, which the command is to see; name what is to be hidden beside that"
+
+
+def check_terminal(config: Config) -> None:
+    """Refuse a place of its own for stderr where there is a terminal, which has one output."""
+    if config.pty and config.stderr not in (CAPTURE, STDOUT, INHERIT, PIPE):
+        raise ConfigError("stderr", config.stderr, "with pty=True it comes to stdout, as on every terminal; leave it out")
 
 
 def argument(item: object) -> str:

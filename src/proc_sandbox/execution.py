@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from proc_sandbox import log
 from proc_sandbox.backends import current, shutdown
-from proc_sandbox.config import Config, check_command
+from proc_sandbox.config import INHERIT, Config, check_command
 from proc_sandbox.errors import (
     CommandNotExecutableError,
     CommandNotFoundError,
@@ -44,9 +44,12 @@ Args = Sequence["str | bytes | os.PathLike[str]"]
 
 def with_passed_environment(config: Config) -> Config:
     """Return the Config with the values of pass_env; what env itself gives wins, what is not set stays unset."""
-    if not config.pass_env:
+    names = config.pass_env
+    if config.pty and INHERIT in (config.stdin, config.stdout):
+        names = (*names, "TERM")  # of the terminal that it is joined to
+    if not names:
         return config
-    passed = {name: os.environ[name] for name in config.pass_env if name in os.environ}
+    passed = {name: os.environ[name] for name in names if name in os.environ}
     return config.replace(env={**passed, **dict(config.env)}, pass_env=())
 
 

@@ -7,6 +7,7 @@ meanwhile; of several threads one does, and the others wait for what it finds ou
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import threading
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -24,9 +26,10 @@ from proc_sandbox.errors import ConfigError, LauncherDiedError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
-from proc_sandbox.sandbox import Sandbox, configured
+from proc_sandbox.sandbox import Sandbox, check_input, configured
+from proc_sandbox.streams import is_constant
 from proc_sandbox.supervise import Collector
-from proc_sandbox.text import check_decoding, decoded, input_bytes
+from proc_sandbox.text import check_decoding, input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
     from proc_sandbox.config import Options
 
 __all__ = ["Event", "Exited", "Popen", "Started", "stream"]
+
+
+LARGEST_PIPE = 1 << 26
+"""Bytes; more than a pipe holds on any system."""
 
 
 class Started(NamedTuple):
@@ -55,7 +62,7 @@ Event = Started | Output | Exited
 class Held:
     """One run and whoever waits for something of it.
 
-    Attributes: execution; outcome, None as long as the run goes on.
+    Attributes: execution; outcome, None as long as the run goes on; failure, why nothing more will be known of it.
     """
 
     def __init__(self, execution: Execution) -> None:
@@ -65,9 +72,9 @@ class Held:
         self.failure: BaseException | None = None
         self.changed = threading.Condition(threading.RLock())
         self.driven_by = 0  # the thread that moves bytes
-        self.closed = False
-        self.asking = threading.Lock()
-        self.moved = 0
+        self.leaving = self.gone = False
+        self.asking = threading.RLock()
+        self.asked = 0
         try:
             self.pump: Pump = execution.run.pump(execution.streams)
         except BaseException:
@@ -87,37 +94,41 @@ class Held:
             if looked and left == 0:
                 return False
             looked = True
-            self.take_turn(left)
+            self.take_turn(done, left)
         return True
 
-    def take_turn(self, left: float | None) -> None:
-        """Move bytes once, or wait for whoever does."""
-        me = threading.get_ident()
-        outermost = driving = False
-        try:  # from here on: an exception of a signal's would have the others wait for ever for who does nothing any more
+    def take_turn(self, done: Callable[[], object], left: float | None) -> None:
+        """Move bytes once, or wait for whoever does.
+
+        Of what is raised meanwhile a failure is what a sink has raised, or the death of who serves the run. What a signal handler
+        raises while nothing but time passes is none: the run goes on.
+        """
+        me, outermost, stepping = threading.get_ident(), False, False
+        try:
             with self.changed:
                 if self.failure is not None:
                     raise self.failure
-                if self.driven_by and self.driven_by != me:
+                if self.outcome is not None or done():
+                    return  # another thread was faster; what is awaited must not be looked for where nothing more comes
+                if self.driven_by not in (0, me):
                     self.changed.wait(left)
                     return
-                driving, outermost, self.driven_by = True, not self.driven_by, me  # a signal handler may come in between
+                outermost = not self.driven_by
+                self.driven_by = me  # a signal handler may come in between, and take a turn of its own
+            stepping = True
             self.outcome = self.pump.step(left) or self.outcome
         except Exception as error:
-            self.failure = error
+            if stepping and not self.pump.waiting and self.failure is None:
+                self.failure = error
+                self.run.kill()
             raise
         finally:
-            if driving:
-                with self.changed:
-                    if outermost:
-                        self.driven_by = 0
-                    self.changed.notify_all()
-
-    def ask(self, what: str) -> None:
-        """Ask for something; harmless after the end: another thread may close what is asked at this moment."""
-        with self.changed:
-            if self.outcome is None and not self.closed:
-                self.run.ask(what)
+            with self.changed:
+                if outermost:
+                    self.driven_by = 0
+                    if self.leaving:
+                        self.finish()
+                self.changed.notify_all()
 
     def await_beginning(self) -> None:
         self.advance(lambda: self.run.pid is not None)
@@ -125,11 +136,22 @@ class Held:
     def usage(self) -> Live | None:
         """Return what the run has used until now; None when it has ended."""
         with self.asking:
-            self.run.answers.clear()
-            if self.outcome is None:
-                self.ask("usage")
-                self.advance(lambda: self.run.answers)
-            return self.run.answers[-1] if self.run.answers else None
+            self.asked += 1
+            number = self.asked  # what an exception has kept from being awaited is answered too
+            self.ask("usage")
+            self.advance(lambda: self.run.answered >= number)
+            return self.run.answer if self.run.answered >= number else None
+
+    def ask(self, what: str) -> None:
+        """Ask who serves the run for something; harmless after the end. Not while another thread lets go of the run."""
+        with self.changed:
+            if self.outcome is None and not self.gone:
+                self.run.ask(what)
+
+    def interrupt(self) -> None:
+        """See to it that the thread that moves bytes, if there is another one, looks anew at what there is to move."""
+        if self.driven_by not in (0, threading.get_ident()):
+            self.usage()
 
     def close(self) -> None:
         """End the run, gently where its Config says so; returns when nothing of it is left."""
@@ -138,15 +160,81 @@ class Held:
                 self.ask("end")
                 self.advance(lambda: False)
         finally:
-            self.undo()
+            if self.outcome is None:
+                self.ask("kill")
+            self.let_go()
 
-    def undo(self) -> None:
-        """Close all that was opened for the run, once: two threads may find at the same time that it has ended."""
+    def let_go(self) -> None:
+        """Close what there is here of a run that is over, or is being killed: when nobody moves its bytes any more. From within that,
+        in a signal handler, it is left to the turn that goes on.
+        """
+        me = threading.get_ident()
         with self.changed:
-            self.closed = True
-            if self.outcome is None and self.failure is None:  # a signal's exception came in between: there is nothing to wait for
-                self.failure = LauncherDiedError("the run was ended, and nobody has heard how")
+            while self.driven_by not in (0, me):
+                self.changed.wait()
+            if self.driven_by:
+                self.leaving = True
+            else:
+                self.finish()
+
+    def finish(self) -> None:
+        if self.gone:
+            return
+        self.gone = True
+        try:
             self.execution.close()
+        finally:
+            self.outcome = self.outcome or self.run.outcome
+            if self.outcome is None and self.failure is None:
+                self.failure = LauncherDiedError("the run was ended, and how was not told")
+
+
+class Tap(io.RawIOBase):
+    """Our end of a pipe that the command writes to; once communicate() has had what comes from it collected, that."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.source: Any = os.fdopen(descriptor, "rb", 0)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read once."""
+        return cast("int | None", self.source.readinto(buffer))
+
+    def fileno(self) -> int:
+        """Return the pipe's descriptor."""
+        return cast("int", self.source.fileno())
+
+    def replace(self, data: bytes) -> None:
+        """Close the pipe, and have this read from now on."""
+        self.source.close()
+        self.source = io.BytesIO(data)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if not self.closed:
+            self.source.close()
+        super().close()
+
+
+class Kept:
+    """What communicate() keeps of one pipe: the file, whose own buffers hold what comes first, and what was collected after that."""
+
+    def __init__(self, file: Any, tap: Tap, collector: Collector) -> None:
+        self.file, self.tap, self.collector = file, tap, collector
+        self.data = bytearray()
+        collector.sink = self.data.extend
+        self.whole: Any = None
+
+    def read(self) -> Any:
+        """Return all of it, as text where the file is; the run has ended."""
+        if self.whole is None:
+            self.tap.replace(bytes(self.data))
+            self.whole = self.file.read()
+            self.file.close()
+        return self.whole
 
 
 class Popen(Generic[AnyStr]):
@@ -154,7 +242,7 @@ class Popen(Generic[AnyStr]):
 
     Of streams that are PIPE the other ends are attributes. What is captured (stdout and stderr by default) is moved while somebody
     waits or polls; a command that has filled a pipe waits for that. Leaving the block, close() and the end of the caller kill the
-    whole tree. Thread-safe. A handle belongs to the process that made it: not to its children by os.fork().
+    whole tree. Thread-safe. A handle belongs to the process that made it: to its children by os.fork() the pipes are /dev/null.
 
     Attributes: args; pid, the command's process id on the host; stdin, stdout, stderr, files where PIPE was asked for, else None.
     """
@@ -232,11 +320,14 @@ class Popen(Generic[AnyStr]):
         self.box = sandbox
         self.verdict: Result | None = None
         self.stdin = self.stdout = self.stderr = None
-        self.kept: dict[str, Collector] = {}
+        self.taps: dict[str, Tap] = {}
+        self.kept: dict[str, Kept] = {}
         if sandbox is not None and config is None:
             config = sandbox.config
         whole = configured(config, overrides)
-        self.decoding = check_decoding(text, encoding, errors)
+        check_bufsize(bufsize)
+        decoding = check_decoding(text, encoding, errors)
+        self.coding = (decoding.encoding, decoding.errors or "replace") if decoding else None
         if sandbox is not None:
             sandbox.enter(self)
         try:
@@ -245,12 +336,13 @@ class Popen(Generic[AnyStr]):
             self.leave()
             raise
         self.args = self.held.execution.plan.command
+        handles.add(self)
         try:
             if sandbox is not None:
                 sandbox.lend(self)
-            self.stdin = self.open_pipe("stdin", "w", bufsize)
-            self.stdout = self.open_pipe("stdout", "r", bufsize)
-            self.stderr = self.open_pipe("stderr", "r", bufsize)
+            self.stdin = self.open_input(bufsize)
+            self.stdout = self.open_output("stdout", bufsize)
+            self.stderr = self.open_output("stderr", bufsize)
             self.held.await_beginning()
             if isinstance(self.held.outcome, Failed):
                 self.held.execution.result(self.held.outcome)
@@ -259,15 +351,23 @@ class Popen(Generic[AnyStr]):
             raise
         self.pid = self.held.run.pid or 0
 
-    def open_pipe(self, name: str, mode: str, bufsize: int) -> Any:
+    def open_input(self, bufsize: int) -> Any:
+        descriptor = self.held.execution.streams.take("stdin")
+        if descriptor is None:
+            return None
+        return self.as_text(os.fdopen(descriptor, "wb", -1 if bufsize == 1 else bufsize), line_buffering=bufsize == 1)
+
+    def open_output(self, name: str, bufsize: int) -> Any:
         descriptor = self.held.execution.streams.take(name)
         if descriptor is None:
             return None
-        file: Any = os.fdopen(descriptor, mode + "b", bufsize)
-        if self.decoding is None:
+        self.taps[name] = tap = Tap(descriptor)
+        return self.as_text(io.BufferedReader(tap, bufsize if bufsize > 1 else io.DEFAULT_BUFFER_SIZE) if bufsize else tap)
+
+    def as_text(self, file: Any, *, line_buffering: bool = False) -> Any:
+        if self.coding is None:
             return file
-        encoding, errors = self.decoding
-        return io.TextIOWrapper(file, encoding, errors or "replace", write_through=True, line_buffering=bufsize == 1)
+        return io.TextIOWrapper(file, *self.coding, write_through=not line_buffering, line_buffering=line_buffering)
 
     # --- what subprocess.Popen has ---
 
@@ -302,8 +402,8 @@ class Popen(Generic[AnyStr]):
             if self.verdict is None:
                 assert self.held.outcome is not None
                 self.verdict = self.held.execution.result(self.held.outcome)
-                self.held.undo()
-                self.leave()
+        self.held.let_go()
+        self.leave()
         return self.verdict
 
     def communicate(
@@ -312,42 +412,57 @@ class Popen(Generic[AnyStr]):
         """Write input to stdin, read stdout and stderr to their ends where they are pipes, and wait for the end of the run.
 
         Of each stream max_output bytes are kept, and the rest is thrown away, which the Result then tells. After a timeout it can be
-        called again: nothing is lost.
+        called again, without input: nothing is lost.
 
         Raises:
             ConfigError: input without a pipe. subprocess.TimeoutExpired: as wait().
         """
         self.give_pipes_away(input)
         self.wait(timeout)
-        out, err = (self.found(name) for name in ("stdout", "stderr"))
+        out, err = (self.kept[name].read() if name in self.kept else None for name in ("stdout", "stderr"))
         return out, err
 
     def give_pipes_away(self, input: AnyStr | None) -> None:
         """Have the run's own driver move what the pipes hold."""
-        if input is not None and self.stdin is None:
-            raise ConfigError("input", input, "stdin is no pipe; pass stdin=PIPE")
-        if self.stdin is not None:
-            data = input_bytes(input, self.decoding)
-            stdin, self.stdin = self.stdin, None
-            try:
-                stdin.flush()
-            except BrokenPipeError:  # the command does not read any more, which is its right
-                close_pipe(stdin)
-            else:
-                self.held.pump.feed(stdin, data or b"")
-        cap = self.held.execution.config.max_output
-        for name in ("stdout", "stderr"):
-            file = getattr(self, name)
-            if file is not None:
-                self.kept[name] = collector = Collector(cap)
-                self.held.pump.collect(file, collector.feed)
-                setattr(self, name, None)
+        if input is not None and (self.stdin is None or self.stdin.closed):
+            raise ConfigError("input", input, "stdin is no open pipe, or communicate() has it already; pass stdin=PIPE, and input once")
+        data = self.encoded(input)
+        self.give_input_away(data)
+        with self.held.changed:
+            for name in ("stdout", "stderr"):
+                self.give_output_away(name)
+        self.held.interrupt()
 
-    def found(self, name: str) -> Any:
-        if name not in self.kept:
-            return None
-        data = bytes(self.kept[name].kept)
-        return decoded(data, self.decoding) if self.decoding else data
+    def encoded(self, input: AnyStr | None) -> bytes:
+        if isinstance(input, str) and self.coding:
+            return input.replace("\n", os.linesep).encode(*self.coding)
+        return input_bytes(input) or b""
+
+    def give_input_away(self, data: bytes) -> None:
+        file: Any = self.stdin
+        self.stdin = None
+        if file is None or file.closed:
+            return
+        with unread():
+            file.flush()
+        descriptor = os.dup(file.fileno())
+        with unread():
+            file.close()
+        with self.held.changed:
+            if self.held.outcome is None and not self.held.gone:
+                self.held.pump.feed(descriptor, data)
+            else:
+                os.close(descriptor)
+
+    def give_output_away(self, name: str) -> None:
+        file: Any = getattr(self, name)
+        setattr(self, name, None)
+        if file is None or file.closed:
+            return
+        # Up to max_output, and what is over it is told by the Result; but where that has been judged: a pipe is what bounds that.
+        collector: Collector = Collector(LARGEST_PIPE) if self.verdict else getattr(self.held.execution.supervisor, name)
+        self.kept[name] = Kept(file, self.taps[name], collector)
+        self.held.pump.collect(os.dup(file.fileno()), collector.feed)
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself, not to what it has started; harmless after the end.
@@ -357,7 +472,7 @@ class Popen(Generic[AnyStr]):
         """
         if not isinstance(number, int) or not 1 <= number <= 64:
             raise ConfigError("signal", number, "must be the number of a signal, as signal.SIGTERM")
-        self.order(f"signal {int(number)}")
+        self.held.ask(f"signal {int(number)}")
 
     def terminate(self) -> None:
         """Send SIGTERM to the command; on Windows as kill()."""
@@ -365,14 +480,9 @@ class Popen(Generic[AnyStr]):
 
     def kill(self) -> None:
         """Kill the whole tree, which is then cancelled; harmless after the end."""
-        if self.verdict is None:
-            self.held.ask("kill")
+        self.held.ask("kill")
 
     # --- and more ---
-
-    def order(self, what: str) -> None:
-        if self.verdict is None:
-            self.held.ask(what)
 
     def pause(self) -> None:
         """Stop the whole tree until resume(); its time goes on, and a timeout ends it. Without a cgroup v2, which a run has that has a
@@ -381,11 +491,11 @@ class Popen(Generic[AnyStr]):
         Raises:
             UnsupportedError: this system has nothing like it.
         """
-        self.order("pause")
+        self.held.ask("pause")
 
     def resume(self) -> None:
         """Let the tree go on after pause()."""
-        self.order("resume")
+        self.held.ask("resume")
 
     def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
@@ -393,8 +503,7 @@ class Popen(Generic[AnyStr]):
         if live is None:
             end = self.wait()
             return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
-        known = [None if value < 0 else value for value in (live.memory, live.disk_read, live.disk_written)]
-        return LiveUsage(live.wall / 1e9, live.cpu / 1e9, known[0], live.tasks, known[1], known[2])
+        return live_usage(live)
 
     def close(self) -> None:
         """End the run if it has not ended, gently where its Config has a kill_grace, and close all pipes. Harmless when done twice,
@@ -410,13 +519,14 @@ class Popen(Generic[AnyStr]):
                     self.conclude()
         finally:
             self.leave()
-            for file in (self.stdin, self.stdout, self.stderr):
+            for file in (self.stdin, self.stdout, self.stderr, *(kept.file for kept in self.kept.values())):
                 if file is not None:
-                    close_pipe(file)
+                    with unread():
+                        file.close()
 
     def ask_to_end(self) -> None:
         """Begin what close() waits for."""
-        self.order("end")
+        self.held.ask("end")
 
     def leave(self) -> None:
         """Tell the Sandbox that the run is over."""
@@ -432,19 +542,13 @@ class Popen(Generic[AnyStr]):
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "closed", True) and self.verdict is None and hasattr(self, "held"):
+        if not getattr(self, "closed", True) and self.verdict is None and hasattr(self, "held") and os.getpid() == self.owner:
             warnings.warn(f"{self!r} was forgotten while it runs; use a with block or wait()", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.verdict is None and hasattr(self, "pid") else f"returncode {self.returncode}"
         return f"<Popen: {state}, args: {list(getattr(self, 'args', ()))!r}>"
-
-
-def close_pipe(file: IO[Any]) -> None:
-    """Close our end; what the command has not read nobody will."""
-    with contextlib.suppress(BrokenPipeError):
-        file.close()
 
 
 def stream(
@@ -464,13 +568,18 @@ def stream(
         SandboxError: as run(), when the first event is asked for.
     """
     check_not_given(overrides)
+    check_input(input, overrides)
     if sandbox is not None and config is None:
         config = sandbox.config
     events: deque[Event] = deque()
-    sinks: Mapping[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
+    sinks: dict[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
+    if configured(config, overrides).pty:
+        del sinks["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**overrides, **sinks}))
     if input is not None:
         whole = whole.replace(stdin=input_bytes(input))
+    elif is_constant(whole.stdin, PIPE):
+        raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
     with Popen[bytes](args, config=whole, sandbox=sandbox) as process:
         yield Started(process.pid)
         ended = False
@@ -500,5 +609,44 @@ def check_not_given(overrides: Mapping[str, Any]) -> None:
     for name in ("stdout", "stderr"):
         if name in overrides:
             raise ConfigError(name, overrides[name], "stream() yields both; use run() or Popen to send them elsewhere")
-    if overrides.get("stdin") == PIPE:
-        raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
+
+
+def live_usage(live: Live) -> LiveUsage:
+    """Return what is told of a run that goes on in a caller's units."""
+    known = [None if value < 0 else value for value in (live.memory, live.disk_read, live.disk_written)]
+    return LiveUsage(live.wall / 1e9, live.cpu / 1e9, known[0], live.tasks, known[1], known[2])
+
+
+def check_bufsize(bufsize: int) -> None:
+    """Refuse what no pipe could be opened with, before anything is started."""
+    if not isinstance(bufsize, int):
+        raise ConfigError("bufsize", bufsize, "must be a number of bytes, as in open()")
+
+
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """Let it pass that nobody reads from a pipe any more, which is the command's right. Windows calls that EINVAL."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):
+            raise
+
+
+handles: weakref.WeakSet[Popen[Any]] = weakref.WeakSet()
+
+
+def after_fork_in_child() -> None:
+    """A child by os.fork() has no part in its parent's pipes: they would not end before it does, and what is buffered for them would be
+    written twice. Their files stay open, on /dev/null.
+    """
+    files = [file for handle in list(handles) for file in (handle.stdin, handle.stdout, handle.stderr) if file and not file.closed]
+    if files:
+        null = os.open(os.devnull, os.O_RDWR)
+        for file in files:
+            os.dup2(null, file.fileno(), inheritable=False)
+        os.close(null)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["RUN_UIDS", "CgroupHost", "Feature", "Grant", "Host", "Paths", "SystemPath"]
+__all__ = ["RUN_UIDS", "CgroupHost", "Feature", "Grant", "Hidden", "Host", "Paths", "SystemPath"]
 
 RUN_UIDS = range(0x70000000, 0x80000000)
 """Uids that runs have on the host: a range that systemd leaves free (systemd.io, "UIDS-GIDS")."""
@@ -96,6 +96,14 @@ class Grant(NamedTuple):
     """As root: its file system can be idmapped."""
 
 
+class Hidden(NamedTuple):
+    """One path that a Config hides and that exists: as it is named, and where it lies on the host."""
+
+    path: str
+    source: str
+    directory: bool
+
+
 class Paths(NamedTuple):
     """Where things are: what the survey of one run found."""
 
@@ -114,3 +122,5 @@ class Paths(NamedTuple):
     """What to tell the caller should the command not be found inside."""
     disks: tuple[str, ...] = ()
     """The numbers MAJOR:MINOR of every disk of the host, where they are to be limited; they come and go, so for each run."""
+    hidden: tuple[Hidden, ...] = ()
+    """What the Config hides, as far as it exists."""

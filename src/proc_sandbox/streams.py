@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config, Tee
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["CHUNK", "Choice", "PipeEnd", "check_streams", "choose_input", "choose_output", "is_constant", "whole"]
+__all__ = [
+    "CHUNK",
+    "Choice",
+    "PipeEnd",
+    "check_streams",
+    "choose_input",
+    "choose_output",
+    "descriptor_of",
+    "encode",
+    "is_constant",
+    "whole",
+]
 
 CHUNK = 1 << 16
 
@@ -137,16 +148,21 @@ def check_streams(config: Config) -> None:
         return
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         stream = getattr(config, name)
-        if is_constant(stream, INHERIT):
-            check_open(name, "INHERIT", number)
-        elif isinstance(stream, int) and stream >= 0:
-            check_open(name, stream, stream)
-        elif getattr(stream, "closed", False):
-            raise ConfigError(name, stream, "it is closed; pass an open file")
-        elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
-            raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
+        for each in stream.targets if isinstance(stream, Tee) else (stream,):
+            check_stream(name, number, each)
     for descriptor in config.pass_fds:
         check_open("pass_fds", descriptor, descriptor)
+
+
+def check_stream(name: str, number: int, stream: Any) -> None:
+    if is_constant(stream, INHERIT):
+        check_open(name, "INHERIT", number)
+    elif isinstance(stream, int) and stream >= 0:
+        check_open(name, stream, stream)
+    elif getattr(stream, "closed", False):
+        raise ConfigError(name, stream, "it is closed; pass an open file")
+    elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
+        raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
 
 
 def check_open(field: str, value: object, descriptor: int) -> None:
@@ -157,12 +173,14 @@ def check_open(field: str, value: object, descriptor: int) -> None:
 
 
 def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
-    """Return what writes all of it with a write() that may take a part (io.RawIOBase); one that returns no count takes all."""
+    """Return what writes all of it with a write() that may take a part (io.RawIOBase); one that returns no count takes all, and
+    what it returns instead is passed on.
+    """
 
-    def write_all(data: bytes) -> None:
-        while data:
-            count = write(data)
-            data = data[count:] if isinstance(count, int) and 0 < count < len(data) else b""
+    def write_all(data: bytes) -> object:
+        while isinstance(count := write(data), int) and 0 < count < len(data):
+            data = data[count:]
+        return count
 
     return write_all
 

@@ -18,14 +18,13 @@ class Collector:
         self.sink: Callable[[bytes], object] = self.kept.extend
         self.truncated = False
 
-    def feed(self, data: bytes) -> None:
-        """Take what was read."""
+    def feed(self, data: bytes) -> object:
+        """Take what was read; return what the sink says of it."""
         if len(data) > self.room:
             self.truncated = True
             data = data[: self.room]
         self.room -= len(data)
-        if data:
-            self.sink(data)
+        return self.sink(data) if data else None
 
 
 class Supervisor:

@@ -230,6 +230,19 @@ def test_a_file_is_not_carried_over_into_a_writable_place(tmp_path: Path, work: 
     assert not (work / "stolen").exists()
 
 
+def test_a_read_only_directory_is_so_by_every_name(tmp_path: Path, work: Path) -> None:
+    """The writable directory around it is named by a link, and has both names inside."""
+    kept, other = work / "a" / "kept", tmp_path / "other"
+    kept.parent.mkdir()
+    before = fill(kept)
+    other.symlink_to(work)
+    for named in (kept, other / "a" / "kept"):
+        for place in (kept, other / "a" / "kept"):
+            result = inside(act("write", place / "file"), working_dir=other, read_only_dirs=[named])
+            assert_refused(result, READ_ONLY)
+    assert snapshot(kept) == before
+
+
 @pytest.mark.parametrize("name", ["rename", "rmdir", "unlink"])
 def test_a_read_only_directory_keeps_its_place(work: Path, name: str) -> None:
     """Else the command would move it away and put one of its own there."""
@@ -252,15 +265,31 @@ def test_a_read_only_file_keeps_its_place(work: Path) -> None:
     assert kept.read_text() == "policy"
 
 
-def test_an_ancestor_moved_away_uncovers_nothing(work: Path) -> None:
-    """The directory above the read-only one is the command's to rename; what was read-only stays so."""
-    kept = work / "a" / "b" / "kept"
+MOVE_AND_WRITE = "mv a x; mkdir -p a/b/kept; for d in a x; do echo new > $d/b/kept/file; echo new > $d/b/kept/new; done; true"
+
+
+@pytest.mark.usefixtures("nothing_on_the_way")
+def test_without_a_mount_an_ancestor_is_moved_away_for_a_later_run(work: Path) -> None:
+    """That later run has another directory under the name, and writes to what was to be read only."""
+    kept, moved = work / "a" / "b" / "kept", work / "x" / "b" / "kept"
     kept.parent.mkdir(parents=True)
     before = fill(kept)
-    script = "mv a x; mkdir -p a/b; for d in a x; do echo new > $d/b/kept/file; echo new > $d/b/kept/new; done; true"
-    inside(["sh", "-c", script], working_dir=work, read_only_dirs=[kept])
-    where = kept if (work / "a" / "b" / "kept" / "empty").exists() else work / "x" / "b" / "kept"
-    assert snapshot(where) == before
+    inside(["sh", "-c", MOVE_AND_WRITE], working_dir=work, read_only_dirs=[kept])
+    assert snapshot(moved) == before, "in the same run it stays read-only"
+    inside(["sh", "-c", "echo new > x/b/kept/new"], working_dir=work, read_only_dirs=[kept])
+    assert (moved / "new").exists()
+
+
+def test_an_ancestor_is_not_moved_away(work: Path) -> None:
+    kept = work / "a" / "b" / "kept"
+    kept.parent.mkdir(parents=True)
+    before, number = fill(kept), kept.stat().st_ino
+    (work / "link").symlink_to("a")
+    for script in (MOVE_AND_WRITE, "mv a/b x", "rm -rf a", "mv link/b x", "echo new > x/b/kept/new"):
+        inside(["sh", "-c", script], working_dir=work, read_only_dirs=[kept])  # mv(1) copies what it cannot move
+        assert snapshot(kept) == before
+        assert kept.stat().st_ino == number
+    assert inside(["sh", "-c", "echo mine > a/b/mine && mv a/b/mine a/"], working_dir=work, read_only_dirs=[kept]).ok
 
 
 @pytest.mark.parametrize(

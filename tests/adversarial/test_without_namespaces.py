@@ -136,6 +136,17 @@ def test_files_that_nobody_named(secret: Path, name: str) -> None:
     assert secret.read_text() == "secret"
 
 
+def test_what_is_hidden_in_a_granted_directory_is_refused_or_told(secret: Path) -> None:
+    with pytest.raises(ps.UnsupportedError) as caught:
+        inside(["cat", secret], allowed_dirs=[secret.parent], hidden_paths=[secret])
+    assert caught.value.field == "hidden_paths"
+    with pytest.warns(match="hidden_paths"):
+        result = inside(["cat", secret], allowed_dirs=[secret.parent], hidden_paths=[secret], enforcement=ps.best_effort("hidden_paths"))
+    assert isinstance(result.enforcement["hidden_paths"], ps.Unenforced)
+    assert text(result) == "secret", "it was told that it would be seen"
+    assert inside(["true"], hidden_paths=[secret]).ok, "where it is not granted it is not seen"
+
+
 @pytest.mark.parametrize("name", ["write", "append", "truncate", "unlink", "write_mapped"])
 def test_what_is_to_be_read_is_not_written(secret: Path, name: str) -> None:
     assert "ESCAPED" in unwalled(act(name, secret), allowed_dirs=[secret.parent]), "the control"
@@ -536,3 +547,18 @@ def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
             wait_dead(reapers)
         with pytest.raises(ps.LauncherDiedError):
             process.wait()
+
+
+def test_a_terminal_of_its_own_and_no_other() -> None:
+    master, slave = os.openpty()
+    try:
+        number = os.fstat(slave).st_rdev
+        device = os.major(number) << 8 | os.minor(number) & 0xFF | (os.minor(number) & ~0xFF) << 12
+        assert_escapes(act("reach_terminal", device), pass_fds=(slave,))
+        assert_refused(inside(act("reach_terminal", device), pty=True), {errno.ENOENT})
+        said = text(inside(["sh", "-c", "tty; echo again >/dev/stderr; echo by name >$(tty)"], pty=True)).split("\n")
+        assert said[1:] == ["again", "by name", ""]
+        assert said[0] not in ("not a tty", os.ttyname(slave))
+    finally:
+        os.close(master)
+        os.close(slave)

@@ -6,15 +6,16 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support.behaviours import Runner, promise
+from support.behaviours import HOLD, Runner, is_held, promise
 from support.processes import library_path_environment
 from support.programs import HANG, python
 
 import proc_sandbox as ps
+from proc_sandbox import aio
 
 
 @promise("threads of the caller")
@@ -39,6 +40,55 @@ def test_runs_go_side_by_side_under_an_event_loop(run: Runner) -> None:
         return [*(int(result.stdout) for result in results), int(out)]
 
     assert asyncio.run(main()) == [*range(8), 99]
+
+
+@promise("asyncio")
+def test_runs_are_awaited(run: Runner) -> None:
+    """Streams both ways, a Sandbox, and nothing in the loop's way."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield b"%d " % number
+
+    class Sink:
+        def __init__(self) -> None:
+            self.taken = b""
+
+        async def write(self, data: bytes) -> None:
+            await asyncio.sleep(0)
+            self.taken += data
+
+    async def main() -> None:
+        results = await asyncio.gather(
+            *(aio.run(python("print(input())"), input=str(number), **run.config()) for number in range(8))
+        )
+        assert [int(result.stdout) for result in results] == list(range(8))
+        sink = Sink()
+        async with aio.limit(2), aio.Sandbox(**run.config(stdout=sink)) as box:
+            assert (await box.run(python("open('file', 'w').write(input())"), input=pieces())).ok
+            assert (await box.run(python("print(open('file').read())"))).ok
+        assert sink.taken.split() == [b"0", b"1", b"2"]
+
+    asyncio.run(main())
+
+
+@promise("asyncio")
+def test_a_cancelled_task_has_ended_its_tree(run: Runner, tmp_path: Path) -> None:
+    up, held = tmp_path / "up", tmp_path / "held"
+    held.touch()
+    program = HOLD + "file = hold('held'); open('up', 'w').close(); wait_for_ever()"
+
+    async def main() -> None:
+        task = asyncio.ensure_future(aio.run(python(program), **run.config(working_dir=tmp_path)))
+        while not up.exists() and not task.done():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    asyncio.run(main())
+    assert not is_held(held)
 
 
 def command_line(run: Runner, action: str, *words: str, command: Sequence[str] = (), **options: object) -> subprocess.CompletedProcess[bytes]:

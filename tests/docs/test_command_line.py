@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.cli import GUARD, KILLED, cli, furnish, shell
+from support.cli import GUARD, KILLED, cli, furnish, home_of, shell
 
 from proc_sandbox import presets
 from proc_sandbox.cli.examples import TOPICS
@@ -42,11 +42,27 @@ def works(line: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
     if "judge" in line and not presets.names():
         pytest.skip("there are no presets yet")
     furnish(directory)
+    if line.startswith("proc-sandbox shell"):
+        return on_a_terminal(line, directory)
     with with_a_run(line) as real:
         done = shell(real, directory)
     assert done.returncode == 0, done
     assert b"Traceback" not in done.stderr
     return done
+
+
+def on_a_terminal(line: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    """Who is asked for something there types `exit`."""
+    from support.terminals import caller_on, terminal
+
+    code = f"import os; os.execvp('sh', ['sh', '-c', {line!r}])"
+    with terminal() as place, caller_on(place, code, env=home_of(directory), cwd=directory) as process:
+        if " -- " not in line:
+            for _ in line.strip().splitlines():
+                place.until(rb"\(sandbox\) .*\$ ")
+                place.type(b"exit\r")
+        status = place.wait(process)
+        return subprocess.CompletedProcess(line, status, place.shown, b"")
 
 
 EXAMPLES = [

@@ -38,7 +38,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     ),
     *(
         (field, value)
-        for field in ("allowed_dirs", "read_only_dirs", "writable_dirs")
+        for field in ("allowed_dirs", "read_only_dirs", "writable_dirs", "hidden_paths")
         for value in (
             5,
             "a string is a list of letters",

@@ -127,6 +127,16 @@ def test_a_command_in_a_granted_directory_is_run_by_its_path(programs: Programs)
     assert text(inside([os.fsencode(programs("multicall"))], allowed_dirs=[programs.directory])) == "applet multicall\n"
 
 
+def test_a_command_by_its_name_finds_its_directory_on_its_path(programs: Programs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python looks for itself by the name that it was called by: also where the caller grants what is seen anyway."""
+    tool = programs.directory / "show-path"
+    tool.write_text("#!/bin/sh\necho $PATH\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs.directory}:{os.environ['PATH']}")
+    assert text(inside(["show-path"], allowed_dirs=[programs.directory])).split(":")[0] == str(programs.directory)
+    assert str(programs.directory) not in text(inside(["sh", "-c", "echo $PATH"], allowed_dirs=[programs.directory]))
+
+
 def test_a_command_of_the_commands_own_path(programs: Programs) -> None:
     """PATH in env is the one by which the command is looked up, too."""
     path = f"{programs.directory}:/usr/bin:/bin"

@@ -18,7 +18,7 @@ $completer 2>/dev/null
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 CASES = [
-    ((), {"run", "plan", "doctor", "batch", "ps", "kill", "policy", "completion"}),
+    ((), {"run", "shell", "plan", "doctor", "batch", "ps", "kill", "policy", "completion"}),
     (("run", "--mem"), {"--memory-limit"}),
     (("run", "--net"), {"--net", "--network-access"}),
     (("run", "--net", ""), {"no", "yes", "loopback"}),

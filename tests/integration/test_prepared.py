@@ -380,6 +380,22 @@ shutil.rmtree(top)
     assert said_by(code) == ["True", "kept", "kept"]
 
 
+def test_what_is_hidden_stays_so_when_it_is_replaced_between_two_runs() -> None:
+    """The mount goes with the file that it was made on: no sandbox that has one waits."""
+    code = """
+import warnings; warnings.simplefilter("ignore")
+top = pathlib.Path(tempfile.mkdtemp(prefix="proc-sandbox-test-"))
+os.chmod(top, 0o777)
+config = {"allowed_dirs": [top], "hidden_paths": [top / "secret"], "enforcement": "best-effort"}
+for text in ("old", "new"):
+    (top / "fresh").write_text(text); (top / "fresh").rename(top / "secret")
+    print(run(["cat", str(top / "secret")], **config).stdout)
+    time.sleep(0.5)  # time enough to prepare one, were that done
+shutil.rmtree(top)
+"""
+    assert said_by(code) == ["b''"] * 2
+
+
 def test_a_command_of_very_many_words_is_run_whole(tmp_path: Path) -> None:
     """By a launcher as it is built for users: what too many words would overwrite depends on how it was compiled."""
     optimized = compile_launcher(tmp_path / "launcher", "-O2", "-static", "-DSPARE=100000")

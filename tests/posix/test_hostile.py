@@ -217,9 +217,9 @@ import os, signal, time
 monitor = os.getppid()
 with open(f"/proc/{monitor}/stat") as stat:
     warden = int(stat.read().rpartition(")")[2].split()[1])
+print(monitor, flush=True)
 os.kill(monitor, signal.SIGSTOP)
 os.kill(warden, signal.SIGKILL)
-print(monitor, flush=True)
 time.sleep(3600)
 """
     with pytest.raises(ps.LauncherDiedError):

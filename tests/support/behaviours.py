@@ -7,7 +7,7 @@ import importlib
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ PROMISES = {
     "files written": "files of the host that were not granted cannot be written",
     "network": "the network cannot be reached",
     "others": "processes of the host cannot be seen or signalled",
+    "handle": "a handle is there once the command runs, answers from any thread, and ends the run with it; nothing survives a forgotten one",
+    "pipes": "a handle's pipes hold bytes or text, any number of them both ways, and lose none when waiting is given up and begun again",
+    "signals": "a handle's signals reach the command and nobody else, and the verdict says who sent them",
+    "pause": "pause() stops the whole tree, resume() lets it go on",
+    "live usage": "what a run has used until now is told while it goes on",
+    "grace": "with kill_grace the whole tree gets SIGTERM first, and what is left of it SIGKILL",
+    "events": "stream() yields what happens as it happens; leaving the loop ends the run",
+    "sinks": "output goes to functions, files and a Tee as it comes; what one of them raises ends the run and is raised",
     "plan": "what would be done can be printed, as text and JSON",
     "command line": "the command line runs, exits as the command did, and passes streams through",
 }
@@ -104,6 +112,14 @@ class Runner:
     def sandbox(self, **config: Any) -> ps.Sandbox:
         """As ps.Sandbox."""
         return ps.Sandbox(**self.config(**config))
+
+    def popen(self, args: Any, **config: Any) -> ps.Popen[Any]:
+        """As ps.Popen."""
+        return ps.Popen(args, **self.config(**config))
+
+    def stream(self, args: Any, *, input: bytes | str | None = None, **config: Any) -> Iterator[ps.Event]:
+        """As ps.stream."""
+        return ps.stream(args, input=input, **self.config(**config))
 
 
 HOLD = """

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["GUARD", "KILLED", "cli", "furnish", "shell"]
+__all__ = ["GUARD", "KILLED", "cli", "furnish", "home_of", "shell"]
 
 GUARD = 120
 """Seconds: only against hanging."""
@@ -46,18 +46,23 @@ def furnish(directory: Path) -> None:
     (directory / "data" / "one").write_text("1\n")
 
 
-def shell(line: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
-    """Do what a person types in that directory."""
+def home_of(directory: Path) -> dict[str, str]:
+    """The environment of a person in that directory."""
     program = directory / "bin" / "proc-sandbox"
     if not program.exists():
         program.parent.mkdir(exist_ok=True)
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m proc_sandbox "$@"\n')
         program.chmod(0o755)
-    environment = {
+    return {
         **os.environ,
         "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}",
         "XDG_CONFIG_HOME": str(directory),
     }
+
+
+def shell(line: str, directory: Path) -> subprocess.CompletedProcess[bytes]:
+    """Do what a person types in that directory."""
+    environment = home_of(directory)
     return subprocess.run(
         ["sh", "-ec", line],
         cwd=directory,

@@ -112,6 +112,7 @@ def mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
 def mounts(read_only: Sequence[str], writable: Sequence[str]) -> Iterator[dict[str, Any]]:
     yield mount("/proc", "proc", "proc")
     yield mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
+    yield mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")
     yield mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k")
     yield mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777", "size=512m")
     yield mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")

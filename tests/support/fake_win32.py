@@ -785,6 +785,19 @@ class FakeWin32:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         return self.descriptors[descriptor]
 
+    def open_descriptor(self, handle: int, flags: int) -> int:
+        del flags
+        with self.changed:
+            self.find("_open_osfhandle", handle, object)
+            number = next(self.numbers)
+            self.descriptors[number] = handle
+            return number
+
+    def give_up_descriptor(self, descriptor: int) -> int:
+        copy = self.duplicate(self.handle_of(descriptor), inheritable=False)
+        self.close(self.descriptors.pop(descriptor))
+        return copy
+
     def standard_handle(self, number: int) -> int:
         return self.streams[number]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing_extensions import assert_type
 
 import proc_sandbox as ps
+from proc_sandbox import aio
 
 result: ps.Result = ps.run(["ls", Path("/"), b"x"], timeout=timedelta(seconds=1), memory_limit="64M", env={"A": "1"})
 code: int | None = result.exit_code
@@ -69,3 +71,18 @@ ps.capabilities(backend="qnx")  # type: ignore[arg-type]
 ps.SandboxExecutor().submit(len, "x")  # type: ignore[arg-type]
 ps.cmd(["true"], timout=5)  # type: ignore[call-arg]
 ps.Job(["true"], timout=5)  # type: ignore[call-arg]
+
+
+async def awaited() -> None:
+    """The same, awaited."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b""
+
+    one: ps.Result = await aio.run(["ls"], input=pieces(), timeout="5s", check=True)
+    del one
+    async with aio.limit(8, "compilers"), aio.Sandbox(ps.Config(), umask=0o77) as room:
+        again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
+        del again
+    await aio.run(["true"], timout=5)  # type: ignore[call-overload]
+    await aio.run(["true"], input=5)  # type: ignore[call-overload]

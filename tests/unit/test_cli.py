@@ -46,6 +46,7 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "allowed_dirs": (["--allowed-dirs", "/srv/a", "--allowed-dirs", "/srv/b"], ("/srv/a", "/srv/b")),
     "read_only_dirs": (["--read-only-dirs", "/srv/a"], ("/srv/a",)),
     "writable_dirs": (["--writable-dirs", "/srv/a"], ("/srv/a",)),
+    "hidden_paths": (["--hidden-paths", "/srv/a/.env", "--hide", "/srv/b"], ("/srv/a/.env", "/srv/b")),
     "env": (["--env", "B=2", "--env", "A=1=1"], (("A", "1=1"), ("B", "2"))),
     "pass_env": (["--pass-env", "TZ"], ("TZ",)),
     "stdin": (["--stdin", "devnull"], ps.DEVNULL),
@@ -59,6 +60,7 @@ VALUES: dict[str, tuple[list[str], object]] = {
     "core_dumps": (["--core-dumps"], True),
     "prepared": (["--prepared", "2"], 2),
     "kill_grace": (["--kill-grace", "0.5"], 0.5),
+    "pty": (["--pty"], True),
     "backend": (["--backend", "posix"], "posix"),
     "enforcement": (["--enforcement", "best-effort:cpu_limit"], ps.best_effort("cpu_limit")),
 }

@@ -82,7 +82,7 @@ def test_paths_are_absolute_and_named_once(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("path", ["/", "/proc", "/proc/self/fd/3", "/sys/fs", "/dev/sda", "//proc/1", ""])
 def test_places_that_cannot_be_granted(path: str) -> None:
-    for name in ("working_dir", "allowed_dirs", "read_only_dirs", "writable_dirs"):
+    for name in ("working_dir", "allowed_dirs", "read_only_dirs", "writable_dirs", "hidden_paths"):
         with pytest.raises(ps.ConfigError):
             ps.Config(**{name: path if name == "working_dir" else [path]})
 

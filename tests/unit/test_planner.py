@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import proc_sandbox as ps
-from proc_sandbox.host import CgroupHost, Feature, Grant, Host, Paths, SystemPath
+from proc_sandbox.host import CgroupHost, Feature, Grant, Hidden, Host, Paths, SystemPath
 from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.linux.mechanisms import LADDER
 
@@ -257,7 +257,7 @@ def test_the_plan_is_data() -> None:
 
 
 def test_everything_asked_for_is_answered_for() -> None:
-    assert set(capabilities_of(ROOT_V1)) >= set(LADDER) - {"hostname"}  # which is asked for by who names another one
+    assert set(capabilities_of(ROOT_V1)) >= set(LADDER) - {"hostname", "hidden_paths"}  # which are asked for by who names one
     for host, missing in ((ROOT_V1, {"write_bps"}), (USER_V2, set()), (USER, {"read_bps", "write_bps"})):
         assert {name for name, how in capabilities_of(host).items() if isinstance(how, ps.Unenforced)} == missing
 
@@ -283,3 +283,91 @@ def test_a_name_of_its_own_needs_a_namespace() -> None:
     with pytest.raises(ps.UnsupportedError, match="hostname"):
         compile_plan(ps.Config(hostname="mine"), ["true"], closed, Paths())
     assert isinstance(compile_plan(ps.Config(hostname="mine"), ["true"], USER, Paths()).enforcement["hostname"], ps.Enforced)
+
+
+HIDDEN = PATHS._replace(
+    grants=(GRANT._replace(path="/srv/data", access="write"), GRANT._replace(path="/srv/link", source="/srv/data", access="write")),
+    hidden=(
+        Hidden("/srv/data/.env", "/srv/data/.env", False),
+        Hidden("/srv/data/a/keys", "/srv/data/a/keys", True),
+        Hidden("/srv/data/a/keys/in", "/srv/data/a/keys/in", False),
+        Hidden("/srv/other", "/srv/other", False),
+        Hidden("/usr/share/x", "/usr/share/x", True),
+    ),
+)
+
+
+def test_what_is_hidden_is_covered_last_and_by_every_name() -> None:
+    made = plan(ROOT_V1, HIDDEN)
+    aliases = {mount.target: mount.source for mount in made.mounts if mount.source.startswith("/tmp/.empty")}
+    file, directory = "/tmp/.empty/file", "/tmp/.empty/directory"
+    assert aliases == {
+        "/srv/data/.env": file, "/srv/data/a/keys": directory, "/srv/link/.env": file, "/srv/link/a/keys": directory,
+        "/usr/share/x": directory,
+    }  # fmt: skip
+    kinds = [(mount.kind, mount.target) for mount in made.mounts]
+    first = kinds.index(("alias", "/srv/data/.env"))
+    assert kinds.index(("seal", "/tmp/.empty")) < first, "an alias of what is read-only is read-only"
+    assert not [mount for mount in made.mounts[first:] if mount.kind == "bind"], "what is mounted later would cover it"
+    assert not any(mount.shared for mount in made.mounts if "/.empty" in mount.source)
+    assert made.enforcement["hidden_paths"] == ps.Enforced("a read-only mount of nothing over each")
+
+
+def test_what_is_on_the_way_to_it_and_writable_keeps_its_name() -> None:
+    made = plan(ROOT_V1, HIDDEN)
+    binds = {mount.target: (mount.source, mount.options) for mount in made.mounts if mount.kind == "bind" and mount.target.startswith("/srv")}
+    assert binds.keys() == {"/srv/data", "/srv/link", "/srv/data/a", "/srv/link/a"}
+    assert binds["/srv/link/a"] == ("/srv/data/a", binds["/srv/data"][1])
+    read = plan(ROOT_V1, HIDDEN._replace(grants=(GRANT,)))
+    assert not [mount for mount in read.mounts if mount.target == "/srv/data/a"], "there nothing is renamed"
+
+
+def test_what_is_hidden_needs_a_namespace() -> None:
+    with pytest.raises(ps.UnsupportedError, match="takes nothing away") as caught:
+        plan(CONTAINED_USER, HIDDEN)
+    assert caught.value.field == "hidden_paths"
+    assert isinstance(plan(CONTAINED_USER, HIDDEN, enforcement=ps.best_effort("hidden_paths")).enforcement["hidden_paths"], ps.Unenforced)
+    beside = HIDDEN._replace(hidden=HIDDEN.hidden[3:4])
+    assert "hidden_paths" not in plan(CONTAINED_USER, beside).enforcement, "what is not granted is not seen"
+
+
+def test_a_hidden_path_below_usr_keeps_landlocks_search_going() -> None:
+    made = plan(ROOT, PATHS._replace(hidden=HIDDEN.hidden[4:]))
+    assert made.landlock
+    assert ("/usr", "foreign") not in made.landlock.rules
+
+
+def test_a_terminal_is_in_the_view_of_its_run_alone() -> None:
+    without = plan(USER).words()
+    assert "terminal" not in without
+    assert not any("/dev/pts" in word for word in without)
+    looked_at = plan(ROOT, pty=True)
+    assert "<new>" in looked_at.describe()
+    made = looked_at.at_terminal("/dev/pts/7")
+    assert ("terminal", "/dev/pts/7") in zip(made.words(), made.words()[1:], strict=False)
+    own = [(mount.kind, mount.target, mount.source) for mount in made.mounts if not mount.shared and mount.target.startswith("/dev/pts")]
+    assert own == [
+        ("tmpfs", "/dev/pts", "-"),
+        ("file", "/dev/pts/7", ""),
+        ("bind", "/dev/pts/7", "/dev/pts/7"),
+        ("seal", "/dev/pts", "-"),
+    ]
+    assert not any("<new>" in word for word in made.words())
+
+
+@pytest.mark.parametrize("name", ["", "/dev/tty1", "/tmp/pts/3"])
+def test_a_terminal_without_a_name_that_is_one(name: str) -> None:
+    for host in (ROOT, CONTAINED_USER):
+        made = plan(host, pty=True, enforcement="best-effort").at_terminal(name)
+        assert ("terminal", "-") in zip(made.words(), made.words()[1:], strict=False)
+        assert not any(word.startswith("/dev/pts/") for word in made.words())
+
+
+def test_without_namespaces_the_terminal_can_be_opened_again() -> None:
+    made = plan(CONTAINED_USER, pty=True, enforcement="best-effort").at_terminal("/dev/pts/7")
+    assert {access for path, access in made.landlock.rules if path == "/dev/pts/7"} == {"read", "device"}
+
+
+def test_a_terminal_changes_nothing_for_other_plans() -> None:
+    made = plan(USER)
+    assert made.at_terminal("/dev/pts/7") is made

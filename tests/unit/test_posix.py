@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import proc_sandbox as ps
-from proc_sandbox.host import Feature, Grant, Host, Paths
+from proc_sandbox.host import Feature, Grant, Hidden, Host, Paths
 from proc_sandbox.planner import compile_plan
 from proc_sandbox.planner.posix.mechanisms import LADDER
 from proc_sandbox.planner.posix.plan import PosixPlan
@@ -105,6 +105,15 @@ def test_a_sandbox_is_at_home_in_its_directory() -> None:
     variables = dict(made.environment)
     assert (made.cwd, variables["HOME"], variables["TMPDIR"]) == ("/private", "/private", "/private")
     assert plan().cwd == NEW_DIRECTORY
+
+
+def test_what_is_hidden_needs_seatbelt() -> None:
+    paths = PATHS._replace(hidden=(Hidden("/work/.env", "/work/.env", False),))
+    with pytest.raises(ps.UnsupportedError) as caught:
+        plan(paths=paths, enforcement=ps.best_effort("files", "network_access", "privileges", "processes", "ipc", "syscalls"))
+    assert caught.value.field == "hidden_paths"
+    assert isinstance(plan(paths=paths).enforcement["hidden_paths"], Unenforced)
+    assert isinstance(plan(MAC, paths=paths).enforcement["hidden_paths"], Enforced)
 
 
 def test_a_plan_is_json() -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from support.behaviours import PROMISES
 
 import proc_sandbox as ps
-from proc_sandbox.host import Feature, Grant, Host, Paths, SystemPath
+from proc_sandbox.host import Feature, Grant, Hidden, Host, Paths, SystemPath
+from proc_sandbox.planner import compile_plan
 from proc_sandbox.planner.ladder import choose
 from proc_sandbox.planner.posix import seatbelt
 from proc_sandbox.planner.posix.promises import DIFFERENCES, HELD_BY_SEATBELT, UNLIKE_LINUX
@@ -43,6 +44,13 @@ CASES: dict[str, tuple[dict[str, Any], Paths]] = {
                 grant("/tmp/data", source="/private/tmp/data"),
                 grant("/Users/ann/notes.txt", directory=False),
             ),
+        ),
+    ),
+    "hidden": (
+        {"working_dir": WORK, "hidden_paths": [f"{WORK}/.env", f"{WORK}/deep/keys"]},
+        Paths(
+            grants=(grant(WORK, "write"),),
+            hidden=(Hidden(f"{WORK}/.env", f"{WORK}/.env", False), Hidden(f"{WORK}/deep/keys", f"{WORK}/deep/keys", True)),
         ),
     ),
     "network": ({"network_access": True}, Paths()),
@@ -354,3 +362,10 @@ def test_only_a_clean_end_proves_a_profile(status: int | None, text: str, found:
         assert feature.remedy
     else:
         assert feature == found
+
+
+def test_a_terminal_of_its_own_is_refused() -> None:
+    """It would have to be told from the caller's, which no ioctl(2) may reach."""
+    with pytest.raises(ps.UnsupportedError, match="Seatbelt") as caught:
+        compile_plan(ps.Config(pty=True, enforcement="best-effort"), ["tty"], MAC, Paths(executable="/usr/bin/tty"))
+    assert caught.value.field == "pty"

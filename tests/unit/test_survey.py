@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from proc_sandbox.backends.linux.survey import as_it_stands, numbers_of_disks
+import pytest
+
+from proc_sandbox.backends.linux.survey import as_it_stands, interpreter_paths, numbers_of_disks
 from proc_sandbox.backends.unix.survey import programs_on
 from proc_sandbox.host import SystemPath
 
@@ -56,3 +58,33 @@ def test_every_disk_counts_but_those_without_a_number(tmp_path: Path) -> None:
         if number:
             (tmp_path / name / "dev").write_text(number)
     assert sorted(numbers_of_disks(str(tmp_path))) == ["253:0", "7:0", "8:0"]
+
+
+def make_environment(place: Path, home: Path) -> Path:
+    """What `python -m venv --copies` makes; its interpreter."""
+    (place / "bin").mkdir(parents=True)
+    (place / "bin" / "python").touch()
+    (place / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+    return place / "bin" / "python"
+
+
+def test_an_environment_whose_interpreter_is_a_copy_comes_with_what_it_was_made_from(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    (base / "lib" / "python3.99").mkdir(parents=True)
+    (base / "bin").mkdir()
+    first = make_environment(tmp_path / "first", base / "bin")
+    second = make_environment(tmp_path / "second", first.parent)
+    assert [entry.path for entry in interpreter_paths(str(second))] == [str(tmp_path / name) for name in ("second", "first", "base")]
+    make_environment(tmp_path / "itself", tmp_path / "itself" / "bin")
+    assert [entry.path for entry in interpreter_paths(str(tmp_path / "itself" / "bin" / "python"))] == [str(tmp_path / "itself")]
+
+
+def test_an_environment_cannot_name_what_is_no_installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote its pyvenv.cfg: ~/.local has lib/python3.N too, and the caller's data beside it."""
+    home = tmp_path / "home"
+    (home / ".local" / "lib" / "python3.99").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for number, named in enumerate((home / "bin", home / ".local" / "bin", tmp_path / "data" / "bin", Path("/bin"))):
+        python = make_environment(tmp_path / f"venv{number}", named)
+        assert [entry.path for entry in interpreter_paths(str(python))] == [str(python.parents[1])]

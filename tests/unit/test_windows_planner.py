@@ -12,7 +12,7 @@ import pytest
 from support.windows_hosts import FEATURES, NO_APP_CONTAINER, PATHS, WINDOWS, WINE, grant
 
 import proc_sandbox as ps
-from proc_sandbox.host import Feature, Host, Paths
+from proc_sandbox.host import Feature, Hidden, Host, Paths
 from proc_sandbox.planner import capabilities_of, compile_plan
 from proc_sandbox.planner.windows.mechanisms import LADDER
 from proc_sandbox.planner.windows.plan import SCRATCH, UI, Access, JobLimits, Token, WindowsPlan
@@ -128,9 +128,18 @@ def test_what_windows_has_no_mechanism_for(name: str) -> None:
     assert name not in plan().enforcement or name == "max_output", "its default asks for nothing"
 
 
+def test_what_is_hidden_is_refused_where_it_would_be_seen() -> None:
+    paths = GRANTED._replace(hidden=(Hidden("C:\\data\\.env", "C:\\data\\.env", False),))
+    with pytest.raises(ps.UnsupportedError) as caught:
+        plan(paths=paths)
+    assert caught.value.field == "hidden_paths"
+    assert isinstance(plan(paths=paths, enforcement="best-effort").enforcement["hidden_paths"], ps.Unenforced)
+    assert "hidden_paths" not in plan(paths=GRANTED).enforcement
+
+
 ELSEWHERE = {
     "max_output", "working_dir", "allowed_dirs", "read_only_dirs", "writable_dirs", "env", "pass_env", "stdin", "stdout", "stderr",
-    "nice", "core_dumps", "kill_grace", "prepared", "enforcement", "backend",
+    "nice", "core_dumps", "kill_grace", "prepared", "enforcement", "backend", "pty",
 }  # fmt: skip
 """Fields that are not a limit of the ladder: grants are `files`, the rest always works."""
 
@@ -256,3 +265,9 @@ def test_the_plan_is_data_and_tells_all() -> None:
                  "deny-only", "kill_on_close", "mitigations"):  # fmt: skip
         assert part in text
     assert plan().command == ("whoami", "/all")
+
+
+def test_there_is_no_terminal_yet() -> None:
+    with pytest.raises(ps.UnsupportedError) as caught:
+        compile_plan(ps.Config(pty=True, enforcement="best-effort"), ["cmd"], WINDOWS, PATHS)
+    assert caught.value.field == "pty"

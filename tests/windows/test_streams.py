@@ -271,6 +271,12 @@ def make_junction(target: str, link: str) -> None:
             _winapi.CreateJunction(target, link)
 
 
+def test_tee(windows: Windows, directory: str) -> None:
+    pieces: list[bytes] = []
+    supervisor = run(windows, "print:here", stdout=ps.Tee(f"{directory}\\copy", pieces.append), stderr=pieces.append)
+    assert bytes(supervisor.stdout.kept) == b"".join(pieces) == content(windows, f"{directory}\\copy") == b"here"
+
+
 def test_planted_links_are_not_followed(windows: Windows, directory: str, outside: str) -> None:
     with pytest.raises(PlantedLinkError):
         open_named(windows.win32, f"{directory}\\link\\file", GENERIC_WRITE, [directory])
@@ -350,6 +356,22 @@ def test_callers_descriptor(windows: Windows, tmp_path: Path) -> None:
     windows.win32.descriptors[7] = writer  # type: ignore[attr-defined]
     run(windows, "print:here", stdout=7)
     assert not windows.win32.is_inheritable(writer)
+    assert windows.win32.read(reader, 100) == b"here"
+    windows.win32.close(reader)
+    windows.win32.close(writer)
+
+
+def test_tee_to_a_callers_descriptor(windows: Windows, tmp_path: Path) -> None:
+    if windows.real:
+        with (tmp_path / "file").open("wb") as file:
+            file.write(b"before ")
+            run(windows, "print:here", stdout=ps.Tee(file))
+            file.write(b" after")
+        assert (tmp_path / "file").read_bytes() == b"before here after"
+        return
+    reader, writer = windows.win32.create_pipe()
+    windows.win32.descriptors[7] = writer  # type: ignore[attr-defined]
+    run(windows, "print:here", stdout=ps.Tee(7))
     assert windows.win32.read(reader, 100) == b"here"
     windows.win32.close(reader)
     windows.win32.close(writer)

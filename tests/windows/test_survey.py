@@ -16,7 +16,7 @@ import subprocess
 
 import proc_sandbox as ps
 from proc_sandbox.backends.windows.native import Native
-from proc_sandbox.backends.windows.survey import grants, locate, survey
+from proc_sandbox.backends.windows.survey import grants, hidden_paths, locate, survey
 
 
 def junction(link: Path, target: Path) -> None:
@@ -111,6 +111,19 @@ def test_read_only_wins_over_writable_of_the_same_directory(tmp_path: Path) -> N
     (tmp_path / "in").mkdir()
     named = ps.Config(writable_dirs=[tmp_path], read_only_dirs=[tmp_path / "in"])
     assert [item.access for item in grants(Native(), named, None)] == ["write", "read"]
+
+
+def test_what_is_hidden_is_told_where_it_would_be_seen(tmp_path: Path) -> None:
+    granted, other = tmp_path / "granted", tmp_path / "other"
+    for directory in (granted, other):
+        directory.mkdir()
+        (directory / "secret").write_text("x")
+    named = ps.Config(allowed_dirs=[granted], hidden_paths=[granted / "secret", other / "secret", granted / "missing"])
+    shown = [item.source for item in grants(Native(), named, None)]
+    assert [Path(item.path) for item in hidden_paths(Native(), named, shown, None, contained=True)] == [granted / "secret"]
+    assert len(hidden_paths(Native(), named, shown, None, contained=False)) == 2, "where reading is open both are seen"
+    with pytest.raises(ps.ConfigError, match="lies in it"):  # in another spelling
+        hidden_paths(Native(), ps.Config(hidden_paths=[str(granted).upper()]), shown, None, contained=True)
 
 
 def test_a_junction_that_a_command_may_have_made_is_not_followed(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # protocols cost milliseconds to make, and nothing asks for t
     AnyBackend = Backend[Any, Any]
     """Each one is only ever given plans of its own planner and streams of its own."""
 
-__all__ = ["begin", "current", "shutdown"]
+__all__ = ["begin", "current", "get_ready", "is_ready", "shutdown"]
 
 BEST = {"linux": "linux", "win32": "windows"}.get(sys.platform, "posix")
 HERE = {"linux": ("linux", "posix"), "win32": ("windows",)}.get(sys.platform, ("posix",))
@@ -71,6 +71,21 @@ def begin(name: str | None = None) -> None:
         from proc_sandbox.launcher.process import begin as begin_launcher
 
         begin_launcher()
+
+
+def is_ready(config: Config) -> bool:
+    """Return whether a run of this Config would begin at once: nothing has to be started, tried or waited for first."""
+    found = made.get(config.backend or BEST)
+    return found is not None and found.is_ready(config)
+
+
+def get_ready(config: Config) -> None:
+    """Start what will serve runs of this Config, and wait until it can.
+
+    Raises:
+        UnsupportedError: nothing can be run here. LauncherDiedError: it cannot be started.
+    """
+    current(config.backend).get_ready(config)
 
 
 def shutdown() -> None:

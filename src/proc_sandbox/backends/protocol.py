@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from proc_sandbox.config import Config
 from proc_sandbox.host import Host, Paths
@@ -67,16 +67,18 @@ class Run(Protocol[StreamsT_contra]):
 class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
     """A run that somebody holds a handle to.
 
-    pid: the command's on the host, None until it has begun, 0 where it had ended before that could be told. answers: what usage was
-    asked for, as it comes in while the pump is at work.
+    pid: the command's on the host, None until it has begun, 0 where it had ended before that could be told. answered: how often it
+    was told what has been used; answer: the last time. Both come in while the pump is at work. outcome: how it ended, once it is known.
     """
 
     pid: int | None
-    answers: list[Live]
+    answered: int
+    answer: Live | None
+    outcome: Ended | Failed | None
 
     def ask(self, what: str) -> None:
         """Ask for something: "end" (gently where the plan has a grace), "signal N" (to the command), "pause" and "resume" (the whole
-        tree), "usage" (what answers will hold); from any thread, harmless after the end.
+        tree), "usage" (of which answer will tell); from any thread, harmless after the end.
 
         Raises:
             UnsupportedError: this system has nothing like it.
@@ -84,13 +86,18 @@ class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
 
 
 class Pump(Protocol):
-    """What moves a run's bytes."""
+    """What moves a run's bytes. One thread at a time; a signal handler may come in between.
 
-    def collect(self, file: Any, keep: Callable[[bytes], object]) -> None:
-        """Read what comes from a handle's pipe, after what its file object has read ahead; the object is closed."""
+    waiting: no byte was on its way when an exception left step(): it was a signal handler's.
+    """
 
-    def feed(self, file: Any, data: bytes) -> None:
-        """Write to a handle's pipe, then close it, as is the object, which must hold nothing."""
+    waiting: bool
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe; the descriptor is the pump's from now on. When the run has ended: all that is there."""
+
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Write to a handle's pipe, then close it; the descriptor is the pump's from now on."""
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
@@ -122,6 +129,16 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
 
     def probe(self, config: Config | None = None) -> Host:
         """Return what this machine can do, found out once; with a Config: what none of its limits asks for need not be known."""
+
+    def is_ready(self, config: Config) -> bool:
+        """Return whether start() would not have to wait for anything to be started, tried or answered first."""
+
+    def get_ready(self, config: Config) -> None:
+        """Do beforehand what start() would have to wait for.
+
+        Raises:
+            UnsupportedError: as probe(). LauncherDiedError: what serves runs cannot be started.
+        """
 
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host.

@@ -10,6 +10,7 @@ A thin room over the public face: options become a `Config`, a `Result` becomes 
     verdict.py     a Result -> the line and the table on stderr
     printing.py    colours, tables, and text that does nothing to a terminal
     batch.py       `batch`; its jobs and its results: jobs.py
+    shell.py       `shell`
     live.py        `ps` and `kill`
     policy.py      `policy`
     completion.py  `completion`
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import proc_sandbox as ps
 from proc_sandbox.backends import begin
-from proc_sandbox.cli import commands, status
+from proc_sandbox.cli import status
 from proc_sandbox.cli.parser import ACTIONS, make_parser
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if parsed.command and cut < len(words):  # sh -c -- 'x': this "--" is the command's own
         rest = ["--", *rest]
     parsed.command = [*parsed.command, *rest]
-    if not parsed.command:
+    if not parsed.command and parsed.action != "shell":
         parser.error(f"a command is missing: proc-sandbox {parsed.action} [limits] -- COMMAND")
     return parsed
 
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = show_warning  # restored by catch_warnings
         try:
             parsed = parse(sys.argv[1:] if argv is None else argv)
-            if parsed.handler is commands.run_command:
+            if parsed.action in ("run", "shell"):
                 begin(getattr(parsed, "backend", None))
             code: int = parsed.handler(parsed)
             sys.stdout.flush()

@@ -40,6 +40,16 @@ TOPICS: dict[str, Topic] = {
             ("proc-sandbox run --stats --json result.json -- true", "what was used, and the whole truth as JSON"),
         ),
     ),
+    "shell": Topic(
+        "Open a shell in the current directory, on a terminal of its own. The directory can be written; nothing else of yours is there.\n"
+        "Ctrl-] three times within a second ends a command that listens to nothing else.",
+        (
+            ("proc-sandbox shell", "your shell, or bash, or sh"),
+            ("proc-sandbox shell -m 1G --pids 200 --net yes", "with limits and grants, as run"),
+            ("proc-sandbox shell -C out --ro data", "another directory, and one to read"),
+            ("proc-sandbox shell -t 60 -- python3 script.py", "another command than a shell"),
+        ),
+    ),
     "plan": Topic(
         "Print what would be done for a command. Nothing runs.",
         (

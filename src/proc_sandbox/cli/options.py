@@ -25,6 +25,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "working_dir": ("-C",),
     "read_only_dirs": ("--ro",),
     "writable_dirs": ("--rw",),
+    "hidden_paths": ("--hide",),
     "env": ("-e",),
     "network_access": ("--net",),
 }
@@ -92,6 +93,7 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "backend": (str, "linux|posix|windows"),
     "umask": (read_octal, "OCTAL"),
     "working_dir": (str, "DIR"),
+    "hidden_paths": (str, "PATH"),
     "env": (str, "NAME=VALUE"),
     "pass_env": (str, "NAME"),
     "pass_fds": (read_number, "FD"),

@@ -113,6 +113,20 @@ def add_run(chosen: Chosen, with_help: bool) -> None:
     run.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
+def add_shell(chosen: Chosen, with_help: bool) -> None:
+    """Add `shell`."""
+    shell = chosen.add_parser(
+        "shell", topic="shell", help="open a shell in the current directory, which it can write; nothing else of yours is there",
+        usage="proc-sandbox shell [options] [limits] [-- COMMAND [ARGUMENT...]]",
+        epilog="Without a COMMAND: $SHELL, or bash, or sh, the first one that is there inside. Exit status: as of run.",
+    )  # fmt: skip
+    add_telling(shell)
+    shell.set_defaults(handler=lazily("shell", "shell_command"))
+    options.add_policy(shell)
+    options.add_options(shell, with_help=with_help)
+    shell.add_argument("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
 def add_plan(chosen: Chosen, with_help: bool) -> None:
     """Add `plan`."""
     plan = chosen.add_parser(
@@ -229,6 +243,7 @@ def add_completion(chosen: Chosen, with_help: bool) -> None:
 
 ACTIONS: dict[str, Callable[[Any, bool], None]] = {
     "run": add_run,
+    "shell": add_shell,
     "plan": add_plan,
     "doctor": add_doctor,
     "batch": add_batch,

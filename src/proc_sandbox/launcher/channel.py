@@ -113,7 +113,8 @@ class Channel:
         self.outcome: Ended | Failed | None = None
         self.dead = False
         self.pid: int | None = None  # of the command, once it is known that it has begun
-        self.answers: list[Live] = []
+        self.answered = 0
+        self.answer: Live | None = None
         # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
         self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
@@ -139,35 +140,48 @@ class Channel:
         return self.launcher.end
 
     def receive(self) -> Ended | Failed | None:
-        """Wait for what is said next: the outcome, or None where it is something that only a held run is told.
+        """Take all that has been said: return the outcome, or None where that is not among it.
+
+        It does not wait: what made the socket readable a signal handler may have taken meanwhile.
 
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        if self.outcome is None:
-            message = self.last_word()
+        while self.outcome is None and (message := self.next_message()) is not None:
             if not message:
                 self.lost()
             if message.startswith(NEWS):
                 self.note(message)
-                return None
-            self.outcome = decode(message)
+            else:
+                self.outcome = decode(message)
         return self.outcome
+
+    def is_behind(self) -> bool:
+        """Return whether receive() has something to take although the descriptor need not be readable."""
+        return False
 
     def note(self, message: bytes) -> None:
         words = message.split(b"\0")
         if words[0] == b"began":
             self.pid = int(words[2])
         else:
-            self.answers.append(Live(*map(int, words[2:-1:2])))
+            self.answer = Live(*map(int, words[2:-1:2]))
+            self.answered += 1
 
-    def last_word(self) -> bytes:
+    def next_message(self) -> bytes | None:
+        """Return what is said next on this run's socket, nothing at its end; None where nothing is there yet."""
+        try:
+            return self.last_word(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def last_word(self, flags: int = 0) -> bytes:
         """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""
         try:
-            return self.socket.recv(4096)
+            return self.socket.recv(4096, flags)
         except ConnectionResetError:
             # It closed the socket with a "kill" of ours unread: that is told first, and then what it said (unix(7)).
-            return self.socket.recv(4096)
+            return self.socket.recv(4096, flags)
 
     def lost(self) -> NoReturn:
         """Give up on a run of which nothing more will be heard. Its launcher is given up only if it is seen to be dead:
@@ -206,8 +220,10 @@ class Channel:
                 self.kill()
                 # Its last word, or the end of the socket where that word was read and then lost to a signal's exception, or
                 # where the launcher has died: in each case the run is over.
-                while self.last_word().startswith(NEWS):
+                while (word := self.last_word()).startswith(NEWS):
                     pass
+                with contextlib.suppress(LauncherDiedError):
+                    self.outcome = decode(word) if word else None
         finally:
             self.socket.close()
 

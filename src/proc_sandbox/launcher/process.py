@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import errno
 import os
+import select
 import socket
 import subprocess
 import threading
@@ -21,7 +22,7 @@ from proc_sandbox.launcher import program_path
 from proc_sandbox.launcher.channel import send_rights
 from proc_sandbox.version import __version__
 
-__all__ = ["Launcher", "begin", "launcher", "launcher_path", "shutdown"]
+__all__ = ["Launcher", "begin", "launcher", "launcher_path", "running", "shutdown"]
 
 MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
 GREETING_SECONDS = 30.0
@@ -187,6 +188,16 @@ def launcher(*, empty_network: bool = True) -> Launcher:
         network = "without" if empty_network else "with"
         log.tell(log.INFO, "the launcher has started: process %d, %s the host's network", found.pid, network)
     return found
+
+
+def running(*, empty_network: bool = True) -> Launcher | None:
+    """Return the launcher of this process if there is one that has greeted and lives."""
+    found = launchers.get(empty_network)
+    if found is None or not found.greeting:
+        return None
+    poll = select.poll()
+    poll.register(found.end, select.POLLIN)
+    return None if poll.poll(0) else found
 
 
 def begin(*, empty_network: bool = True) -> None:

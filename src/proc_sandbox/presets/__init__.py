@@ -1,14 +1,42 @@
-"""Presets: Configs that are right for a kind of use, as data."""
+"""Presets: Configs that are right for a kind of use, as data.
+
+Each is a TOML file of Config's fields, with a description, and perhaps another preset that it extends. Beyond the fields a file has keys
+for what depends on the project and the user, of which only what exists goes into the Config:
+
+    project_hidden       shell patterns below working_dir: hidden_paths, but not what a pattern with "!" names
+    project_read_only    the same: read_only_dirs
+    home_readable        paths below the home directory: allowed_dirs
+    home_hidden          the same: hidden_paths
+    home_env             variables that name a path below the home directory
+
+A file of the project's that comes to be after the Config was made is not covered: it is neither hidden nor read-only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-__all__ = ["description", "fields_of", "names"]
+from proc_sandbox.config import BestEffort
+from proc_sandbox.errors import ConfigError
+
+__all__ = ["description", "fields_of", "names", "needs", "path"]
 
 HERE = Path(__file__).parent
+MOST_FOUND = 128
+"""Files of a project that the patterns may name: each is a mount of its own."""
+MOST_READ = 1 << 20
+"""Bytes of a git config that are looked at; a larger one counts as one with a password."""
+PASSWORD = re.compile(rb"://[^/\s@]+:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader", re.IGNORECASE)
+"""A URL with a password or a token, or what actions/checkout leaves behind (git-config(1), http.extraHeader)."""
+OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
+PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
 
 def names() -> list[str]:
@@ -18,9 +46,178 @@ def names() -> list[str]:
 
 def description(name: str) -> str:
     """Return what a preset is for, in one sentence."""
-    raise KeyError(name)
+    return str(table_of(name)["description"])
 
 
-def fields_of(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a preset; changes: what else the Config will be made of."""
-    raise KeyError(name, changes)
+def path(name: str) -> Path:
+    """Return the file of a preset."""
+    return HERE / f"{name}.toml"
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """Return the fields that somebody has to give, for a preset is about them."""
+    return ("working_dir",) if table_of(name).keys() & PROJECT_KEYS else ()
+
+
+def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> dict[str, Any]:
+    """Return the fields of a preset, as Config takes them.
+
+    Of a project's files those are covered that exist now; one that appears later is not.
+
+    Args:
+        changes: what else the Config will be made of: working_dir is the project, and what is granted to be written is not made read-only.
+        whole: False: without a working_dir what depends on it is left out.
+
+    Raises:
+        ConfigError: there is no preset of that name, it needs a working_dir and none is given, that is no directory or holds the home
+            directory, or its patterns name more than 128 files.
+    """
+    table = table_of(name)
+    found = {key: value for key, value in table.items() if key not in OWN_KEYS}
+    found["enforcement"] = read_enforcement(table.get("enforcement", "strict"))
+    home = os.path.expanduser("~")
+    granted = set(granted_by(changes))
+    own: dict[str, list[str]] = {
+        "allowed_dirs": [path for path in in_home(home, table.get("home_readable", ())) if path not in granted],
+        "hidden_paths": [path for path in in_home(home, table.get("home_hidden", ())) if path not in granted],
+    }
+    if needs(name) and (whole or changes.get("working_dir") is not None):
+        project = project_of(name, changes.get("working_dir"), home)
+        own["read_only_dirs"] = project_paths(project, table.get("project_read_only", ()), granted)
+        around = {*granted, *own["read_only_dirs"], *own["allowed_dirs"], project}
+        own["hidden_paths"] += project_paths(project, table.get("project_hidden", ()), granted, around)
+        passwords = [place for place in git_passwords(project) if place not in granted]
+        own["hidden_paths"] += passwords
+        own["read_only_dirs"] = [place for place in own["read_only_dirs"] if place not in passwords]
+    for key, paths in own.items():
+        if paths:
+            found[key] = tuple(dict.fromkeys((*found.get(key, ()), *paths)))
+    variables = {key: os.path.join(home, path) for key, path in table.get("home_env", {}).items()}
+    found["env"] = {**table.get("env", {}), **{key: path for key, path in variables.items() if os.path.isdir(path)}}
+    return found
+
+
+# --- the files ---
+
+
+@functools.cache
+def table_of(name: str) -> Mapping[str, Any]:
+    """Return a preset's file with what it extends; of variables those of both.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in names():
+        raise ConfigError("preset", name, f"the presets are {', '.join(names())}")
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    table: dict[str, Any] = tomllib.loads(path(name).read_text(encoding="utf-8"))
+    base = table_of(table["extends"]) if "extends" in table else {}
+    return {**base, **table, "env": {**base.get("env", {}), **table.get("env", {})}}
+
+
+def read_enforcement(value: Any) -> str | BestEffort:
+    if isinstance(value, str):
+        return value
+    return BestEffort(tuple(value["best_effort"])) if value["best_effort"] else str(value["default"])
+
+
+# --- the home directory and the project ---
+
+
+def granted_by(changes: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the caller grants, by its full paths; what is no path is left for Config to refuse."""
+    listed = [changes.get("working_dir")]
+    for key in ("allowed_dirs", "read_only_dirs", "writable_dirs"):
+        given = changes.get(key) or ()
+        listed += given if isinstance(given, Iterable) and not isinstance(given, (str, bytes)) else ()
+    for path in listed:
+        if isinstance(path, (str, os.PathLike)) and isinstance(os.fspath(path), str):
+            yield os.path.abspath(os.path.expanduser(path))
+
+
+def in_home(home: str, paths: Iterable[str]) -> list[str]:
+    """Return those of some paths below the home directory that exist."""
+    return [full for path in paths if os.path.exists(full := os.path.join(home, path))]
+
+
+def project_of(name: str, given: Any, home: str) -> str:
+    """Return the project's directory.
+
+    Raises:
+        ConfigError: none is given, or it is none.
+    """
+    if given is None:
+        raise ConfigError("preset", name, "it works on a project; pass working_dir=, the project's directory")
+    if not isinstance(given, (str, os.PathLike)) or not isinstance(os.fspath(given), str):
+        raise ConfigError("working_dir", given, "not a path; pass a str or a pathlib.Path")
+    project = os.path.abspath(os.path.expanduser(given))
+    if not os.path.isdir(project):
+        raise ConfigError("working_dir", given, "no such directory; name the project's")
+    if holds(os.path.realpath(project), os.path.realpath(home)):
+        raise ConfigError("working_dir", given, "your home directory lies in it, with your keys; name the project's own directory")
+    return project
+
+
+def holds(directory: str, path: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
+
+
+def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str], around: Iterable[str] = ()) -> list[str]:
+    """Return what the patterns name in a project, but not what the caller grants by that very name, nor what lies in another one.
+
+    around: what has to be seen.
+
+    Raises:
+        ConfigError: it is more than 128 files.
+    """
+    listed = list(patterns)
+    excluded = [pattern[1:] for pattern in listed if pattern.startswith("!")]
+    found: dict[str, None] = {}
+    for pattern in listed:
+        for path in Path(project).glob(pattern) if not pattern.startswith("!") else ():
+            parts = path.relative_to(project).parts
+            if any(fnmatchcase(part, name) for part in parts for name in excluded):
+                continue
+            place = place_of(project, str(path), granted, around)
+            if place and place not in granted:
+                found[place] = None
+        if len(found) > MOST_FOUND:
+            raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {pattern!r} is; name a directory in it")
+    return [place for place in found if not any(place != other and holds(other, place) for other in found)]
+
+
+def git_passwords(project: str) -> Iterator[str]:
+    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+
+    A command may have put something else in its place: no link is followed, and nothing waits for a FIFO.
+    """
+    place = os.path.join(project, ".git", "config")
+    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
+        return
+    descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        text = os.read(descriptor, MOST_READ + 1)
+    finally:
+        os.close(descriptor)
+    if PASSWORD.search(text) or len(text) > MOST_READ:
+        yield place
+
+
+def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:
+    """Return the name that a path has without the project's links; None where nothing is to be done about it.
+
+    A link can be of a command's making. It is followed to what is in the project, or a file in what the caller grants, unless
+    something that has to be seen (around) lies there: else a run could have the next ones fail.
+    """
+    top, real = os.path.realpath(project), os.path.realpath(path)
+    if real == os.path.join(top, os.path.relpath(path, project)):
+        return path
+    inside = real != top and holds(top, real)
+    if not os.path.exists(real) or any(holds(real, os.path.realpath(place)) for place in around):
+        return None
+    if not inside and not (os.path.isfile(real) and any(holds(os.path.realpath(place), real) for place in granted)):
+        return None
+    return os.path.join(project, os.path.relpath(real, top)) if inside else real

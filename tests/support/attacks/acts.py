@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import glob
 import mmap
 import os
 import resource
@@ -203,6 +204,58 @@ def executables() -> None:
                 error = refusal.errno or 1
     if not opened:
         raise OSError(error, "no program could be opened for writing")
+
+
+def nothing_found() -> OSError:
+    return OSError(errno.ENODATA, "nothing")
+
+
+def find_content(path: str) -> None:
+    """Read a file that has something in it."""
+    with open(path, "rb") as file:
+        if not file.read():
+            raise nothing_found()
+
+
+def find_by_descriptor(path: str) -> None:
+    """By a descriptor of the directory, and one that is only a place (O_PATH)."""
+    found = b""
+    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+    place = os.open(os.path.basename(path), os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+    for way in (f"/proc/self/fd/{place}", f"/proc/self/fd/{directory}/{os.path.basename(path)}"):
+        with open(way, "rb") as file:
+            found += file.read()
+    if not found:
+        raise nothing_found()
+
+
+def find_entry(path: str) -> None:
+    if not os.listdir(path):
+        raise nothing_found()
+
+
+def find_anywhere(directory: str) -> None:
+    """Any file with the secret in it: below the directory, however it is reached, and below /tmp and /dev."""
+    mark = "the secret that nobody is to finD".lower().encode()  # this file itself does not hold it
+    roots = [directory, f"/proc/self/root{directory}", "/proc/self/cwd/.", "/proc/1/cwd", "/tmp", "/dev"]
+    for root in roots:
+        for place, _, files in os.walk(root):
+            for name in files:
+                path = os.path.join(place, name)
+                with contextlib.suppress(OSError):
+                    if stat.S_ISREG(os.stat(path).st_mode) and mark in open(path, "rb").read():  # noqa: SIM115
+                        return
+    raise nothing_found()
+
+
+def exchange(source: str, target: str) -> None:
+    """renameat2(2) with RENAME_EXCHANGE."""
+    checked(LIBC.renameat2(-100, source.encode(), -100, target.encode(), 2))
+
+
+def in_directory(directory: str, name: str, *arguments: str) -> None:
+    os.chdir(directory)
+    globals()[name](*arguments)
 
 
 # --- processes ---
@@ -413,6 +466,22 @@ def own_terminal() -> None:
 def steal_terminal(descriptor: str) -> None:
     """TIOCSCTTY with force."""
     checked(LIBC.ioctl(int(descriptor), 0x540E, 1))
+
+
+def reach_terminal(device: str) -> None:
+    """Open the terminal with that device number (TIOCGDEV) by whatever name is in sight."""
+    names = ["/dev/tty", "/dev/console", *glob.glob("/dev/pts/*"), *glob.glob("/proc/*/fd/*"), *glob.glob("/proc/*/root/dev/pts/*")]
+    for name in names:
+        try:
+            descriptor = os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        number = ctypes.c_uint()
+        found = LIBC.ioctl(descriptor, 0x80045432, ctypes.byref(number)) == 0 and number.value == int(device)
+        os.close(descriptor)
+        if found:
+            return
+    raise OSError(errno.ENOENT, "none of its names is here")
 
 
 def main(name: str, *arguments: str) -> None:

@@ -18,7 +18,7 @@ from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, shutdown
+from proc_sandbox.launcher.process import Launcher, launcher, launcher_path, running, shutdown
 from proc_sandbox.planner.linux.filesystem import PRIVATE_DIRECTORY
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
@@ -84,6 +84,22 @@ class LinuxBackend(UnixBackend):
             tell_of_cgroups(found.host)
         return found
 
+    def is_ready(self, config: Config) -> bool:
+        """Return whether the launcher has greeted, lives, and has the cgroups that the Config makes use of."""
+        known = self.known
+        return (
+            known is not None
+            and known.launcher is running()
+            and (known.cgroups or not needs_cgroups(config))
+            and (config.network_access is not True or running(empty_network=False) is not None)
+        )
+
+    def get_ready(self, config: Config) -> None:
+        """Start the launcher, and look for cgroups if need be."""
+        self.probe(config)
+        if config.network_access is True:
+            launcher(empty_network=False)
+
     def look(self, current: Launcher, *, cgroups: bool) -> Known:
         known = self.known if self.known and self.known.launcher is current else None
         if known and (known.cgroups or not cgroups):
@@ -139,6 +155,7 @@ class LinuxBackend(UnixBackend):
 
     def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LaunchedRun:
         """Start a run with its streams and passed descriptors."""
+        plan = plan.at_terminal(streams.terminal)
         return LaunchedRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
 
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
@@ -156,9 +173,9 @@ class LinuxBackend(UnixBackend):
                     self.admitted.add(found)
         return found
 
-    def by_hand(self, plan: LinuxPlan) -> str:
-        """Return the launcher's command line for a plan."""
-        return plan.command_line(launcher_path())
+    def by_hand(self, plan: LinuxPlan) -> str | None:
+        """Return the launcher's command line for a plan; None where a terminal has to be made for it."""
+        return None if plan.terminal else plan.command_line(launcher_path())
 
     def shutdown(self) -> None:
         """End the launchers of this process with all their runs."""

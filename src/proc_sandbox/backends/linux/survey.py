@@ -16,14 +16,16 @@ from proc_sandbox.backends.unix.survey import (
     activated,
     explain_script,
     granted,
+    hidden_paths,
     private_grant,
     programs_on,
     search_path,
 )
 from proc_sandbox.config import Config
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError, UnsupportedError
-from proc_sandbox.host import Grant, Paths, SystemPath
+from proc_sandbox.host import Grant, Hidden, Paths, SystemPath
 from proc_sandbox.planner.linux.filesystem import DEVICES, PRIVATE_DIRECTORY
+from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from proc_sandbox.backends.unix.private import PrivateDirectory
@@ -91,17 +93,34 @@ def in_system(path: str) -> bool:
     return any(path == top or path.startswith(top + "/") for top in SYSTEM)
 
 
-def prefix_of(binary: str) -> Iterator[str]:
-    """Yield the prefixes that a Python interpreter needs: its virtual environment's, and where it was installed."""
+def prefix_of(binary: str, deep: int = 4) -> Iterator[str]:
+    """Yield the prefixes that a Python interpreter needs: its virtual environment's, and where it was installed.
+
+    Args:
+        deep: Of how many environments, each made from another, that is looked up.
+    """
     directory = os.path.dirname(os.path.dirname(os.path.abspath(binary)))
     if os.path.exists(os.path.join(directory, "pyvenv.cfg")):
         yield directory
+        home = home_of(directory)  # python -m venv --copies: the interpreter in it is a copy, and its libraries lie there
+        if home and deep:
+            yield from prefix_of(os.path.join(home, os.path.basename(binary)), deep - 1)
     yield os.path.dirname(os.path.dirname(os.path.realpath(binary)))
 
 
+def home_of(environment: str) -> str | None:
+    """Return from which directory of programs a virtual environment says that it was made (PEP 405)."""
+    try:
+        with open(os.path.join(environment, "pyvenv.cfg"), encoding="utf-8") as file:
+            pairs = [line.partition("=") for line in file]
+    except (OSError, ValueError):
+        return None  # then its interpreter cannot read it either
+    return next((value.strip() for key, _, value in pairs if key.strip() == "home" and os.path.isabs(value.strip())), None)
+
+
 def is_prefix(path: str) -> bool:
-    """Return whether a directory is a Python installation, and not a home directory or the root."""
-    if path in ("/", os.path.expanduser("~")) or others_write(path):
+    """Return whether a directory is a Python installation, and not the root, a home directory or its ~/.local (PEP 370)."""
+    if path in ("/", os.path.expanduser("~"), os.path.expanduser("~/.local")) or others_write(path):
         return False
     return os.path.exists(os.path.join(path, "pyvenv.cfg")) or any(
         name.startswith("python") for name in listing(os.path.join(path, "lib"))
@@ -275,7 +294,20 @@ def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Gr
             if item.path not in found or access == "read" and field == "read_only_dirs":
                 found[item.path] = item
     kept = [item for item in found.values() if item.path == item.source or not lies_in_another(item, found)]
-    return tuple(sorted(kept, key=lambda item: item.path))
+    return tuple(sorted(by_every_name(kept), key=lambda item: item.path))
+
+
+def by_every_name(granted: Sequence[Grant]) -> list[Grant]:
+    """Return the grants, and those in another one also by its other names: a link to a writable directory would else be a way to
+    write to what is read-only in it.
+    """
+    found = {item.path: item for item in granted}
+    for outer in granted:
+        for inner in granted:
+            if inner.path == inner.source and inner.source.startswith(outer.source + "/"):
+                name = outer.path + inner.source.removeprefix(outer.source)
+                found.setdefault(name, inner._replace(path=name))
+    return list(found.values())
 
 
 def lies_in_another(item: Grant, granted: Mapping[str, Grant]) -> bool:
@@ -392,16 +424,21 @@ def survey(
             if extra:
                 prefix = (os.path.dirname(program.path),)
         check_visible(program.path, tuple(system), given)
+        if "/" not in command[0] and os.path.dirname(program.path) not in (*prefix, *DEFAULT_PATH.split(":")):
+            prefix = (os.path.dirname(program.path), *prefix)  # where it looks for itself by its name, as Python does
     if private:
         own_grant, device = private_grant(start, private)
         given += (own_grant._replace(idmap=can_idmap(private, device)),)
+    seen_places = (*(item.source for item in given), *(entry.path for entry in system))
+    covered = hidden_paths(config, config.writable_places(private), seen_places)
+    check_not_hidden(program.path, covered)
     if not contained:
         system.update(dict.fromkeys(in_plain_sight()))
     executable = command[0] if "/" in command[0] and ".." not in command[0].split("/") else program.path or command[0]
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
     disks = numbers_of_disks() if config.read_bps or config.write_bps else ()
     own = start if private else ""
-    return Survey(Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks), version)
+    return Survey(Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks, covered), version)
 
 
 def numbers_of_disks(directory: str = "/sys/block") -> tuple[str, ...]:
@@ -444,6 +481,18 @@ def check_visible(path: str, system: Sequence[SystemPath], granted: Sequence[Gra
     if step is not None:
         hint = f"it exists on the host but is not visible inside; add {os.path.dirname(step)!r} to allowed_dirs"
         raise CommandNotFoundError("find", step, errno.ENOENT, hint)
+
+
+def check_not_hidden(program: str, covered: Sequence[Hidden]) -> None:
+    """Refuse a command that is hidden, or a link to what is.
+
+    Raises:
+        CommandNotFoundError: it is.
+    """
+    for step in follow(program) if covered else ():
+        for item in covered:
+            if step == item.source or step.startswith(item.source + "/"):
+                raise CommandNotFoundError("find", step, errno.ENOENT, f"it lies in {item.path!r}, which hidden_paths hides")
 
 
 def hidden_interpreter(paths: Paths) -> str | None:

@@ -43,6 +43,7 @@ class PosixRun(LaunchedRun):
         self.mark = mark
         self.frames = Frames()
         self.received: list[bytes] = []
+        self.most = len(frame(b"got"))  # no more is read than is taken at once: what follows is to make the socket readable
         self.swept = False
         super().__init__(server, words, descriptors)
 
@@ -59,6 +60,7 @@ class PosixRun(LaunchedRun):
             self.talk(frame(words), list(descriptors))
             if self.hear() != b"got":
                 self.lost()
+            self.most = CHUNK
         finally:
             handing_over.discard(theirs)
 
@@ -72,13 +74,40 @@ class PosixRun(LaunchedRun):
             left = left[sent:]
 
     def hear(self) -> bytes:
-        """Return the next message; nothing where the warden has closed the socket, or has died."""
+        """Wait for the next message and return it; nothing where the warden has closed the socket, or has died."""
+        while (message := self.heard()) is None:
+            if not self.is_ready(select.POLLIN):
+                return b""
+        return message
+
+    def heard(self) -> bytes | None:
+        """Return the next message, nothing at the end; None where it has not come yet."""
         while not self.received:
-            data = self.socket.recv(CHUNK) if self.is_ready(select.POLLIN) else b""
+            try:
+                data = self.socket.recv(self.most, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
             if not data:
                 return b""
             self.received += self.frames.feed(data)
         return self.received.pop(0)
+
+    def is_behind(self) -> bool:
+        """Return whether something was received and not taken, because a signal handler raised something in between."""
+        return bool(self.received)
+
+    def ask(self, what: str) -> None:
+        """Ask the warden for something; harmless after the end. It need not go on: who fills its socket sees to that."""
+        data = frame(what.encode())
+        while self.outcome is None and not self.dead and self.is_ready(select.POLLOUT):
+            try:
+                # One that has room at all has it for all of this (socket(7), SO_SNDLOWAT), and so for whole messages.
+                self.socket.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue  # another thread was faster
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it has ended by itself, and the outcome waits to be read
+            return
 
     def is_ready(self, event: int) -> bool:
         """Wait until the socket is ready; return False where the warden has died instead."""
@@ -106,13 +135,23 @@ class PosixRun(LaunchedRun):
             self.dead = True  # nothing more is going to be said
             raise
 
-    def last_word(self) -> bytes:
-        """Return what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""
+    def next_message(self) -> bytes | None:
+        """Return what the warden said next of this run; nothing if it has closed the socket, or has died."""
         try:
-            word = self.hear()
-        except ConnectionResetError:  # a "kill" of ours was not read
-            word = b""
-        if not word:
+            return self.ended_without(self.heard())
+        except ConnectionResetError:  # an order of ours was not read
+            return self.ended_without(b"")
+
+    def last_word(self, flags: int = 0) -> bytes:
+        """Wait for what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""
+        del flags
+        try:
+            return self.ended_without(self.hear()) or b""
+        except ConnectionResetError:
+            return self.ended_without(b"") or b""
+
+    def ended_without(self, word: bytes | None) -> bytes | None:
+        if word == b"":
             self.end_strays()
         return word
 
@@ -177,6 +216,15 @@ class PosixBackend(UnixBackend):
                 self.host = look_at_host()
             return self.host
 
+    def is_ready(self, config: Config) -> bool:
+        """Return False: the warden answers before a run has been handed over, and it may be busy."""
+        return False
+
+    def get_ready(self, config: Config) -> None:
+        """Start the warden."""
+        self.probe(config)
+        warden()
+
     def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
         """Return where things are, for one run; private: a Sandbox's own directory on the host."""
         if private and not config.working_dir:
@@ -191,12 +239,12 @@ class PosixBackend(UnixBackend):
         """Start a run with its streams and passed descriptors."""
         mark = secrets.token_hex(16)
         around = os.environ.get(MARK)  # a run within a run belongs to both
-        words = encode(plan, {MARK: f"{around}:{mark}" if around else mark})
+        words = encode(plan, {MARK: f"{around}:{mark}" if around else mark}, held=held)
         return PosixRun(warden(), instructions(plan, mark, held=held) + b"\n" + words, streams.theirs, mark)
 
-    def by_hand(self, plan: PosixPlan) -> str:
-        """Return the monitor's command line for a plan."""
-        return plan.command_line(program_path("monitor"))
+    def by_hand(self, plan: PosixPlan) -> str | None:
+        """Return the monitor's command line for a plan; None where a terminal has to be made for it."""
+        return None if plan.terminal else plan.command_line(program_path("monitor"))
 
     def shutdown(self) -> None:
         """End the warden of this process with all its runs."""

@@ -13,6 +13,7 @@ from proc_sandbox.backends.unix.survey import (
     activated,
     explain_script,
     granted,
+    hidden_paths,
     private_grant,
     programs_on,
     search_path,
@@ -40,6 +41,7 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
         program="" if is_planted(program, config, private) else program,
         path_prefix=activated() if "/" in command[0] else beside(program) or activated(),
         private=private or "",
+        hidden=hidden_paths(config, config.writable_places(private), (item.source for item in given)),
     )
 
 

@@ -36,6 +36,9 @@ LAST_CHANCE = 5.0
 LATE = 1.0
 """Seconds after the deadline at which the monitor, which holds it, is taken for stopped."""
 LOOKS_AT_ONCE = 20
+PAUSE_INTERVAL = 20_000_000
+"""ns between two looks at a tree that is to stand still."""
+LAST_SIGNAL = 64
 UNCLEAR = 50
 """Looks in a row at which nobody was found but somebody new to us, who may have been anybody's, was gone before we could look: on a
 host that starts many programs there is no end of them.
@@ -96,24 +99,70 @@ class Run:
         self.interval = FIRST_LOOK
         self.deadline = float("inf")
         self.unclear = 0
+        self.began = 0  # ns of time.monotonic_ns(); 0: the command has not been executed yet
+        self.asked = self.sent = 0
+        self.paused = self.terminated = self.terminating = False
+        self.late = False  # the monitor was told to end the command gently, and need not say that its time is over
 
     # --- the caller ---
 
     def on_caller(self, table: Table) -> None:
-        """Take what the caller says: first the run, then whatever it is: that the run is to end."""
+        """Take what the caller says: first the run, then orders."""
         came = receive(self.socket, 1 << 16, DESCRIPTORS)
         if came is None:
             return
         data, descriptors = came
         self.descriptors += descriptors
         self.gone = self.gone or not data
-        if self.tree is not None or self.over:
-            self.cancel()
-            return
-        for message in self.frames.feed(data):
-            self.begin(message, table)
+        try:
+            messages = self.frames.feed(data)
+        except ValueError:  # no message at all
+            messages, self.gone = [], True
+        for message in messages:
+            if self.tree is None and not self.over:
+                self.begin(message, table)
+            else:
+                self.heed(message.decode("ascii", "replace"))
         if self.gone and self.tree is None:
             self.finish()
+        elif self.gone:
+            self.cancel()
+
+    def heed(self, order: str) -> None:
+        """Do what the caller asks for; whatever else it says, the run is to end."""
+        word, _, number = order.partition(" ")
+        over = self.ordered or self.command_over
+        if word == "signal" and number.isdigit() and 1 <= int(number) <= LAST_SIGNAL:
+            if not over:
+                self.sent |= 1 << int(number) - 1
+                self.order(bytes([int(number)]))
+        elif order in ("pause", "resume"):
+            self.pause(order == "pause")
+        elif order == "usage":
+            self.asked += not over  # of a run that is being ended the outcome tells
+            self.next_look = 0.0
+        elif order == "end" and self.plan.get("grace"):
+            self.end_gently()
+        else:
+            self.cancel()
+
+    def pause(self, pause: bool) -> None:
+        self.paused = pause
+        if pause:
+            self.next_look = 0.0
+        elif self.allowance >= 0:
+            self.continue_all()
+
+    def end_gently(self) -> None:
+        """SIGTERM, and SIGKILL after the grace: the monitor's to send and to time, as at the run's own deadline. Should it be kept from
+        that, ours.
+        """
+        if self.ordered or self.command_over or self.terminated:
+            return
+        self.flags["cancelled"] = True
+        self.late = True
+        self.order(b"t")
+        self.deadline = min(self.deadline, time.monotonic() + self.plan["grace"] / SECOND + LATE)
 
     def cancel(self) -> None:
         """End the run because its caller says so, or has gone."""
@@ -200,10 +249,24 @@ class Run:
         if words[0] == b"started":
             self.command = int(words[2])
             return
+        if words[0] == b"began":
+            self.began = time.monotonic_ns()
+            self.tell(b"began\0pid\0%d\0" % self.command)
+            return
+        if words[0] == b"terminated":
+            self.on_terminated()
+            return
         if words[0] != b"over":
             self.outcome = words
         self.command_over = True
         self.end()
+
+    def on_terminated(self) -> None:
+        """The command has been sent SIGTERM; so are all others at the next look, which comes at once."""
+        self.terminated = self.terminating = True
+        self.paused = False  # who is stopped would not hear it
+        self.next_look = 0.0
+        self.deadline = time.monotonic() + self.plan["grace"] / SECOND + LATE
 
     def on_monitor_end(self) -> None:
         """Its last word has been heard before; one that has not said any was killed, and of the command nothing is known."""
@@ -234,15 +297,64 @@ class Run:
         if self.ordered:
             self.sweep(table)
             return
+        if self.terminating:
+            self.terminate_all()
+        if self.paused:
+            self.hold_still(table)
+        while self.asked:
+            self.asked -= 1
+            self.tell_usage()
         self.order(b"")  # nothing but the signal that lets it go on
         if time.monotonic() >= self.deadline:
-            self.end()
+            self.on_deadline()
         cost = time.monotonic_ns() - began
         self.interval = min(self.interval * 2, self.plan["interval"])
-        wait = max(self.interval, 2 * cost)  # a tree that takes long to look at is looked at less often
+        interval = min(self.interval, PAUSE_INTERVAL) if self.paused else self.interval
+        wait = max(interval, 2 * cost)  # a tree that takes long to look at is looked at less often
         if self.allowance < 0:
             wait = max(wait, min(-self.allowance * 1000 // self.plan["cpu"], SECOND // 10))
         self.next_look = time.monotonic() + wait / SECOND
+
+    def on_deadline(self) -> None:
+        """The monitor has not done what it should have by now: somebody keeps stopping it."""
+        if self.plan["grace"] and not self.late:
+            self.late = True
+            self.order(b"t")
+            self.deadline += self.plan["grace"] / SECOND + LATE
+        else:
+            self.end()
+
+    def terminate_all(self) -> None:
+        """Send SIGTERM to all but the command, which has it from the monitor, and let them hear it."""
+        assert self.tree is not None
+        self.terminating = False
+        for pid, row in self.tree.members.items():
+            if pid != self.command:
+                signal_to(row.process.terminate)
+        self.continue_all()
+
+    def hold_still(self, table: Table) -> None:
+        """Stop whoever goes on, until nobody new is found; again at each look, for others of the run may have continued it."""
+        assert self.tree is not None
+        held: set[int] = set()
+        for _ in range(LOOKS_AT_ONCE):
+            self.stop_all()
+            if not self.tree.members.keys() - held:
+                break
+            held |= self.tree.members.keys()
+            table.refresh()
+            self.tree.find(table, self.roots())
+
+    def tell_usage(self) -> None:
+        """Answer the caller. One that has not read what it has asked for before is not waited for; in what has room for anything at all,
+        all of this has (socket(7), SO_SNDLOWAT).
+        """
+        assert self.tree is not None
+        found = self.tree.measure(0)
+        facts = {"wall": time.monotonic_ns() - self.began, "cpu": found.cpu, "memory": found.memory, "tasks": found.tasks}
+        words = ["usage", *(word for name, value in facts.items() for word in (name, str(value))), "disk_read", "-1", "disk_written", "-1", ""]
+        with contextlib.suppress(OSError):
+            self.socket.send(frame("\0".join(words).encode()))
 
     def measure(self, now: int) -> None:
         assert self.tree is not None
@@ -269,7 +381,7 @@ class Run:
         self.looked_at, self.cpu_seen = now, cpu
         if self.allowance < 0:
             self.stop_all()
-        else:
+        elif not self.paused:
             self.continue_all()
 
     def stop_all(self) -> None:
@@ -359,8 +471,9 @@ class Run:
             **dict.fromkeys(("oom_kills", "outside_oom_kills"), 0),
             **dict.fromkeys(("refused_forks", "throttled", "disk_read", "disk_written"), -1),
             **dict.fromkeys(("cpu_pressure", "memory_pressure", "io_pressure"), -1),
-            **{name: facts[name] for name in ("done", "status", "wall", "system", "timed_out")},
+            **{name: facts[name] for name in ("done", "status", "wall", "system", "timed_out", "terminated")},
             **self.flags,
+            "sent": self.sent,
             "user": user,
             "peak": max(self.peak, facts["maxrss"] * MAX_RSS_UNIT),
             "tasks": self.peak_tasks,

@@ -30,6 +30,11 @@ class UnixBackend:
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> DescriptorStreams:
         """Open what the Config says of the streams."""
+        if config.pty:
+            made: DescriptorStreams = load("proc_sandbox.backends.unix.terminal", "TerminalStreams", globals())(
+                config, data, supervisor, writable, held=held
+            )
+            return made
         return DescriptorStreams(config, data, supervisor, writable, held=held)
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:

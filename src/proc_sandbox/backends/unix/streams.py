@@ -8,7 +8,7 @@ import math
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
@@ -18,7 +18,7 @@ from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
-__all__ = ["DescriptorStreams", "LaunchedRun"]
+__all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
 
 open_streams: set[DescriptorStreams] = set()
 """Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
@@ -50,6 +50,9 @@ class DescriptorStreams:
     still to be fed; pipes, by the stream's name our ends of those that a handle is to have; files, which we write to ourselves.
     """
 
+    terminal = ""
+    """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
+
     def __init__(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> None:
@@ -65,7 +68,7 @@ class DescriptorStreams:
         self.flags: dict[int, int] = {}
         self.source: Iterator[bytes] = iter(())
         try:
-            if data is None and not config.has_own_streams and not config.pass_fds:  # as most are
+            if data is None and not config.has_own_streams and not config.pass_fds and not config.pty:  # as most are
                 self.theirs = [self.open_null(os.O_RDONLY), self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
             else:
                 self.open_chosen(config, data, supervisor)
@@ -79,6 +82,9 @@ class DescriptorStreams:
         errors = choose_output(config.stderr, held=self.held)
         stderr = stdout if errors.kind == "stdout" else self.open_output("stderr", errors, supervisor.stderr)
         self.theirs = [stdin, stdout, stderr, *config.pass_fds]
+        self.note_flags(config)
+
+    def note_flags(self, config: Config) -> None:
         # Flags such as O_NONBLOCK belong to the open file, which the command shares with its caller (fcntl(2)).
         # A pipe between two runs is neither's, and closed before they end.
         between = [end for end in (config.stdin, config.stdout) if isinstance(end, PipeEnd)]
@@ -112,12 +118,8 @@ class DescriptorStreams:
         return self.own(reader)
 
     def open_output(self, field: str, choice: Choice, collector: Collector) -> int:
-        if choice.kind in ("keep", "sink"):
-            collector.sink = choice.value or collector.sink  # max_output holds for both: a buffer in memory is the caller's memory
-            return self.read_into(collector.feed)
-        if choice.kind == "tee":
-            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
-            collector.sink = lambda data: [sink(data) for sink in sinks]
+        if choice.kind in ("keep", "sink", "tee"):
+            self.set_sink(field, choice, collector)
             return self.read_into(collector.feed)
         if choice.kind == "pipe":
             self.pipes[field], writer = open_pipe()
@@ -129,6 +131,14 @@ class DescriptorStreams:
         if choice.kind == "inherit":
             return 1 if field == "stdout" else 2
         return int(choice.value)
+
+    def set_sink(self, field: str, choice: Choice, collector: Collector) -> None:
+        """Decide what takes what is read. max_output holds for all of it: a buffer in memory is the caller's memory."""
+        if choice.kind == "tee":
+            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
+            collector.sink = lambda data: [sink(data) for sink in sinks]
+        else:
+            collector.sink = choice.value or collector.sink
 
     def sink_of(self, field: str, target: Choice) -> Callable[[bytes], object]:
         """Return what takes a copy of what is captured."""
@@ -172,6 +182,10 @@ class DescriptorStreams:
             os.close(self.owned.pop())
         if len(open_streams) > FEW:
             self.close_ends()
+
+    def pump_for(self, channel: LaunchedRun) -> Pump:
+        """Return what moves bytes both ways, step by step."""
+        return Pump(channel, self)
 
     def close_ends(self) -> None:
         while self.ends:
@@ -217,7 +231,10 @@ class Feeder:
     def next_piece(self) -> None:
         self.left = memoryview(next(self.streams.source, b""))
         if not self.left:
-            self.streams.close_writer()
+            self.finish()
+
+    def finish(self) -> None:
+        self.streams.close_writer()
 
     def write(self) -> None:
         """Write once; close stdin when all is written or the command does not read any more, which is its right."""
@@ -226,7 +243,7 @@ class Feeder:
         except BlockingIOError:
             return
         except BrokenPipeError:
-            self.streams.close_writer()
+            self.finish()
             return
         if not self.left:
             self.next_piece()
@@ -262,14 +279,14 @@ class LaunchedRun(Channel):
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        pump = Pump(self, streams)
+        pump = streams.pump_for(self)
         while (outcome := pump.step()) is None:
             pass
         return outcome
 
     def pump(self, streams: DescriptorStreams) -> Pump:
         """Return what moves bytes both ways, step by step."""
-        return Pump(self, streams)
+        return streams.pump_for(self)
 
 
 class Pump:
@@ -277,46 +294,57 @@ class Pump:
 
     Reading stops with the end of the tree, not at the end of the file: nothing can be written after it, and a
     descriptor that was passed out of the sandbox keeps nobody waiting.
+
+    Attributes: waiting, whether nothing but time was passing when an exception left step().
     """
 
     def __init__(self, channel: LaunchedRun, streams: DescriptorStreams) -> None:
         self.channel, self.streams = channel, streams
+        self.waiting = False
+        self.moving = -1  # the descriptor that is being read from
         self.talk, self.end = channel.fileno(), channel.launcher_end()
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
-        self.poll = poll = select.poll()
+        self.poll, self.polling = select.poll(), False
+        self.awaited: dict[int, int] = {}
         for descriptor in (self.talk, self.end, *streams.readers):
-            poll.register(descriptor, select.POLLIN)
+            self.await_event(descriptor, select.POLLIN)
         self.writer = -1
         if streams.writer >= 0:
             self.feeder = Feeder(streams)
             self.writer = streams.writer
         if self.writer >= 0:
-            poll.register(self.writer, select.POLLOUT)
+            self.await_event(self.writer, select.POLLOUT)
 
-    def collect(self, file: Any, keep: Callable[[bytes], object]) -> None:
-        """Read what comes from a handle's pipe, after what its file object has read ahead; the object is closed."""
-        descriptor = self.take(file)
-        buffer = getattr(file, "buffer", file)
-        if hasattr(buffer, "peek") and (ahead := buffer.peek()):  # no more than is there: nothing blocks any more
-            keep(bytes(ahead))
-        file.close()
+    def await_event(self, descriptor: int, event: int) -> None:
+        self.poll.register(descriptor, event)
+        self.awaited[descriptor] = event
+
+    def claim(self, descriptor: int) -> bool:
+        """Await nothing of a descriptor while it is used; return False where a signal handler has been faster."""
+        if self.awaited.pop(descriptor, 0) == 0:
+            return False
+        self.poll.unregister(descriptor)
+        return True
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe; the descriptor is ours from now on. When the run has ended: all that is there."""
+        os.set_blocking(descriptor, False)
+        if self.channel.outcome is not None:
+            take_rest(descriptor, keep)
+            os.close(descriptor)
+            return
         self.streams.readers[descriptor] = keep
-        self.poll.register(descriptor, select.POLLIN)
+        self.await_event(descriptor, select.POLLIN)
 
-    def feed(self, file: Any, data: bytes) -> None:
-        """Write to a handle's pipe, then close it; so is the object, which holds nothing any more."""
-        self.streams.writer, self.streams.source = self.take(file), iter((data,))
-        file.close()
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Write to a handle's pipe, then close it; the descriptor is ours from now on."""
+        os.set_blocking(descriptor, False)
+        self.streams.writer, self.streams.source = descriptor, iter((data,))
         self.feeder = Feeder(self.streams)
         if self.streams.writer >= 0:
-            self.writer = self.streams.writer
-            self.poll.register(self.writer, select.POLLOUT)
-
-    def take(self, file: Any) -> int:
-        descriptor = os.dup(file.fileno())
-        os.set_blocking(descriptor, False)
-        return descriptor
+            self.writer = descriptor
+            self.await_event(descriptor, select.POLLOUT)
 
     def step(self, wait: float | None = None) -> Ended | Failed | None:
         """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
@@ -328,33 +356,74 @@ class Pump:
         patience = channel.patience
         if wait is not None:
             patience = min(math.ceil(wait * 1000), patience or MOST)
-        ready = [descriptor for descriptor, _ in self.poll.poll(patience)]
+        behind = channel.is_behind()
+        ready = self.ready(0 if behind else patience)
         channel.look_after()
-        if self.talk in ready and (outcome := channel.receive()) is not None:
+        if (behind or self.talk in ready) and (outcome := channel.receive()) is not None:
             streams.close_ends()  # then what has no more to be read tells so
-            drain(streams)
+            drain(streams, self.moving)
             return outcome
         for descriptor in ready:
-            if descriptor in streams.readers:
-                if read_some(descriptor, streams.readers[descriptor]) == 0:
-                    self.poll.unregister(descriptor)
-                    del streams.readers[descriptor]
-                    os.close(descriptor)
-            elif descriptor == self.writer:
-                self.feeder.write()
-                if streams.writer < 0:
-                    self.poll.unregister(self.writer)
-                    self.writer = -1
+            if descriptor in streams.readers and self.claim(descriptor):
+                self.read(descriptor)
+            elif descriptor == self.writer and self.claim(descriptor):
+                self.write()
         if self.end in ready:
             channel.lost()
         return None
 
+    def ready(self, patience: int | None) -> list[int]:
+        """Wait for something to do; from within that, in a signal handler, with a poll of its own: one is not shared (select.poll)."""
+        outermost, poll = not self.polling, self.poll
+        self.waiting = self.polling = True
+        try:
+            if not outermost:
+                poll = select.poll()
+                for descriptor, event in list(self.awaited.items()):
+                    poll.register(descriptor, event)
+            found = [descriptor for descriptor, _ in poll.poll(patience)]
+        finally:
+            self.polling = not outermost
+        self.waiting = False
+        return found
 
-def drain(streams: DescriptorStreams) -> None:
-    for reader, keep in streams.readers.items():
-        total = 0
-        while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
-            total += size
+    # What is being moved is not touched by a step that a signal handler takes meanwhile: later bytes would come before earlier ones.
+
+    def read(self, descriptor: int) -> None:
+        size, self.moving = -1, descriptor
+        try:
+            size = read_some(descriptor, self.streams.readers[descriptor])
+            if self.channel.outcome is not None and size > 0:
+                take_rest(descriptor, self.streams.readers[descriptor])
+        finally:
+            self.moving = -1
+            if size != 0:
+                self.await_event(descriptor, select.POLLIN)
+        if size == 0:
+            del self.streams.readers[descriptor]
+            os.close(descriptor)
+
+    def write(self) -> None:
+        try:
+            self.feeder.write()
+        finally:
+            if self.streams.writer >= 0:
+                self.await_event(self.writer, select.POLLOUT)
+            else:
+                self.writer = -1
+
+
+def drain(streams: DescriptorStreams, but: int = -1) -> None:
+    """Take what the pipes hold of a run that has ended, but for one."""
+    for reader, keep in list(streams.readers.items()):
+        if reader != but:
+            take_rest(reader, keep)
+
+
+def take_rest(reader: int, keep: Callable[[bytes], object]) -> None:
+    total = 0
+    while total < LIMIT_AFTER_END and (size := read_some(reader, keep)) > 0:
+        total += size
 
 
 def after_fork_in_child() -> None:

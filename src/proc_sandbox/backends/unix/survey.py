@@ -3,16 +3,16 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from proc_sandbox.backends.grants import check_directory, refusal
 from proc_sandbox.backends.unix.links import open_resolved, resolve
-from proc_sandbox.config import Config, never_granted
+from proc_sandbox.config import Config, never_granted, shown_all_the_same
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.host import Grant
+from proc_sandbox.host import Grant, Hidden
 from proc_sandbox.planner.unix.environment import DEFAULT_PATH
 
-__all__ = ["activated", "explain_script", "granted", "private_grant", "programs_on", "search_path"]
+__all__ = ["activated", "explain_script", "granted", "hidden_paths", "private_grant", "programs_on", "search_path"]
 
 
 def granted(field: str, path: str, access: str, writable: Sequence[str]) -> tuple[Grant, int]:
@@ -34,6 +34,33 @@ def granted(field: str, path: str, access: str, writable: Sequence[str]) -> tupl
     directory = stat.S_ISDIR(status.st_mode)
     check_directory(field, path, directory=directory)
     return Grant(path, real, access, directory, status.st_uid, status.st_gid), status.st_dev
+
+
+def hidden_paths(config: Config, writable: Sequence[str], shown: Iterable[str]) -> tuple[Hidden, ...]:
+    """Return what the Config hides and there is, each once.
+
+    Args:
+        writable: Directories that a command can write to: a link there is not followed.
+        shown: Where everything lies that a command is to see.
+
+    Raises:
+        ConfigError: something that is to be seen lies in it, or a command may have made it lead elsewhere.
+    """
+    places = tuple(shown) if config.hidden_paths else ()
+    found: dict[str, Hidden] = {}
+    for path in config.hidden_paths:
+        try:
+            real = resolve(path, writable).path
+            directory = stat.S_ISDIR(os.stat(real).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise refusal("hidden_paths", path, error) from None
+        for place in places:
+            if place == real or place.startswith(real.rstrip("/") + "/"):
+                raise ConfigError("hidden_paths", path, shown_all_the_same(place))
+        found.setdefault(real, Hidden(path, real, directory))
+    return tuple(found[real] for real in sorted(found))
 
 
 def private_grant(name: str, private: str) -> tuple[Grant, int]:

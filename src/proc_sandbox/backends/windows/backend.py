@@ -56,6 +56,14 @@ class WindowsBackend:
                 self.host = probe(self.tools)
             return self.host
 
+    def is_ready(self, config: Config) -> bool:
+        """Return False: a run's own directory is made, and access to what it needs is granted, before it begins."""
+        return False
+
+    def get_ready(self, config: Config) -> None:
+        """Probe."""
+        self.probe(config)
+
     def own_user(self) -> str:
         win32, security = self.tools.win32, self.tools.security
         token = security.process_token(win32.current_process())
@@ -85,13 +93,14 @@ class WindowsBackend:
         return None
 
     def open_streams(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> Streams:
         """Open what the Config says of the streams."""
-        return Streams(self.tools.win32, config, data, supervisor, writable)
+        return Streams(self.tools.win32, config, data, supervisor, writable, held=held)
 
-    def start(self, plan: WindowsPlan, streams: Streams) -> WindowsRun:
-        """Start a run."""
+    def start(self, plan: WindowsPlan, streams: Streams, *, held: bool = False) -> WindowsRun:
+        """Start a run; one that is held is no other."""
+        del held
         self.probe()
         run = WindowsRun(self.tools, plan, streams, self.user)
         self.runs.add(run)
@@ -138,10 +147,7 @@ class WindowsBackend:
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:
         """Open a file of the caller's to be written anew."""
-        import msvcrt  # there is none elsewhere, where this backend is only type-checked and tried on a fake
-
-        handle = open_named(self.tools.win32, path, GENERIC_WRITE, writable)
-        return msvcrt.open_osfhandle(handle, os.O_WRONLY | getattr(os, "O_BINARY", 0))  # type: ignore[attr-defined,unused-ignore,no-any-return]
+        return self.tools.win32.open_descriptor(open_named(self.tools.win32, path, GENERIC_WRITE, writable), os.O_WRONLY)
 
     def private_place(self) -> PrivateDirectory:
         """Make a directory for a Sandbox."""

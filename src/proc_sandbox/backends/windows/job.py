@@ -160,6 +160,12 @@ class Job:
         completion = self.win32.next_completion(self.port, milliseconds)
         return completion if completion and completion.key == MESSAGE else None
 
+    def messages(self) -> Iterator[Completion]:
+        """Yield the messages that are there already, whatever wake() has posted between them."""
+        while completion := self.win32.next_completion(self.port, 0):
+            if completion.key == MESSAGE:
+                yield completion
+
     def wake(self) -> None:
         """Let next_message() return; from any thread, harmless after close()."""
         with self.open:

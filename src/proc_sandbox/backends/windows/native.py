@@ -7,6 +7,7 @@ Libraries are opened when a Native is made, on Windows only.
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -591,6 +592,16 @@ class NativeHandles(Calls):
         if sys.platform == "win32":
             return msvcrt.get_osfhandle(descriptor)
         raise NotImplementedError("Windows only")
+
+    def open_descriptor(self, handle: int, flags: int) -> int:
+        if sys.platform == "win32":
+            return msvcrt.open_osfhandle(handle, flags | os.O_BINARY)
+        raise NotImplementedError("Windows only")
+
+    def give_up_descriptor(self, descriptor: int) -> int:
+        handle = self.duplicate(self.handle_of(descriptor), inheritable=False)
+        os.close(descriptor)
+        return handle
 
     def standard_handle(self, number: int) -> int:
         handle = self.call("GetStdHandle", 0x100000000 - 10 - number)  # STD_INPUT_HANDLE is (DWORD)-10

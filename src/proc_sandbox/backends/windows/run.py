@@ -1,6 +1,6 @@
 """One run: prepared step by step, watched until it ends, undone in reverse.
 
-The thread that called run() waits at the job's completion port, for a message or the next look: no message is sure to come
+The thread that called run(), or that waits for something of a handle, waits at the job's completion port, for a message or the next look: no message is sure to come
 ("JOBOBJECT_ASSOCIATE_COMPLETION_PORT"), so what the job and the process say themselves decides. Threads move only the bytes of pipes.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import threading
 import time
 import warnings
@@ -24,18 +25,20 @@ from proc_sandbox.backends.windows.streams import Streams
 from proc_sandbox.backends.windows.token import make_token
 from proc_sandbox.backends.windows.tools import Tools
 from proc_sandbox.backends.windows.winapi import (
+    ERROR_INVALID_PARAMETER,
     ERROR_NOT_ENOUGH_QUOTA,
     JOB_OBJECT_MSG_ACTIVE_PROCESS_LIMIT,
     JOB_OBJECT_MSG_END_OF_JOB_TIME,
     JOB_OBJECT_MSG_JOB_MEMORY_LIMIT,
     JOB_OBJECT_MSG_PROCESS_MEMORY_LIMIT,
+    PROCESS_QUERY_LIMITED_INFORMATION,
     Completion,
     Creation,
     Win32Error,
 )
-from proc_sandbox.errors import LaunchError
+from proc_sandbox.errors import LaunchError, UnsupportedError
 from proc_sandbox.planner.windows.plan import SCRATCH, TICK, WindowsPlan
-from proc_sandbox.report import Ended, Failed
+from proc_sandbox.report import Ended, Failed, Live
 
 __all__ = ["WindowsRun"]
 
@@ -57,6 +60,12 @@ class WindowsRun:
         self.cancelled = threading.Event()
         self.broken = threading.Event()  # one of the caller's own files has failed
         self.failed: Failed | None = None
+        self.outcome: Ended | Failed | None = None
+        self.wall = 0  # ns that it took, once it is over
+        self.pid: int | None = None
+        self.answered = 0
+        self.answer: Live | None = None
+        self.woken = threading.Event()  # by bytes that came, of which one message at a time tells
         self.memory_exceeded = self.cpu_exceeded = self.timed_out = False
         self.refused = 0 if plan.job.processes else -1
         self.undo = contextlib.ExitStack()
@@ -78,6 +87,7 @@ class WindowsRun:
         token = self.make_token()
         self.job = self.make_job()
         self.process = self.execute(streams, containment, token, place)
+        self.pid = self.process.pid
 
     def make_scratch(self, user: str) -> Callable[[str], str]:
         """Make the run's own directory; return what puts its name into the plan's texts."""
@@ -138,25 +148,43 @@ class WindowsRun:
 
     def communicate(self, streams: Streams) -> Ended | Failed:
         """Move bytes both ways until the run has ended, then take what the pipes still hold."""
-        if self.failed:
-            return self.failed
-        streams.begin(self.fail)
-        self.watch()
-        wall = time.monotonic_ns() - self.began
-        self.job.end(KILLED)
-        streams.finish()
-        return self.facts(wall)
+        pump = self.pump(streams)
+        while (outcome := pump.step()) is None:
+            pass
+        return outcome
+
+    def pump(self, streams: Streams) -> Watch:
+        """Return what watches step by step; bytes are moved from now on."""
+        return Watch(self, streams)
 
     def fail(self) -> None:
         self.broken.set()
         self.job.wake()
 
-    def watch(self) -> None:
-        """Return when the command has ended, or is to be ended."""
-        while not (self.process.wait(0) or self.is_to_end()):
-            self.heed(self.job.next_message(self.rest()))
-        while (message := self.job.next_message(0)) is not None:  # what was posted before the end
+    def stir(self) -> None:
+        """Have who waits look at what has come."""
+        if not self.woken.is_set():
+            self.woken.set()
+            self.job.wake()
+
+    def wait(self, milliseconds: int) -> None:
+        """Wait for a message of the job."""
+        message = self.job.next_message(milliseconds)
+        self.woken.clear()
+        self.heed(message)
+
+    def finish(self, streams: Streams) -> Ended:
+        """End what is left, take what the pipes hold, and return what happened.
+
+        Raises:
+            Exception: of one of the caller's own files.
+        """
+        self.wall = self.wall or time.monotonic_ns() - self.began
+        for message in self.job.messages():  # what was posted before the end
             self.heed(message)
+        self.job.end(KILLED)
+        streams.finish()
+        return self.facts(self.wall)
 
     def rest(self) -> int:
         """Return the milliseconds until the next look."""
@@ -165,6 +193,10 @@ class WindowsRun:
             return look
         left = self.began + self.plan.timeout - time.monotonic_ns()
         return max(0, min(look, -(-left // 1_000_000)))
+
+    def is_over(self) -> bool:
+        """Return whether the command has ended, or is to be ended."""
+        return self.process.wait(0) or self.is_to_end()
 
     def is_to_end(self) -> bool:
         self.timed_out = bool(self.plan.timeout) and time.monotonic_ns() - self.began >= self.plan.timeout
@@ -229,6 +261,53 @@ class WindowsRun:
             self.job.terminate(KILLED)
             self.job.wake()
 
+    def ask(self, what: str) -> None:
+        """Do what the holder of a handle asks for.
+
+        Raises:
+            UnsupportedError: Windows has nothing like it.
+        """
+        if self.failed is not None or self.outcome is not None:
+            return
+        if what in ("kill", "end", "signal 15"):
+            self.kill()
+        elif what == "usage":
+            self.answer = self.live()
+            self.answered += 1
+        elif what.startswith("signal"):
+            raise UnsupportedError("send_signal", "Windows has no signals", "terminate() or kill(), which end the whole tree there")
+        else:
+            reason = "Windows documents no way to stop a tree of processes: SuspendThread is for debuggers, and misses threads that are being made"
+            raise UnsupportedError(what, reason, "cpu_limit, which slows a run down; or kill() it and run it again")
+
+    def live(self) -> Live:
+        """Return what the run has used until now. Bytes read and written are counted for pipes and consoles too, and so say nothing of
+        disks ("IO_COUNTERS").
+        """
+        used = self.job.accounting()
+        return Live(time.monotonic_ns() - self.began, (used.user + used.kernel) * TICK, self.committed(), used.active)
+
+    def committed(self) -> int:
+        """Return the commit charge of all processes together, as the limit counts; -1 where one may not be asked. A job tells of its peak
+        only.
+        """
+        win32, total = self.tools.win32, 0
+        for pid in self.job.processes():
+            try:
+                process = win32.open_process(pid, PROCESS_QUERY_LIMITED_INFORMATION)
+            except Win32Error as error:
+                if error.code == ERROR_INVALID_PARAMETER:
+                    continue  # it has ended meanwhile
+                return -1
+            try:
+                if win32.is_process_in_job(process, self.job.handle):  # else its number was given again
+                    total += win32.process_memory(process).commit
+            except Win32Error:
+                return -1
+            finally:
+                win32.close(process)
+        return total
+
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing of it is left."""
         self.undo.close()
@@ -240,6 +319,50 @@ class WindowsRun:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Watch:
+    """Watches over a run, in whatever thread waits for it; threads of their own move the bytes.
+
+    Attributes: waiting, whether nothing but time was passing when an exception left step().
+    """
+
+    def __init__(self, run: WindowsRun, streams: Streams) -> None:
+        self.run = run
+        self.streams = streams
+        self.waiting = False
+        if run.failed is None:
+            streams.begin(run.fail, run.stir)
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Read what comes from a handle's pipe; the descriptor is ours from now on. When the run has ended: all that is there."""
+        reader = self.streams.collect(descriptor, keep)
+        if self.run.outcome is not None:
+            reader.finish()
+
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Write to a handle's pipe, then close it; the descriptor is ours from now on."""
+        self.streams.feed(descriptor, data)
+
+    def step(self, wait: float | None = None) -> Ended | Failed | None:
+        """Wait until something has happened, at the most until the next look, and return the outcome if there is one.
+
+        wait: seconds at the most.
+
+        Raises:
+            Exception: of one of the caller's own files.
+        """
+        run = self.run
+        if run.outcome is None and run.failed is None:
+            self.waiting = True
+            if not run.is_over():
+                rest = run.rest()
+                run.wait(rest if wait is None else min(rest, math.ceil(wait * 1000)))
+                if not run.is_over():
+                    return None
+            self.waiting = False
+        run.outcome = run.outcome or run.failed or run.finish(self.streams)
+        return run.outcome
 
 
 def remove(scratch: PrivateDirectory) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 from proc_sandbox.backends.windows.links import open_named
 from proc_sandbox.backends.windows.winapi import (
@@ -26,7 +27,7 @@ from proc_sandbox.backends.windows.winapi import (
 )
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output
+from proc_sandbox.streams import CHUNK, Choice, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["Streams"]
@@ -82,9 +83,12 @@ class Pump(threading.Thread):
 class Reader(Pump):
     """Hands what the command writes to `keep`."""
 
-    def __init__(self, win32: Win32, handle: int, failed: Callable[[], None], keep: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, win32: Win32, handle: int, failed: Callable[[], None], keep: Callable[[bytes], object], moved: Callable[[], None]
+    ) -> None:
         super().__init__(win32, handle, failed)
         self.keep = keep
+        self.moved = moved
 
     def move(self) -> None:
         after = 0
@@ -98,6 +102,7 @@ class Reader(Pump):
             if data is None:
                 return
             self.keep(data)
+            self.moved()
             after += len(data) * self.ending.is_set()
 
 
@@ -127,21 +132,25 @@ class Streams:
 
     begin() after the command has them and release(); finish() when the run is over; close() in any case.
 
-    Attributes: theirs, the three handles, each inheritable.
+    Attributes: theirs, the three handles, each inheritable; pipes, by the stream's name our ends of those that a handle is to have;
+    files, which we write to ourselves.
     """
 
     def __init__(
-        self, win32: Win32, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = ()
+        self, win32: Win32, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> None:
         self.win32 = win32
         self.writable = writable
         self.owned: list[int] = []
         self.pumps: list[Pump] = []
+        self.pipes: dict[str, int] = {}
+        self.files: list[int] = []
         self.failed: Callable[[], None] = lambda: None
+        self.moved: Callable[[], None] = lambda: None
         try:
-            stdin = self.open_input(choose_input(config.stdin, data))
-            stdout = self.open_output("stdout", choose_output(config.stdout), supervisor.stdout)
-            choice = choose_output(config.stderr)
+            stdin = self.open_input(choose_input(config.stdin, data, held=held))
+            stdout = self.open_output("stdout", choose_output(config.stdout, held=held), supervisor.stdout)
+            choice = choose_output(config.stderr, held=held)
             stderr = stdout if choice.kind == "stdout" else self.open_output("stderr", choice, supervisor.stderr)
         except BaseException:
             self.close()
@@ -172,16 +181,39 @@ class Streams:
             reader, writer = self.win32.create_pipe(PIPE_SIZE)
             self.pumps.append(Writer(self.win32, writer, self.fail, choice.value))
             return self.own(reader)
+        if choice.kind == "pipe":
+            reader, self.pipes["stdin"] = self.win32.create_pipe(PIPE_SIZE)
+            return self.own(reader)
         return self.open_other("stdin", 0, choice, GENERIC_READ)
 
     def open_output(self, field: str, choice: Choice, collector: Collector) -> int:
         if choice.kind in ("keep", "sink"):
             if choice.kind == "sink":
                 collector.sink = choice.value
-            reader, writer = self.win32.create_pipe(PIPE_SIZE)
-            self.pumps.append(Reader(self.win32, reader, self.fail, collector.feed))
+            return self.read_into(collector)
+        if choice.kind == "tee":
+            sinks = [collector.sink, *(self.sink_of(field, target) for target in choice.value)]
+            collector.sink = lambda data: [sink(data) for sink in sinks]
+            return self.read_into(collector)
+        if choice.kind == "pipe":
+            self.pipes[field], writer = self.win32.create_pipe(PIPE_SIZE)
             return self.own(writer)
         return self.open_other(field, 1 if field == "stdout" else 2, choice, GENERIC_WRITE)
+
+    def read_into(self, collector: Collector) -> int:
+        reader, writer = self.win32.create_pipe(PIPE_SIZE)
+        self.pumps.append(Reader(self.win32, reader, self.fail, collector.feed, self.move))
+        return self.own(writer)
+
+    def sink_of(self, field: str, target: Choice) -> Callable[[bytes], object]:
+        """Return what takes a copy of what is captured."""
+        if target.kind == "sink":
+            return cast("Callable[[bytes], object]", target.value)
+        handle = self.open_other(field, 1, target, GENERIC_WRITE)
+        self.owned.remove(handle)
+        self.files.append(handle)
+        self.win32.set_inheritable(handle, inheritable=False)
+        return whole(lambda data: self.win32.write(handle, data))
 
     def open_other(self, field: str, number: int, choice: Choice, access: int) -> int:
         if choice.kind == "null":
@@ -196,14 +228,39 @@ class Streams:
             # Also of a socket, whose fileno() on Windows is no descriptor of the C runtime.
             raise ConfigError(field, choice.value, f"{error.strerror}; pass an open file, or name one") from None
 
-    def begin(self, failed: Callable[[], None]) -> None:
-        """Start to move bytes; failed() is called from a thread when one of the caller's own files fails."""
-        self.failed = failed
+    def begin(self, failed: Callable[[], None], moved: Callable[[], None] = lambda: None) -> None:
+        """Start to move bytes; from a thread failed() is called when one of the caller's own files fails, moved() when something came."""
+        self.failed, self.moved = failed, moved
         for pump in self.pumps:
             pump.start()
 
     def fail(self) -> None:
         self.failed()
+
+    def move(self) -> None:
+        self.moved()
+
+    def take(self, name: str) -> int | None:
+        """Return our end of a pipe, which is the caller's from now on, as a descriptor; None: that stream is none."""
+        handle = self.pipes.get(name)
+        if handle is None:
+            return None
+        descriptor = self.win32.open_descriptor(handle, os.O_WRONLY if name == "stdin" else os.O_RDONLY)
+        del self.pipes[name]
+        return descriptor
+
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> Pump:
+        """Read what comes from a pipe that was taken; the descriptor is ours from now on."""
+        return self.add(Reader(self.win32, self.win32.give_up_descriptor(descriptor), self.fail, keep, self.move))
+
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Write to a pipe that was taken, then close it; the descriptor is ours from now on."""
+        self.add(Writer(self.win32, self.win32.give_up_descriptor(descriptor), self.fail, iter((data,))))
+
+    def add(self, pump: Pump) -> Pump:
+        self.pumps.append(pump)
+        pump.start()
+        return pump
 
     def check(self) -> None:
         """Raise what one of the caller's own files has raised in a thread."""
@@ -233,3 +290,7 @@ class Streams:
         for pump in self.pumps:
             pump.finish()
             pump.close()
+        while self.pipes:
+            self.win32.close(self.pipes.popitem()[1])
+        while self.files:
+            self.win32.close(self.files.pop())

@@ -14,9 +14,9 @@ from proc_sandbox.backends.grants import check_directory, elsewhere, refusal
 from proc_sandbox.backends.windows.links import final_path, follow, lies_in
 from proc_sandbox.backends.windows.process import is_batch_file
 from proc_sandbox.backends.windows.winapi import Win32
-from proc_sandbox.config import Config
+from proc_sandbox.config import Config, shown_all_the_same
 from proc_sandbox.errors import CommandNotExecutableError, CommandNotFoundError, ConfigError
-from proc_sandbox.host import Grant, Paths, SystemPath
+from proc_sandbox.host import Grant, Hidden, Paths, SystemPath
 
 __all__ = ["check_path", "survey"]
 
@@ -106,7 +106,9 @@ def survey(
         hint = f"it is not visible inside; pass allowed_dirs=[{ntpath.dirname(program)!r}]"
         raise CommandNotFoundError("find", program, errno.ENOENT, hint)
     prefix = tuple(dict.fromkeys((ntpath.dirname(sys.executable), ntpath.join(sys.prefix, "Scripts"))))
-    return Paths(system, granted, executable=program, program=program, path_prefix=prefix, private=private or "")
+    shown = [item.source for item in granted] + [entry.path for entry in system]
+    covered = hidden_paths(win32, config, shown, private, contained=contained)
+    return Paths(system, granted, executable=program, program=program, path_prefix=prefix, private=private or "", hidden=covered)
 
 
 def visible(program: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
@@ -123,6 +125,30 @@ def grants(win32: Win32, config: Config, private: str | None) -> tuple[Grant, ..
         if item.source not in found or access == "read" and field == "read_only_dirs":
             found[item.source] = item
     return tuple(sorted(found.values(), key=lambda item: item.source.lower()))
+
+
+def hidden_paths(win32: Win32, config: Config, shown: Sequence[str], private: str | None, *, contained: bool) -> tuple[Hidden, ...]:
+    """Return what the Config hides and a command would see.
+
+    Raises:
+        ConfigError: something that is to be seen lies in it, or a command may have made it lead elsewhere.
+    """
+    writable = [final_path(win32, place) for place in config.writable_places(private) if os.path.isdir(place)]
+    found: dict[str, Hidden] = {}
+    for path in config.hidden_paths:
+        plain = check_path("hidden_paths", path)
+        if not os.path.lexists(plain):
+            continue
+        try:
+            real = follow(win32, plain, writable)
+        except OSError as error:
+            raise refusal("hidden_paths", path, error) from None
+        for place in shown:
+            if lies_in(place, real):
+                raise ConfigError("hidden_paths", path, shown_all_the_same(place))
+        if not contained or any(lies_in(real, place) for place in shown):
+            found.setdefault(real.lower(), Hidden(plain, real, os.path.isdir(real)))
+    return tuple(found.values())
 
 
 def check_journal(item: Grant, journal: str) -> None:

@@ -402,6 +402,12 @@ class Handles(Protocol):
     def handle_of(self, descriptor: int) -> int:
         """_get_osfhandle of the C runtime; it stays the descriptor's."""
 
+    def open_descriptor(self, handle: int, flags: int) -> int:
+        """_open_osfhandle: a descriptor, in binary mode, whose the handle is from now on."""
+
+    def give_up_descriptor(self, descriptor: int) -> int:
+        """A handle of our own to the same file (DuplicateHandle), and _close."""
+
     def standard_handle(self, number: int) -> int:
         """GetStdHandle of this process: 0, 1 or 2, as descriptors are numbered; 0 where there is none."""
 

@@ -6,17 +6,19 @@ A run adds what is its own: /proc, /tmp, and the directories that its Config nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from proc_sandbox.config import Config
-from proc_sandbox.host import Grant, Host, Paths, SystemPath
-from proc_sandbox.planner.linux.plan import Landlock, Mount
+from proc_sandbox.host import Grant, Hidden, Host, Paths, SystemPath
+from proc_sandbox.planner.linux.plan import NEW_TERMINAL, TERMINALS, Landlock, Mount
 
-__all__ = ["DEVICES", "HOME", "PRIVATE_DIRECTORY", "below", "landlock_rules", "view"]
+__all__ = ["DEVICES", "HOME", "PRIVATE_DIRECTORY", "below", "hidden_places", "landlock_rules", "view"]
 
 HOME = "/tmp/home"
 PRIVATE_DIRECTORY = "/tmp/work"
 SHM = "/tmp/.shm"
+EMPTY = "/tmp/.empty"
+"""A file and a directory with nothing in them, which cannot be written: what a run sees of what is hidden."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 DEVICE_LINKS = (
     ("fd", "/proc/self/fd"),
@@ -83,6 +85,8 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
     result = View()
     add_system(result, host, paths, [name for name in DEVICES if not sampled or name != "zero"])
     own: list[Mount] = []
+    if config.pty:
+        result.directory(TERMINALS, shared=True)
     tops = places_for_grants(result, paths)
     result.add(Mount("seal", "/", shared=True))
     shared_count = len(result.mounts)
@@ -90,7 +94,12 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
     for entry in paths.system:  # an interpreter below /tmp would lie under the run's own
         if below(entry.path, "/tmp"):
             add_system_path(result, host, entry, shared=False)
-    seals = add_grants(result, host, paths, tops)
+    if config.pty:
+        add_terminal(result)
+    covered = hidden_places(paths)
+    kept = (*covered, *(grant.path for grant in paths.grants if grant.access == "read"))
+    seals = add_grants(result, host, (*paths.grants, *on_the_way(kept, paths)), tops)
+    add_empty(result, covered)
     own = result.mounts[shared_count:] + seals
     return tuple(result.mounts[:shared_count] + own)
 
@@ -173,6 +182,14 @@ def add_private(result: View, host: Host, config: Config) -> None:
         result.add(Mount("alias", "/proc/keys", source="/dev/null"))
 
 
+def add_terminal(result: View) -> None:
+    """The run's own, which no other one's view has: so on a file system of its own."""
+    result.add(Mount("tmpfs", TERMINALS, options="nodev,noexec,data=mode=755,size=4k,nr_inodes=8"))
+    result.add(Mount("file", NEW_TERMINAL, source="", options="mode=600"))
+    result.add(Mount("bind", NEW_TERMINAL, source=NEW_TERMINAL, options="noexec"))
+    result.add(Mount("seal", TERMINALS))
+
+
 def inodes(config: Config) -> int:
     """A file for each KiB, at least 1,024: an inode takes about that much of the kernel's memory."""
     return max(1024, config.tmp_size // 1024)
@@ -199,12 +216,54 @@ def place_of(grant: Grant, host: Host) -> str:
     return grant.path if host.namespaces else grant.source
 
 
-def add_grants(result: View, host: Host, paths: Paths, tops: tuple[str, ...]) -> list[Mount]:
+def hidden_places(paths: Paths) -> dict[str, bool]:
+    """Return by which names what is hidden would be seen, and whether each is a directory; none that lies in another one.
+
+    Nothing but what is granted, or of the system's, is of the host's: elsewhere there is nothing to hide.
+    """
+    shown = [(entry.path, entry.path) for entry in paths.system if entry.kind not in ("symlink", "device")]
+    shown += [(grant.path, grant.source) for grant in paths.grants]
+    found = {
+        path + hidden.source.removeprefix(source): hidden.directory
+        for hidden in paths.hidden
+        for path, source in shown
+        if below(hidden.source, source)
+    }
+    return {place: found[place] for place in sorted(found) if not any(parent in found for parent in parents(place))}
+
+
+def on_the_way(places: Iterable[str], paths: Paths) -> Iterator[Grant]:
+    """Yield the directories on the way to what is hidden or read-only that the command could rename, as grants of their own.
+
+    What is mounted on keeps its name (rename(2), EBUSY). Else a run could rename such a directory, and the next one would find
+    nothing of the name to hide or to keep, and see all of it by the new one, or write to it.
+    """
+    for directory in dict.fromkeys(parent for place in places for parent in parents(place)):
+        around = max((grant for grant in paths.grants if below(directory, grant.path)), key=lambda grant: len(grant.path), default=None)
+        if around and around.access == "write" and directory != around.path:
+            source = around.source + directory.removeprefix(around.path)
+            yield around._replace(path=directory, source=source)
+
+
+def add_empty(result: View, places: Mapping[str, bool]) -> None:
+    """Mount nothing over what is hidden."""
+    if not places:
+        return
+    result.directory(EMPTY, shared=False)
+    result.add(Mount("tmpfs", EMPTY, options="nodev,noexec,data=mode=755,size=4k,nr_inodes=8"))
+    result.add(Mount("file", f"{EMPTY}/file", source="", options="mode=444"))
+    result.add(Mount("dir", f"{EMPTY}/directory", options="mode=555"))
+    result.add(Mount("seal", EMPTY))  # what is mounted of it from now on is read-only too
+    for place, directory in places.items():
+        result.add(Mount("alias", place, source=f"{EMPTY}/{'directory' if directory else 'file'}"))
+
+
+def add_grants(result: View, host: Host, grants: Iterable[Grant], tops: tuple[str, ...]) -> list[Mount]:
     for top in tops:
         result.add(Mount("tmpfs", top, options="nodev,data=mode=755,size=1m,nr_inodes=4096"))
     done: list[str] = []
     # Outer ones first: the later mount wins, so what is read-only below a writable directory stays so. mount_namespaces(7)
-    for grant in sorted(paths.grants, key=lambda grant: grant.path.count("/")):
+    for grant in sorted(grants, key=lambda grant: grant.path.count("/")):
         if not any(below(grant.path, other) for other in done) and not system_has(result, grant.path):
             result.place(grant.path, directory=grant.directory, shared=False)
         result.add(Mount("bind", grant.path, source=grant.source, options=grant_options(grant, host)))
@@ -222,9 +281,10 @@ def grant_options(grant: Grant, host: Host) -> str:
 
 
 def is_all_the_hosts(path: str, paths: Paths) -> bool:
-    """Return whether a directory is shown as the system's own, with nothing in it that the Config names."""
+    """Return whether a directory is shown as the system's own, with nothing in it that the Config names or hides."""
     shown = any(entry.path == path and entry.kind == "dir" and not entry.private for entry in paths.system)
-    return shown and not any(grant.path.startswith(path + "/") for grant in paths.grants)
+    own: list[Grant | Hidden] = [*paths.grants, *paths.hidden]
+    return shown and not any(item.path.startswith(path + "/") for item in own)
 
 
 def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = False) -> Landlock | None:
@@ -240,6 +300,8 @@ def landlock_rules(host: Host, config: Config, paths: Paths, *, sampled: bool = 
             rules.append(("/usr", "foreign"))
     else:
         rules = list(rules_of_host(paths, sampled=sampled))
+        if config.pty:
+            rules += [(NEW_TERMINAL, "read"), (NEW_TERMINAL, "device")]
     rules += [(place_of(grant, host), "write") for grant in paths.grants if grant.access == "write"]
     rules = list(dict.fromkeys(rules))
     return Landlock(

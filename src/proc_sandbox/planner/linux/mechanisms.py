@@ -125,6 +125,10 @@ LADDER: Ladder = {
         Rung("view", "mount namespace, pivot_root", namespaces, weaker=True),
         Rung("landlock", "Landlock on the host's own files: others can be asked for by name (stat), not opened", HOST_FILES, weaker=True),
     ),
+    "hidden_paths": (
+        Rung("mounts", "a read-only mount of nothing over each", namespaces),
+        Rung("none", "Landlock", never("it takes nothing away from what is granted", "grant the directories beside it instead")),
+    ),
     "hostname": (Rung("utsns", "UTS namespace", both(namespaces, feature("utsns"))),),
     "privileges": (
         Rung("userns", "user namespace, no capabilities, no_new_privs", namespaces),

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from proc_sandbox.planner.linux.words import words_of
 from proc_sandbox.planner.unix.plan import LaunchedPlan
+from proc_sandbox.planner.unix.words import encode_prefix
 
-__all__ = ["Cgroup", "Filter", "Identity", "Landlock", "LinuxPlan", "Mount"]
+__all__ = ["NEW_TERMINAL", "TERMINALS", "Cgroup", "Filter", "Identity", "Landlock", "LinuxPlan", "Mount"]
+
+TERMINALS = "/dev/pts"
+NEW_TERMINAL = f"{TERMINALS}/<new>"
+"""In a plan that is only looked at, and where at_terminal() puts the name of a run's own."""
 
 
 class Mount(NamedTuple):
@@ -96,6 +101,25 @@ class LinuxPlan(LaunchedPlan):
             yield from (f"  cgroup v{self.cgroup.version} {name} = {value}" for name, value in self.cgroup.settings)
         if self.oom_score_adj is not None:
             yield f"  when the host has no memory left: oom_score_adj {self.oom_score_adj}"
+
+    def at_terminal(self, name: str) -> LinuxPlan:
+        """Return the plan with the terminal of one run in its view, under the name that it has on the host: where else ttyname(3) would
+        not find it. One whose name is no terminal's there stays without.
+        """
+        if not self.terminal:
+            return self
+        known = name if name.startswith(f"{TERMINALS}/") else ""
+        mounts = tuple(
+            mount._replace(target=known, source=known if mount.kind == "bind" else mount.source) if mount.target == NEW_TERMINAL else mount
+            for mount in self.mounts
+            if known or mount.target != NEW_TERMINAL
+        )
+        landlock = self.landlock
+        if landlock:
+            rules = ((known if path == NEW_TERMINAL else path, access) for path, access in landlock.rules)
+            landlock = landlock._replace(rules=tuple(rule for rule in rules if rule[0]))
+        plan = replace(self, mounts=mounts, landlock=landlock, terminal=known or "-")
+        return replace(plan, prefix=encode_prefix(plan))
 
     def host_identity(self) -> str:
         """Say what the identity is on the host."""

@@ -9,9 +9,9 @@ from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, refuse
-from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, landlock_rules, view
+from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, hidden_places, landlock_rules, view
 from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
-from proc_sandbox.planner.linux.plan import Cgroup, Filter, Identity, LinuxPlan
+from proc_sandbox.planner.linux.plan import NEW_TERMINAL, Cgroup, Filter, Identity, LinuxPlan
 from proc_sandbox.planner.unix.environment import environment
 from proc_sandbox.planner.unix.plan import MAX_SAMPLED_TASKS, SAMPLE_INTERVAL, Rlimit, Sampling, plan_rlimits
 from proc_sandbox.planner.unix.words import encode_prefix
@@ -63,6 +63,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
         rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None), LADDER)
     said["network_access"] = network_enforcement(config, host)
+    if hidden_places(paths):
+        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
     for name in ("read_bps", "write_bps"):
         if rungs.get(name) and not paths.disks and paths.executable:
             said[name] = refuse(name, config, "no disk can be seen: /sys/block is missing or empty", "mount -t sysfs sysfs /sys")
@@ -179,6 +181,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> LinuxPlan:
         nice=config.nice,
         oom_score_adj=FIRST_TO_GO if host.feature("oom_score_adj") else None,
         descriptors=(0, 1, 2, *config.pass_fds),
+        terminal=NEW_TERMINAL if config.pty else "",
         prepared=config.prepared,
         enforcement=choices.enforcement,
     )

@@ -31,8 +31,6 @@ def words_of(plan: LinuxPlan) -> Iterator[str]:
     yield from confinement_words(plan)
     if plan.oom_score_adj is not None:
         yield from ("oom-score-adj", str(plan.oom_score_adj))
-    if plan.grace:
-        yield from ("grace", str(plan.grace))
     if plan.prepared is not None:
         yield from ("prepared", str(plan.prepared))
 

@@ -43,6 +43,7 @@ LADDER: Ladder = {
     "max_file_size": (Rung("rlimit", "RLIMIT_FSIZE", nothing),),
     "max_open_files": (Rung("rlimit", "RLIMIT_NOFILE", nothing),),
     "tmp_size": (Rung("none", "a private /tmp", NO_OWN_TMP),),
+    "hidden_paths": (Rung("seatbelt", "Seatbelt: neither read nor written, and told so (EPERM)", feature("seatbelt"), name="Seatbelt"),),
     "hostname": (Rung("none", "a name of the run's own", NO_OWN_NAME),),
     **{name: (RUNGS[name],) for name in ISOLATIONS},
 }

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from proc_sandbox.config import DEFAULTS, Config
+from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.planner.ladder import Choices, choose_all, refuse
+from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
 from proc_sandbox.planner.posix import seatbelt
 from proc_sandbox.planner.posix.mechanisms import LADDER
 from proc_sandbox.planner.posix.plan import PosixPlan
@@ -41,9 +42,10 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     Raises:
         UnsupportedError: something asked for cannot be enforced here; nothing was started.
     """
-    del paths
     changed = (name for name in WHERE_CHANGED if getattr(config, name) != DEFAULTS[name])
     rungs, said = choose_all(config, host, LADDER, (*ALWAYS, *changed))
+    if paths.hidden:
+        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
     said["network_access"] = seatbelt.network_enforcement(config, host)
     if (config.max_processes or 0) > MAX_SAMPLED_TASKS:
         reason = f"at most {MAX_SAMPLED_TASKS} tasks can be watched"
@@ -63,6 +65,9 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
 @functools.lru_cache(maxsize=256)
 def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
     choices = enforce(config, host, paths)
+    if config.pty and host.feature("seatbelt"):
+        reason = "macOS's Seatbelt lets no ioctl(2) reach a terminal, and an exception for it has not been tried yet"
+        raise UnsupportedError("pty", reason, "leave pty out: streams are pipes then")
     own = paths.private or ("" if config.working_dir else NEW_DIRECTORY)
     sampling = plan_sampling(config)
     plan = PosixPlan(
@@ -79,6 +84,7 @@ def compile_base(config: Config, host: Host, paths: Paths) -> PosixPlan:
         umask=config.umask,
         nice=config.nice,
         descriptors=(0, 1, 2, *config.pass_fds),
+        terminal="-" if config.pty else "",
         seatbelt=seatbelt.profile(config, paths) if host.feature("seatbelt") else "",
         enforcement=choices.enforcement,
     )

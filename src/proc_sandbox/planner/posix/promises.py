@@ -15,6 +15,13 @@ DIFFERENCES: Mapping[str, str] = {
 """What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. docs/systems.md shows it."""
 
 WEAKER: Mapping[str, tuple[str, ...]] = {
+    "pause": (
+        ("SIGSTOP for whoever is found, again every 20 ms: what continues itself by a timer of its own, or is continued by who is not found, goes "
+        "on for as long"),
+    ),
+    "grace": (
+        "SIGTERM for the command by its parent, and for all others who are found then; one that is born meanwhile gets none before its SIGKILL",
+    ),
     "private directory": ("it lies among the caller's temporary files, on a disk, with no size of its own (tmp_size)",),
     "tree": (
         ("descendants are found by their parents, their session and group, a variable that they inherit (PROC_SANDBOX_RUN), and by having been "

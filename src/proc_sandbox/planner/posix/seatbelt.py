@@ -292,7 +292,12 @@ def ways(config: Config, paths: Paths, places: Iterable[Granted]) -> list[str]:
     return [literal(path, field) for path, field in sorted(found.items()) if path not in known]
 
 
-def writing(granted: Sequence[tuple[Grant, Granted]]) -> list[str]:
+def hidden_places(paths: Paths) -> list[Granted]:
+    """Return what is hidden, as places."""
+    return [Granted(resolved(item.source), item.directory, "hidden_paths") for item in paths.hidden]
+
+
+def writing(granted: Sequence[tuple[Grant, Granted]], hidden: Sequence[Granted]) -> list[str]:
     """Return the rules for what can be written and what cannot, in an order in which the inner ones win."""
     lines: list[str] = []
     writable = [place for grant, place in granted if grant.access == "write"]
@@ -303,9 +308,10 @@ def writing(granted: Sequence[tuple[Grant, Granted]]) -> list[str]:
             lines += rule("deny", "file-write*", place.filters())
     if not writable:
         return lines
+    lines += rule("deny", "file-write*", (text for place in hidden for text in place.filters()))
     # A grant that is moved away takes the rules off what it holds, and where it was another one can be put.
     fixed: dict[str, str] = {}
-    for _, place in granted:
+    for place in (*(place for _, place in granted), *hidden):
         for path in (*ancestors(place.path), place.path):
             if any(below(path, other.path) for other in writable):
                 fixed.setdefault(path, place.field)
@@ -336,6 +342,8 @@ def profile(config: Config, paths: Paths) -> str:
     granted = granted_places(config, paths)
     places = [*system_places(config, paths), *(place for _, place in granted)]
     readable = [place.filter() for place in places]
+    hidden = hidden_places(paths)
+    reading = "file-read* file-test-existence file-map-executable process-exec*"
     network = config.network_access is True
     lines = [
         "(version 1)",
@@ -350,11 +358,12 @@ def profile(config: Config, paths: Paths) -> str:
         *rule("allow", "mach-lookup", named("global-name", (*MACH_SERVICES, *(NETWORK_SERVICES if network else ())))),
         "; Files: the way, what can be read and executed, devices and streams.",
         *rule("allow", "file-read-metadata file-test-existence", ways(config, paths, places)),
-        *rule("allow", "file-read* file-test-existence file-map-executable process-exec*", readable),
+        *rule("allow", reading, readable),
+        *rule("deny", reading, (text for place in hidden for text in place.filters())),
         *rule("allow", "file-write-data", map(literal, WRITABLE_DEVICES)),
         *rule("allow", "file-read-data file-write-data", [subpath("/dev/fd")]),
         "; What can be written; no set-ID bits and no second names, which would outlive the run.",
-        *writing(granted),
+        *writing(granted, hidden),
         "(deny file-link file-write-setugid)",
         f"; Network: {config.network_access}.",
         *NETWORKS[config.network_access],

@@ -22,6 +22,8 @@ def environment(config: Config, paths: Paths, home: str, temporary: str = "") ->
         "PATH": ":".join((*paths.path_prefix, DEFAULT_PATH)),
         "USER": "sandbox",
     }
+    if config.pty:
+        base["TERM"] = "dumb"  # nobody is there to interpret what more would bring; else the caller's comes with Config.env
     if temporary:
         base["TMPDIR"] = temporary
     base.update(config.env)

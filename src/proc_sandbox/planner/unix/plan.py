@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["MAX_SAMPLED_TASKS", "SAMPLE_INTERVAL", "LaunchedPlan", "Rlimit", "Sampling", "plan_rlimits"]
 
@@ -62,8 +65,15 @@ class LaunchedPlan(Plan):
     umask: int = 0o022
     nice: int = 0
     descriptors: tuple[int, ...] = (0, 1, 2)
+    terminal: str = ""
+    """The name inside of the terminal that descriptor 0 is, which becomes the controlling one; "-" where it has none; "": no terminal."""
     prefix: bytes = field(default=b"", repr=False, compare=False)
     """The words of all but the command, encoded once for all runs of a Config."""
+
+    def at_terminal(self, name: str) -> Self:
+        """Return the plan for a run on the terminal of that name; "": it has none, or there is none."""
+        del name
+        return self
 
     def own_words(self) -> Iterator[str]:
         """Yield the words of what the platform adds."""
@@ -101,6 +111,8 @@ class LaunchedPlan(Plan):
     def lines_of_limits(self) -> Iterator[str]:
         """Yield the limits."""
         yield from super().lines_of_limits()
+        if self.terminal:
+            yield f"  a terminal of its own: {self.terminal}"
         if self.grace:
             yield f"  {self.grace / 1e9:g} s from SIGTERM to SIGKILL"
         yield from (f"  {rlimit.name} {rlimit.value}" for rlimit in self.rlimits)

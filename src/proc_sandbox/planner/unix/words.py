@@ -45,8 +45,12 @@ def prefix_words(plan: LaunchedPlan) -> Iterator[str]:
     yield from plan.watch_words()
     if plan.timeout:
         yield from ("timeout", str(plan.timeout))
+    if plan.grace:
+        yield from ("grace", str(plan.grace))
     yield from ("umask", str(plan.umask), "nice", str(plan.nice))
     for descriptor in plan.descriptors:
         yield from ("fd", str(descriptor))
+    if plan.terminal:
+        yield from ("terminal", plan.terminal)
     for name, value in plan.environment:
         yield from ("env", f"{name}={value}")

@@ -27,6 +27,9 @@ LADDER: Ladder = {
     "tmp_size": (
         Rung("none", "private directory", never("it lies on a disk, where a directory has no size of its own", LEAVE_OUT.format("tmp_size"))),
     ),
+    "hidden_paths": (
+        Rung("none", "access control", never("what is granted is granted with all that lies in it", "grant the directories beside it instead")),
+    ),
     "hostname": (Rung("none", "namespace", never("Windows has one name for all", LEAVE_OUT.format("hostname"))),),
     "umask": (Rung("none", "access control", never("Windows has no mode mask", LEAVE_OUT.format("umask"))),),
     "pass_fds": (

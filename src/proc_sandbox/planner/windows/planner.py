@@ -7,6 +7,7 @@ import ntpath
 from collections.abc import Sequence
 
 from proc_sandbox.config import DEFAULTS, Config
+from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
 from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
 from proc_sandbox.planner.windows.environment import environment
@@ -50,6 +51,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
         reason = f"Windows caps in steps of 1/10,000 of all processors, {host.processors / 100:g} percent of one core here"
         rungs["cpu_limit"], said["cpu_limit"] = "", refuse("cpu_limit", config, reason, "a higher cpu_limit")
     rungs["network_access"], said["network_access"] = network(config, host)
+    if paths.hidden:
+        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
     return Choices(rungs, said)
 
 
@@ -81,6 +84,8 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
 def compile_base(config: Config, host: Host, paths: Paths) -> WindowsPlan:
     """Return the plan without its command: the same for all runs of a Config."""
     choices = enforce(config, host, paths)
+    if config.pty:
+        raise UnsupportedError("pty", "a pseudo-console (ConPTY) has not been built yet", "leave pty out: streams are pipes then")
     contained = choices.uses("appcontainer")
     own = paths.private or SCRATCH
     return WindowsPlan(

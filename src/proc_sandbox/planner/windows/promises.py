@@ -9,6 +9,9 @@ DIFFERENCES: Mapping[str, str] = {
     "file size": "Windows limits no file's size",
     "open files": "Windows limits no process's handles",
     "pass_fds": "a descriptor is a number of the C runtime's, not of the system's",
+    "signals": "Windows has no signals: terminate() is kill(), send_signal() refuses any other",
+    "pause": "Windows documents no way to stop a tree of processes: refused",
+    "grace": "Windows has no SIGTERM: kill_grace has no effect",
 }
 """What this backend does not promise at all: names of promises (tests/support/behaviours.py), and why. docs/systems.md shows it."""
 
@@ -37,6 +40,9 @@ WEAKER: Mapping[str, tuple[str, ...]] = {
         "peak memory is the job's peak of commit charge; how many processes there were at a time is not counted (peak_processes is None)",
     ),
     "crash": ("there are no signals: what another process ended has an exit code; the exit code is the exception's, unsigned (0xC0000005 is 3221225477); core_dumps=False: no dialog, no error reporting",),
+    "live usage": ("memory is commit charge, tasks are processes; what goes to and from disks is not told",),
+    "events": ("the command does not wait while nobody takes its events: up to max_output of each stream lies in memory",),
+    "sinks": ("functions are called from a thread for each stream, both at once where they are given for both",),
     "arguments": ("a batch file (.bat, .cmd) is not run by itself, for no quoting is safe there: name cmd yourself",),
     "environment": (
         "names are the same in either case. The base is what Windows programs need: SYSTEMROOT, PATH, PATHEXT, TEMP, USERPROFILE and their like",

@@ -1,0 +1,372 @@
+"""A terminal of the command's own (pty(7)): its three streams are the slave, and what we type and read goes through the master.
+
+The slave stays open here until the run has ended, which its socket tells: the end of a terminal tells nothing, for a command can close
+it and open /dev/tty again.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import select
+import termios
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of
+from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some
+from proc_sandbox.config import Config
+from proc_sandbox.errors import ConfigError, LaunchError
+from proc_sandbox.report import Ended, Failed
+from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output
+from proc_sandbox.supervise import Supervisor
+
+__all__ = ["TerminalStreams"]
+
+PIECE = 4096
+"""Bytes that a pipe takes without waiting when poll(2) says that it can be written to: PIPE_BUF, pipe(7)."""
+MOST_TYPED = 1 << 20
+"""Bytes that are kept for a command that does not read; what a user types beyond it is thrown away, but for the way out."""
+WAY_OUT = b"\x1d"
+"""Ctrl-], three times within a second: it ends a run that listens to nothing else."""
+WAY_OUT_KEYS, WAY_OUT_SECONDS = 3, 1.0
+LOOK_AGAIN = 100
+"""Milliseconds between two looks whether the end of the input has been read: a terminal does not tell."""
+KEYS = (
+    termios.VINTR, termios.VQUIT, termios.VERASE, termios.VKILL, termios.VSUSP, termios.VSTART, termios.VSTOP, termios.VREPRINT,
+    termios.VWERASE, termios.VLNEXT,
+)  # fmt: skip
+IUTF8 = 0o40000
+"""As Linux and macOS have it: Python's termios only does from 3.13 on."""
+PATIENCE = 5.0
+"""Seconds for the caller's terminal, or whatever it is, to take some of what was printed last."""
+
+
+def open_terminal() -> tuple[int, int]:
+    """Return the master and the slave of a new terminal, which nobody else may write to.
+
+    Raises:
+        LaunchError: there is none to be had.
+    """
+    try:
+        master, slave = os.openpty()
+    except OSError as error:
+        raise LaunchError("terminal", "/dev/ptmx", error.errno or 0) from None
+    os.set_blocking(master, False)
+    try:
+        os.fchmod(slave, 0o600)  # else often the group's tty, for write(1); as root the launcher makes it the command's own
+    except PermissionError:
+        pass  # a sandbox around us changes no modes: it is as devpts made it
+    return master, slave
+
+
+def name_of(slave: int) -> str:
+    """Return the terminal's name; "" where it has none here."""
+    try:
+        return os.ttyname(slave)
+    except OSError:
+        return ""
+
+
+class TerminalStreams(DescriptorStreams):
+    """The command's streams where they are one terminal.
+
+    Attributes beside those of DescriptorStreams: master; slave; caller, the caller's own terminal, if the command has to do with it;
+    input, a descriptor whose bytes are typed, or -1: then source yields them; output, a descriptor for what is printed, or -1: then it
+    is kept; waiting, what is to be written there.
+    """
+
+    def __init__(
+        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
+    ) -> None:
+        self.master = self.slave = self.input = self.output = -1
+        self.size = USUAL
+        self.caller: CallersTerminal | None = None
+        self.waiting = bytearray()
+        super().__init__(config, data, supervisor, writable, held=held)
+
+    def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
+        """Open the terminal, and what is at our end of it."""
+        if isinstance(config.stdin, PipeEnd) or isinstance(config.stdout, PipeEnd):
+            raise ConfigError("pty", True, "a stage of a pipeline has no terminal; leave it out, or run that command by itself")
+        typed, shown = choose_input(config.stdin, data, held=self.held), choose_output(config.stdout, held=self.held)
+        for name, choice in (("stdin", typed), ("stdout", shown)):
+            if choice.kind == "pipe":
+                raise ConfigError(name, "PIPE", "with pty=True a handle has no pipes yet; stdin can be a pipe's descriptor, stdout a function")
+        self.master, self.slave = open_terminal()
+        self.readers[self.master] = supervisor.stdout.feed
+        self.ends.append(self.slave)
+        self.terminal = name_of(self.slave)
+        self.theirs = [self.slave, self.slave, self.slave, *config.pass_fds]
+        self.note_flags(config)
+        self.choose_source(typed)
+        self.choose_sink(shown, supervisor)
+        self.find_caller(typed, shown)
+        if self.caller:
+            self.size = size_of(self.caller.file)
+            take_keys(self.slave, self.caller.before)
+        put_size(self.master, self.size)
+
+    def choose_source(self, typed: Choice) -> None:
+        if typed.kind == "feed":
+            self.source = typed.value
+        elif typed.kind != "null":
+            self.input = self.ours("stdin", typed, os.O_RDONLY)
+
+    def choose_sink(self, shown: Choice, supervisor: Supervisor) -> None:
+        if shown.kind in ("inherit", "path", "descriptor"):
+            self.output = self.ours("stdout", shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self.readers[self.master] = self.waiting.extend
+        elif shown.kind == "null":
+            self.readers[self.master] = lambda _: None
+        else:
+            self.set_sink("stdout", shown, supervisor.stdout)
+
+    def ours(self, field: str, choice: Choice, flags: int) -> int:
+        """Return a descriptor that we read or write ourselves."""
+        if choice.kind == "path":
+            self.files.append(self.open_path(field, choice.value, flags))
+            self.owned.remove(self.files[-1])
+            return self.files[-1]
+        return ("stdin", "stdout").index(field) if choice.kind == "inherit" else int(choice.value)
+
+    def find_caller(self, typed: Choice, shown: Choice) -> None:
+        """Look for the caller's terminal, where the command's input is typed or its output is shown."""
+        is_typed = typed.kind == "inherit" and os.isatty(0)
+        is_shown = shown.kind == "inherit" and os.isatty(1) and not (is_typed and not is_same(0, 1))
+        if not is_typed and not is_shown:
+            return
+        self.caller = CallersTerminal(0 if is_typed else 1, typed=is_typed, shown=is_shown)
+        if is_typed:
+            self.input = self.caller.file
+        if is_shown:
+            self.output = self.caller.file
+
+    def follow_size(self) -> None:
+        """Give the command's terminal the size of the caller's where that has changed: what the command sets itself stays until then."""
+        if self.caller and self.caller.file >= 0 and (size := size_of(self.caller.file)) != self.size:
+            self.size = size
+            put_size(self.master, size)
+
+    def write_out(self) -> None:
+        """Write to the output what it takes now."""
+        data = self.waiting[:PIECE]
+        if self.caller:
+            self.caller.show(data)
+        try:
+            del self.waiting[: os.write(self.output, data)]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.EIO or not self.caller:
+                raise
+            self.waiting.clear()  # the terminal is gone: who listens there is told, and ends the run
+
+    def write_rest(self) -> None:
+        """Write what is left, as long as somebody takes it."""
+        poll = select.poll()
+        if self.output >= 0:
+            poll.register(self.output, select.POLLOUT)
+        while self.waiting and poll.poll(PATIENCE * 1000):
+            self.write_out()
+
+    def give_back(self) -> None:
+        """Give the caller's terminal back."""
+        if self.caller:
+            self.input = self.output = -1
+            self.caller.leave()
+
+    def release(self) -> None:
+        """Close the command's ends, but for the terminal itself."""
+        while self.owned:
+            os.close(self.owned.pop())
+
+    def pump_for(self, channel: LaunchedRun) -> Pump:
+        """Return what moves bytes both ways."""
+        return TerminalPump(channel, self)
+
+    def close(self) -> None:
+        """Close everything that was opened here, and give the caller's terminal back."""
+        try:
+            self.give_back()
+        finally:
+            super().close()
+
+
+def take_keys(slave: int, users: list[Any]) -> None:
+    """Let the keys that erase, interrupt and so on be those that the user has set, and characters be erased as a whole."""
+    attributes = termios.tcgetattr(slave)
+    attributes[0] |= users[0] & IUTF8
+    for key in KEYS:
+        attributes[6][key] = users[6][key]
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
+
+
+def is_same(one: int, other: int) -> bool:
+    """Return whether two descriptors are of the same terminal: by its file, or because it is our controlling one, which has two."""
+    return os.path.samestat(os.fstat(one), os.fstat(other)) or is_controlling(one) and is_controlling(other)
+
+
+class Typist:
+    """What is to be typed into the command's terminal.
+
+    Attributes: left, what is to be typed next; over, whether the end of the input was typed.
+    """
+
+    def __init__(self, streams: TerminalStreams) -> None:
+        self.streams = streams
+        self.left = bytearray()
+        self.over = False
+        self.mode: int | None = None
+        self.last = b"\n"
+        self.keys: list[float] = []
+
+    @property
+    def listens(self) -> bool:
+        """Whether to read from the input: to a user always, for there has to be a way out."""
+        streams = self.streams
+        return streams.input >= 0 and (streams.caller is not None and streams.caller.typed or len(self.left) < CHUNK)
+
+    def fill(self) -> None:
+        """Take the next piece of the source; at its end type that."""
+        if self.left or self.streams.input >= 0:
+            return
+        self.left += b"" if self.over else next(self.streams.source, b"")
+        if not self.left and not (self.streams.caller and self.streams.caller.typed):
+            self.over = True
+            self.type_end()
+
+    def read(self) -> bool:
+        """Take what the input has; return whether the run is to be ended: its user has gone, or wants out."""
+        streams = self.streams
+        user = streams.caller is not None and streams.caller.typed
+        try:
+            data = os.read(streams.input, CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            if not user:
+                raise
+            data = b""  # the terminal is gone
+        if not data:
+            streams.input = -1
+            return user
+        self.left += data[: max(0, MOST_TYPED - len(self.left))]
+        return user and self.is_way_out(data)
+
+    def is_way_out(self, data: bytes) -> bool:
+        now, count = time.monotonic(), len(data) - len(data.rstrip(WAY_OUT))
+        before = self.keys if count == len(data) else []
+        self.keys = [at for at in before if now - at < WAY_OUT_SECONDS] + [now] * count
+        return len(self.keys) >= WAY_OUT_KEYS
+
+    def write(self) -> None:
+        """Type as much as is taken now."""
+        try:
+            count = os.write(self.streams.master, self.left[:CHUNK])
+        except BlockingIOError:
+            return
+        if count:
+            self.last = bytes(self.left[count - 1 : count])
+            del self.left[:count]
+
+    def type_end(self) -> None:
+        """Type the end of the input (Ctrl-D) as a user would: again where somebody else reads after it was read; and where the mode
+        has changed, for what was typed for lines is a NUL to who takes bytes (termios(3), VEOF).
+        """
+        attributes = termios.tcgetattr(self.streams.slave)
+        mode, end = attributes[3] & termios.ICANON, attributes[6][termios.VEOF]
+        if not isinstance(end, bytes) or end == b"\0":
+            end = b"\x04"
+        if self.mode is None:
+            self.left += end if self.last in b"\r\n" or not mode else end * 2  # the first one ends a line that has no end
+        elif self.mode != mode or mode and not has_input(self.streams.slave):
+            self.left += end
+        self.mode = mode
+
+
+def has_input(slave: int) -> bool:
+    """Return whether something typed has not been read yet."""
+    poll = select.poll()
+    poll.register(slave, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class TerminalPump(Pump):
+    """Types and reads until the run has ended, then takes what the terminal still holds."""
+
+    def __init__(self, channel: LaunchedRun, streams: TerminalStreams) -> None:
+        super().__init__(channel, streams)
+        self.terminal = streams
+        self.typist = Typist(streams)
+        self.masks: dict[int, int] = {}
+        if streams.caller:
+            streams.caller.enter(streams.follow_size)
+
+    def watch(self) -> None:
+        """Have poll(2) tell of what can be done now."""
+        streams, masks = self.terminal, dict.fromkeys(self.masks, 0)
+
+        def want(descriptor: int, event: int, *, wanted: bool) -> None:
+            if descriptor >= 0:
+                masks[descriptor] = masks.get(descriptor, 0) | (event if wanted else 0)
+
+        want(streams.master, select.POLLIN, wanted=len(streams.waiting) < CHUNK)
+        want(streams.master, select.POLLOUT, wanted=bool(self.typist.left))
+        want(streams.input, select.POLLIN, wanted=self.typist.listens)
+        want(streams.output, select.POLLOUT, wanted=bool(streams.waiting))
+        if streams.caller and not streams.caller.typed:
+            want(streams.caller.file, select.POLLIN, wanted=True)
+        for descriptor, mask in masks.items():
+            if mask:
+                self.poll.register(descriptor, mask)
+            elif self.masks.get(descriptor):
+                self.poll.unregister(descriptor)
+        self.masks = {descriptor: mask for descriptor, mask in masks.items() if mask}
+
+    def patience(self, wait: float | None) -> int | None:
+        """Return for how many milliseconds nothing need be done but what is waited for."""
+        limits = (
+            self.channel.patience,
+            LOOK_AGAIN if self.typist.over else None,
+            None if wait is None else min(math.ceil(wait * 1000), MOST),
+        )
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def step(self, wait: float | None = None) -> Ended | Failed | None:
+        """Wait until something can be done, do it, and return the outcome if there is one; wait: seconds at the most.
+
+        Raises:
+            LauncherDiedError: the launcher died, and the run with it.
+        """
+        self.terminal.follow_size()
+        self.typist.fill()
+        self.watch()
+        ready = dict(self.poll.poll(self.patience(wait)))
+        self.channel.look_after()
+        if self.talk in ready and (outcome := self.channel.receive()) is not None:
+            drain(self.terminal)  # all that was printed is there: reading from a master takes what is on its way to it
+            self.terminal.write_rest()
+            self.terminal.give_back()
+            return outcome
+        self.move(ready)
+        if self.end in ready:
+            self.channel.lost()
+        return None
+
+    def move(self, ready: dict[int, int]) -> None:
+        """Do what can be done."""
+        streams = self.terminal
+        got = {descriptor: ready.get(descriptor, 0) & ~select.POLLOUT for descriptor in (streams.master, streams.input)}
+        if got[streams.master]:
+            read_some(streams.master, streams.readers[streams.master])
+        if ready.get(streams.master, 0) & select.POLLOUT:
+            self.typist.write()
+        if streams.output in ready and streams.waiting:
+            streams.write_out()
+        if streams.caller and not streams.caller.typed and ready.get(streams.caller.file, 0) & ~select.POLLOUT:
+            streams.caller.discard()
+        if got[streams.input] and self.typist.listens and self.typist.read():
+            self.channel.kill()

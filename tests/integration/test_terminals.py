@@ -1,0 +1,567 @@
+"""pty=True: a terminal of the command's own; and what becomes of the caller's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.behaviours import Runner
+from support.processes import output_of
+from support.programs import HANG, python
+from support.terminals import Terminal, caller_on, program_on, terminal
+
+import proc_sandbox as ps
+
+EVERY_BACKEND = True
+
+
+def run(args: list[str], **config: object) -> ps.Result:
+    """A run on a terminal that does not hang."""
+    result = ps.run(args, **{"pty": True, "timeout": HANG, **config})  # type: ignore[arg-type]
+    assert not result.timed_out, result
+    assert result.stderr == b""
+    return result
+
+
+# --- the command's own terminal ---
+
+
+def test_all_three_streams_are_one_terminal_that_controls_the_session() -> None:
+    code = """
+import os
+names = {os.ttyname(n) for n in (0, 1, 2)}
+print(len(names), os.tcgetpgrp(0) == os.getpgrp() == os.getsid(0) == os.getpid(), os.get_terminal_size())
+os.write(2, b"errors\\n")
+with open("/dev/tty", "wb", buffering=0) as tty: tty.write(b"by name\\n")
+with open("/dev/stderr", "wb", buffering=0) as again: again.write(b"again\\n")
+with open(names.pop(), "wb", buffering=0) as again: again.write(b"and again\\n")
+"""
+    lines = run(python(code)).stdout.split(b"\r\n")
+    assert lines == [b"1 True os.terminal_size(columns=80, lines=24)", b"errors", b"by name", b"again", b"and again", b""]
+
+
+@pytest.mark.parametrize("data", [b"", b"a line\n", b"no end of the line", b"one\ntwo"])
+def test_input_is_typed_and_ends(data: bytes) -> None:
+    code = "import sys; data = sys.stdin.buffer.read(); sys.stdout.write(repr(data))"
+    assert run(python(code), input=data).stdout.endswith(repr(data).encode())
+
+
+def test_whoever_reads_after_the_end_meets_it_too() -> None:
+    assert run(["sh", "-c", "cat; cat; cat; echo over"], input=b"x\n").stdout == b"x\r\nx\r\nover\r\n"
+    assert run(["sh", "-c", "cat; cat; echo over"]).stdout == b"over\r\n"
+
+
+def test_who_takes_bytes_meets_the_end_as_well() -> None:
+    """readline(3) sets another mode after the end was typed, to which it is a NUL then."""
+    said = run(python("import sys; print(sys.argv)"), env={"TERM": "dumb"})
+    assert said.ok
+    shell = run(["bash", "--norc", "-i"], input=b"echo $((6*7))\n")
+    assert b"\r\n42\r\n" in shell.stdout
+
+
+@pytest.mark.parametrize("stdin", ["path", "file", "descriptor", "pipe", "memory"])
+def test_input_can_come_from_anywhere(tmp_path: Path, stdin: str) -> None:
+    place = tmp_path / "input"
+    place.write_bytes(b"from there\n")
+    with contextlib.ExitStack() as stack:
+        reader, writer = os.pipe()
+        os.write(writer, b"from there\n")
+        os.close(writer)
+        stack.callback(os.close, reader)
+        file = stack.enter_context(place.open("rb"))
+        source = {"path": place, "file": file, "descriptor": file.fileno(), "pipe": reader, "memory": io.BytesIO(b"from there\n")}
+        assert run(["cat"], stdin=source[stdin]).stdout == b"from there\r\n" * 2
+
+
+def test_output_can_go_anywhere(tmp_path: Path) -> None:
+    place, memory, got = tmp_path / "output", io.BytesIO(), []
+    for target in (place, memory, got.append, ps.DEVNULL, ps.Tee(got.append)):
+        result = run(["sh", "-c", "echo out; echo err >&2"], stdout=target)
+        assert result.stdout == (b"out\r\nerr\r\n" if isinstance(target, ps.Tee) else b"")
+    assert place.read_bytes() == memory.getvalue() == b"out\r\nerr\r\n"
+    assert b"".join(got) == b"out\r\nerr\r\n" * 2
+
+
+@pytest.mark.parametrize("stderr", [ps.DEVNULL, "file", io.BytesIO(), 2])
+def test_there_is_one_output(stderr: object) -> None:
+    with pytest.raises(ps.ConfigError, match="stdout") as caught:
+        ps.Config(pty=True, stderr=stderr)
+    assert caught.value.field == "stderr"
+
+
+def test_a_handle_has_no_pipes_to_a_terminal() -> None:
+    for name in ("stdin", "stdout"):
+        with pytest.raises(ps.ConfigError, match="pty"):
+            ps.Popen(["true"], pty=True, **{name: ps.PIPE})
+
+
+def test_a_stage_of_a_pipeline_has_none() -> None:
+    for stages in ((ps.cmd(["true"], pty=True), ps.cmd(["cat"])), (ps.cmd(["true"]), ps.cmd(["cat"], pty=True))):
+        with pytest.raises(ps.ConfigError, match="pipeline"):
+            (stages[0] | stages[1]).run()
+
+
+def test_handles_and_streams() -> None:
+    with ps.Popen(["sh", "-c", "read x; echo got $x"], pty=True, stdin=b"it\n") as process:
+        assert process.wait(HANG).stdout == b"it\r\ngot it\r\n"
+    events = list(ps.stream(["sh", "-c", "echo out; echo err >&2"], pty=True))
+    assert b"".join(event for event in events if isinstance(event, ps.Output)) == b"out\r\nerr\r\n"
+
+
+@pytest.mark.parametrize("data", [b"x" * 100_000, b"x\n" * 100_000], ids=["one line", "lines"])
+def test_who_does_not_read_keeps_nobody_waiting(data: bytes) -> None:
+    assert run(["true"], input=data).ok
+
+
+def test_many_lines_arrive() -> None:
+    """More than the terminal holds, each way."""
+    data = b"".join(b"%d\n" % n for n in range(30_000))
+    code = "import sys, termios, hashlib; data = sys.stdin.buffer.read(); print(hashlib.sha256(data).hexdigest())"
+    import hashlib
+
+    said = run(["sh", "-c", "stty -echo; echo go; exec " + " ".join(f"'{word}'" for word in python(code))], stdin=Late(data))
+    assert said.stdout.split(b"\r\n")[-2].decode() == hashlib.sha256(data).hexdigest()
+
+
+class Late:
+    """Is read to its end as a file is; what comes before the command has set its mode is echoed, which does not matter here."""
+
+    def __init__(self, data: bytes) -> None:
+        self.file = io.BytesIO(data)
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, 1000))
+
+
+def test_output_that_is_still_on_its_way_at_the_end_is_there() -> None:
+    code = "import os\nfor _ in range(200): os.write(1, b'y' * 999 + b'\\n')"
+    for _ in range(5):
+        assert run(python(code)).stdout == (b"y" * 999 + b"\r\n") * 200
+
+
+def test_max_output_holds() -> None:
+    result = run(["sh", "-c", "yes | head -c 1000000"], max_output="1K")
+    assert (len(result.stdout), result.output_truncated.stdout) == (1024, True)
+
+
+def test_limits_hold_on_a_terminal() -> None:
+    result = ps.run(["sh", "-c", "echo before; exec sleep 1000"], pty=True, timeout=3)
+    assert (result.timed_out, bytes(result.stdout)) == (True, b"before\r\n")
+
+
+def test_who_holds_the_terminal_after_the_command_ends_with_it() -> None:
+    result = run(["sh", "-c", "trap '' HUP; sleep 1000 & echo left"])
+    assert result.stdout == b"left\r\n"
+
+
+def test_a_command_that_is_missing_leaves_nothing() -> None:
+    with pytest.raises(FileNotFoundError):
+        ps.run(["no-such-command"], pty=True)
+    with pytest.raises(PermissionError):
+        ps.run(["/etc/passwd"], pty=True)
+
+
+def test_in_a_thread_and_a_forked_child() -> None:
+    code = """
+import os, threading
+import proc_sandbox as ps
+done = []
+thread = threading.Thread(target=lambda: done.append(ps.run(["tty"], pty=True).ok))
+thread.start(); thread.join()
+pid = os.fork()
+if not pid:
+    os._exit(0 if ps.run(["tty"], pty=True).ok else 1)
+print(done, os.waitpid(pid, 0)[1])
+"""
+    assert output_of(code) == "[True] 0\n"
+
+
+def test_it_is_never_prepared() -> None:
+    for _ in range(4):
+        assert run(["tty"], prepared=2).stdout.startswith(b"/dev/")
+
+
+def test_many_at_a_time() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda n: run(["sh", "-c", f"tty; echo {n}"]).stdout, range(24)))
+    assert [int(said.split()[1]) for said in names] == list(range(24))
+
+
+# --- the caller's terminal ---
+
+RUN = """
+import sys
+import proc_sandbox as ps
+print("ready", flush=True)
+result = ps.run(sys.argv[1:], pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)
+print("over", result.reason.value, result.exit_code, flush=True)
+"""
+
+
+JOB = b"sh -c 'echo go; exec sleep 1000'\r"
+"""What prints is in the foreground then: a shell that is interrupted while it puts a job there may lose the terminal to it."""
+
+
+def shell_on(place: Terminal) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """bash on a terminal of its own, joined to that one."""
+    code = RUN.replace("pty=True", r"pty=True, env={'PS1': 'at> ', 'TERM': 'xterm'}")
+    return caller_on(place, code, "bash", "--norc", "--noprofile", "-i")
+
+
+@pytest.fixture
+def place() -> Terminal:
+    with terminal() as made:
+        yield made  # type: ignore[misc]
+
+
+def test_bytes_go_through_and_the_terminal_is_given_back(place: Terminal) -> None:
+    before = place.attributes()
+    with caller_on(place, RUN, "sh", "-c", "echo begun; head -c 4 | od -An -tx1; exit 7") as process:
+        place.until(b"begun\r\n")
+        assert place.is_raw
+        place.type(b"\xff\x00\x01\r")
+        place.until(rb"ff 00 01 0a\r\n.*over exited 7")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+    assert place.left() == b""
+
+
+def test_its_keys_are_the_users(place: Terminal) -> None:
+    with caller_on(place, RUN, "sh", "-c", "stty -a; read x; echo got $x") as process:
+        place.until(rb"erase = \^H;")
+        place.type(b"ax\x08b\r")
+        place.until(b"got ab\r\n")
+        assert place.wait(process) == 0
+
+
+def test_ctrl_c_ends_the_job_and_not_the_shell(place: Terminal) -> None:
+    with shell_on(place) as process:
+        place.until(b"at> ")
+        place.type(JOB)
+        place.until(rb"\rgo\r\n")
+        place.type(b"\x03")
+        place.until(b"at> ")
+        place.type(b"echo $?; exit 3\r")
+        place.until(rb"\r130\r\n")
+        place.until(b"over exited 3")
+        assert place.wait(process) == 0
+
+
+def test_ctrl_z_and_fg(place: Terminal) -> None:
+    with shell_on(place) as process:
+        place.until(b"at> ")
+        place.type(b"sh -c 'echo go; read x; echo got $x'\r")
+        place.until(rb"\rgo\r\n")
+        place.type(b"\x1a")
+        place.until(rb"Stopped")
+        place.until(b"at> ")
+        place.type(b"fg\r")
+        place.until(rb"fg\r\n.*read x")
+        place.type(b"something\r")
+        place.until(b"got something\r\n")
+        place.until(b"at> ")
+        place.type(b"\x04")
+        place.until(b"over exited")
+        assert place.wait(process) == 0
+
+
+def test_the_size_follows(place: Terminal) -> None:
+    code = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+size = os.get_terminal_size(0)
+print(*size, flush=True)
+while size.lines != 7:
+    signal.sigwait([signal.SIGWINCH])
+    size = os.get_terminal_size(0)
+    print(*size, flush=True)
+"""
+    with caller_on(place, RUN, *python(code)) as process:
+        place.until(b"100 30\r\n")
+        place.resize(40, 120)
+        place.until(b"120 40\r\n")
+        place.resize(7, 20)
+        place.until(rb"20 7\r\n.*over exited 0")
+        assert place.wait(process) == 0
+
+
+def test_a_thread_does_not_follow_signals_but_looks(place: Terminal) -> None:
+    code = """
+import sys, threading
+import proc_sandbox as ps
+run = lambda: ps.run(["sh", "-c", "stty size; read x; stty size"], pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)
+thread = threading.Thread(target=run)
+thread.start(); thread.join()
+"""
+    with caller_on(place, code) as process:
+        place.until(b"30 100\r\n")
+        place.resize(40, 120)
+        place.type(b"\r")
+        place.until(b"40 120\r\n")
+        assert place.wait(process) == 0
+
+
+def test_the_way_out(place: Terminal) -> None:
+    """A command that listens to nothing."""
+    before = place.attributes()
+    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; trap '' INT QUIT HUP TERM; echo begun; exec sleep 1000") as process:
+        place.until(b"begun")
+        place.type(b"\x03\x1c\x1a\x1d\x1d")
+        place.type(b"\x1d")
+        place.until(b"over cancelled None")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_a_timeout_gives_it_back(place: Terminal) -> None:
+    before = place.attributes()
+    code = RUN.replace("pty=True", "pty=True, timeout=3")
+    with caller_on(place, code, "sh", "-c", "printf '\\033[?1000hbegun'; exec sleep 1000") as process:
+        place.until(b"begun")
+        place.until(rb"\x1b\[\?1000l.*over timeout None")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_failures_give_it_back(place: Terminal) -> None:
+    before = place.attributes()
+    for command, status in (("no-such-command", 127), ("/etc/passwd", 126)):
+        with program_on(place, "run", "--pty", "--", command) as process:
+            assert place.wait(process) == status
+        assert place.attributes() == before
+
+
+def test_an_exception_gives_it_back(place: Terminal) -> None:
+    before = place.attributes()
+    code = """
+import signal, sys
+import proc_sandbox as ps
+def fail(*_): raise ZeroDivisionError
+signal.signal(signal.SIGUSR1, fail)
+print("ready", flush=True)
+try:
+    ps.run(["sh", "-c", "echo begun; sleep 1000"], pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)
+except ZeroDivisionError:
+    print("raised", flush=True)
+"""
+    with caller_on(place, code) as process:
+        place.until(b"begun")
+        process.send_signal(signal.SIGUSR1)
+        place.until(b"raised")
+        assert place.attributes() == before
+        assert place.wait(process) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_that_ends_the_caller_gives_it_back(place: Terminal, number: signal.Signals) -> None:
+    before = place.attributes()
+    with caller_on(place, RUN, "sh", "-c", "printf '\\033[31mbegun'; sleep 1000") as process:
+        place.until(b"begun")
+        assert place.attributes() != before
+        process.send_signal(number)
+        assert place.wait(process) == -number
+    assert place.attributes() == before
+    assert place.left() == b""
+
+
+def test_a_caller_that_has_its_own_way_with_signals_keeps_it(place: Terminal) -> None:
+    code = """
+import signal, sys
+import proc_sandbox as ps
+got = []
+signal.signal(signal.SIGTERM, lambda *_: got.append("term"))
+signal.signal(signal.SIGWINCH, lambda *_: (got.append("size"), print("resized", flush=True)))
+ps.run(["sh", "-c", "echo begun; read x"], pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)
+print(got, signal.getsignal(signal.SIGHUP) == signal.SIG_DFL, flush=True)
+"""
+    with caller_on(place, code) as process:
+        place.until(b"begun")
+        process.send_signal(signal.SIGTERM)
+        place.resize(10, 40)
+        place.until(b"resized")
+        place.type(b"x\r")
+        place.until(rb"\['term', 'size'\] True|\['size', 'term'\] True")
+        assert place.wait(process) == 0
+
+
+def test_a_caller_that_is_stopped_gives_it_back_and_takes_it_again(place: Terminal) -> None:
+    before = place.attributes()
+    with caller_on(place, RUN, "sh", "-c", "echo begun; read x; echo got $x") as process:
+        place.until(b"begun")
+        # A session of its own is an orphan, which only SIGSTOP stops (setpgid(2)): what follows a SIGTSTP is the same.
+        process.send_signal(signal.SIGTSTP)
+        process.send_signal(signal.SIGCONT)
+        place.type(b"it\r")
+        place.until(b"got it")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_a_job_of_a_shell_is_stopped_from_outside_and_continued(place: Terminal, tmp_path: Path) -> None:
+    """The shell outside is one of the host's: job control is between it and us."""
+    (tmp_path / "run.py").write_text(RUN)
+    code = "import os, sys; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])"
+    environment = {"PS1": "host> ", "TERM": "dumb", "RUN": str(tmp_path / "run.py"), "PY": sys.executable, "PRELUDE": ""}
+    with caller_on(place, code, env=environment) as process:
+        place.until(b"host> ")
+        place.type(b'"$PY" "$RUN" sh -c \'echo pid $PPID; echo begun; read x; echo got $x\'\n')
+        place.until(rb"\nbegun\r\n")
+        child = next(pid for pid in children_of(process.pid))
+        os.kill(child, signal.SIGTSTP)
+        place.until(b"Stopped")
+        place.until(b"host> ")
+        place.type(b"echo $((6*7))\n")
+        place.until(rb"\n42\r\n")
+        place.type(b"fg\n")
+        place.until(rb"\nfg?|fg\r\n")
+        place.type(b"it\r")
+        place.until(b"got it")
+        place.until(b"over exited 0")
+        place.until(b"host> ")
+        place.type(b"exit\n")
+        assert place.wait(process) == 0
+
+
+def children_of(pid: int) -> list[int]:
+    from support.processes import children
+
+    return children(pid)
+
+
+def test_in_a_thread_it_is_given_back_at_the_interpreters_exit(place: Terminal) -> None:
+    before = place.attributes()
+    code = """
+import sys, threading
+import proc_sandbox as ps
+threading.Thread(target=ps.run, args=(["sh", "-c", "echo begun; sleep 1000"],), daemon=True,
+                 kwargs=dict(pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)).start()
+while True:
+    line = open(sys.argv[1]).readline()
+    break
+"""
+    reader, writer = os.pipe()
+    try:
+        with caller_on(place, code, f"/dev/fd/{reader}", pass_fds=(reader,)) as process:
+            place.until(b"begun")
+            os.write(writer, b"end\n")
+            assert place.wait(process) == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert place.attributes() == before
+
+
+def test_the_terminal_goes_away() -> None:
+    """Its window is closed: nobody is left to type, and the run ends."""
+    with terminal() as place:
+        code = RUN.replace("import sys", "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+        reader, writer = os.pipe()
+        code = code.replace('print("over"', f'import os; os.write({writer}, result.reason.value.encode()); sys.exit(0); print("over"')
+        with caller_on(place, code, "sh", "-c", "trap '' HUP; echo begun; exec sleep 1000", pass_fds=(writer,)) as process:
+            os.close(writer)
+            place.until(b"begun")
+            os.close(place.master)
+            os.close(place.slave)
+            assert os.read(reader, 100) == b"cancelled"
+            process.wait(HANG)
+        os.close(reader)
+        place.master, place.slave = os.openpty()  # to be closed
+
+
+def test_only_the_output_is_shown(place: Terminal) -> None:
+    """Nothing is typed for the command; the interrupt key is the caller's still, and its terminal is given back all the same."""
+    before = place.attributes()
+    code = RUN.replace("stdin=ps.INHERIT", "stdin=None")
+    with caller_on(place, code, "sh", "-c", "cat; echo begun; sleep 1000") as process:
+        place.until(b"begun\r\n")
+        place.type(b"for nobody")
+        place.type(b"\x03")
+        assert place.wait(process) == -signal.SIGINT
+        place.until(b"KeyboardInterrupt")
+    assert place.attributes() == before
+    assert place.left() == b""
+
+
+# --- the command line ---
+
+
+def test_shell_opens_one_in_the_current_directory(place: Terminal, tmp_path: Path, backend: str, idmap: None) -> None:
+    (tmp_path / "here").write_text("file")
+    before = place.attributes()
+    words = ["--backend", backend, *(["--enforcement", "best-effort"] if backend == "posix" else [])]
+    with program_on(place, "shell", *words, cwd=tmp_path, env={"SHELL": "/bin/bash"}) as process:
+        place.until(rb"\(sandbox\) .*\$ " if backend == "linux" else rb"[$#] $")  # which reads the host's /etc/bash.bashrc
+        place.type(b"ls; echo new >made; tty; echo $SHELL $TERM\r")
+        place.until(rb"\rhere\r\n.*/dev/pts/\d+\r\n/bin/bash xterm\r\n")
+        place.type(b"exit 5\r")
+        assert place.wait(process) == 5
+    assert place.attributes() == before
+    assert (tmp_path / "made").read_text() == "new\n"
+
+
+@pytest.mark.parametrize("usual", ["/usr/sbin/nologin", "/no/such/shell", ""])
+def test_shell_takes_one_that_is_there(place: Terminal, tmp_path: Path, usual: str, idmap: None) -> None:
+    with program_on(place, "shell", "-t", "60", cwd=tmp_path, env={"SHELL": usual}) as process:
+        place.until(rb"\(sandbox\) .*\$ ")
+        place.type(b"ps -o comm= -p $$; exit\r")
+        place.until(rb"\rbash\r\n")
+        assert place.wait(process) == 0
+
+
+def test_shell_runs_a_command_too(place: Terminal, tmp_path: Path, idmap: None) -> None:
+    with program_on(place, "shell", "-t", "0.5", "--", "sleep", "1000", cwd=tmp_path) as process:
+        place.until(b"wall time limit of 0.5 s exceeded")
+        assert place.wait(process) == 124
+
+
+def test_shell_needs_a_terminal() -> None:
+    done = subprocess.run([sys.executable, "-m", "proc_sandbox", "shell"], check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG)
+    assert done.returncode == 125
+    assert b"it is no terminal; without one: proc-sandbox run" in done.stderr
+
+
+@pytest.mark.parametrize("where", ["/", "/proc", "~"])
+def test_shell_does_not_give_everything_away(place: Terminal, where: str, tmp_path: Path) -> None:
+    directory = tmp_path if where == "~" else where
+    with program_on(place, "shell", cwd=directory, env={"HOME": str(tmp_path)}) as process:
+        place.until(b"-C DIR")
+        assert place.wait(process) == 125
+
+
+def test_run_has_it_as_an_option(place: Terminal, backend: str) -> None:
+    words = ["--backend", backend, *(["--enforcement", "best-effort"] if backend == "posix" else [])]
+    with program_on(place, "run", "--pty", *words, "--", "stty", "size") as process:
+        place.until(b"30 100\r\n")
+        assert place.wait(process) == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "proc_sandbox", "run", "--pty", *words, "--", "cat"],
+        input=b"x\n", capture_output=True, timeout=HANG, check=False,
+    )  # fmt: skip
+    assert done.stdout == b"x\r\nx\r\n"
+
+
+def test_output_to_a_pipe_that_nobody_reads_ends_it(place: Terminal, backend: str) -> None:
+    before = place.attributes()
+    reader, writer = os.pipe()
+    words = ["--backend", backend, *(["--enforcement", "best-effort"] if backend == "posix" else [])]
+    with program_on(place, "run", "--pty", *words, "--", "yes", stdout=writer) as process:
+        os.close(writer)
+        os.read(reader, 10)
+        os.close(reader)
+        assert place.wait(process) == 141
+    assert place.attributes() == before
+
+
+def test_the_plan_says_so(backend: str) -> None:
+    runner = Runner(backend)
+    planned = ps.plan(["true"], pty=True, **runner.config())
+    assert "a terminal of its own" in planned.describe()
+    assert planned.to_dict()["terminal"]
