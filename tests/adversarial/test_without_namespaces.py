@@ -527,6 +527,21 @@ def test_nobody_is_signalled_by_way_of_a_pipe() -> None:
         assert target.wait(HANG) == 0
 
 
+def test_a_terminal_of_its_own_and_no_other() -> None:
+    master, slave = os.openpty()
+    try:
+        number = os.fstat(slave).st_rdev
+        device = os.major(number) << 8 | os.minor(number) & 0xFF | (os.minor(number) & ~0xFF) << 12
+        assert_escapes(act("reach_terminal", device), pass_fds=(slave,))
+        assert_refused(inside(act("reach_terminal", device), pty=True), {errno.ENOENT})
+        said = text(inside(["sh", "-c", "tty; echo again >/dev/stderr; echo by name >$(tty)"], pty=True)).split("\n")
+        assert said[1:] == ["again", "by name", ""]
+        assert said[0] not in ("not a tty", os.ttyname(slave))
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
     """It has told that the run is over, and waits until that is known; SIGTERM, which tells of the launcher's death, is a signal that it hears."""
     with ps.Popen(["cat"], stdin=ps.PIPE, timeout=HANG) as process:
@@ -547,18 +562,3 @@ def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
             wait_dead(reapers)
         with pytest.raises(ps.LauncherDiedError):
             process.wait()
-
-
-def test_a_terminal_of_its_own_and_no_other() -> None:
-    master, slave = os.openpty()
-    try:
-        number = os.fstat(slave).st_rdev
-        device = os.major(number) << 8 | os.minor(number) & 0xFF | (os.minor(number) & ~0xFF) << 12
-        assert_escapes(act("reach_terminal", device), pass_fds=(slave,))
-        assert_refused(inside(act("reach_terminal", device), pty=True), {errno.ENOENT})
-        said = text(inside(["sh", "-c", "tty; echo again >/dev/stderr; echo by name >$(tty)"], pty=True)).split("\n")
-        assert said[1:] == ["again", "by name", ""]
-        assert said[0] not in ("not a tty", os.ttyname(slave))
-    finally:
-        os.close(master)
-        os.close(slave)

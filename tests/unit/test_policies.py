@@ -457,21 +457,25 @@ def test_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    "text",
     [
-        pytest.param("[policies.a]\nallowed_dirs = " + "[" * 50_000 + "]" * 50_000, "not TOML", id="arrays in arrays"),
-        pytest.param("[policies.a]\nenv." + ".".join("a" * 3000) + " = 1", "must be str", id="tables in tables"),
-        pytest.param("[policies.a]\ntimeout = " + "1" * 5000, "not TOML", id="thousands of digits"),
-        pytest.param("[policies.a]\nmemory_limit = 0x" + "f" * 5000, "less than", id="which Python does not show"),
-        pytest.param("[policies.a]\n" + "".join(f"k{i} = 1\n" for i in range(60_000)), "more than", id="many keys"),
-        pytest.param('[policies.a]\nallowed_dirs = ["~\\u0000x"]', "NUL", id="a user's name that is none"),
+        pytest.param("[policies.a]\nallowed_dirs = " + "[" * 50_000 + "]" * 50_000, id="arrays in arrays"),
+        pytest.param("[policies.a]\nenv." + ".".join("a" * 3000) + " = 1", id="tables in tables"),
+        pytest.param("[policies.a]\ntimeout = " + "1" * 5000, id="thousands of digits"),
+        pytest.param("[policies.a]\nmemory_limit = 0x" + "f" * 5000, id="which Python does not show"),
+        pytest.param("[policies.a]\nextra = 0x" + "f" * 5000, id="of a key that there is not"),
+        pytest.param("".join(f'[policies.p{i}]\nextends = "p{i + 1}"\n' for i in range(300)) + "[policies.p300]\nx = 1\n", id="a long chain"),
+        pytest.param("[policies.a]\n" + "".join(f"k{i} = 1\n" for i in range(60_000)), id="many keys"),
+        pytest.param('[policies.a]\nallowed_dirs = ["~\\u0000x"]', id="a user's name that is none"),
     ],
 )
-def test_a_hostile_file_is_refused_as_any_other(tmp_path: Path, text: str, expected: str) -> None:
-    assert expected in str(policies.check(write(tmp_path, text))[0])
+def test_a_hostile_file_is_refused_as_any_other(tmp_path: Path, text: str) -> None:
+    errors = policies.check(write(tmp_path, text))
+    assert errors
+    assert all(str(error) for error in errors)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are none")
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no FIFOs")
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
     for place in (tmp_path / "fifo.toml", "/dev/zero"):
@@ -479,14 +483,16 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             policies.load(place)
 
 
+def test_what_is_shown_writes_no_lines_of_its_own(tmp_path: Path) -> None:
+    directory = tmp_path / "x\ncore_dumps = true # "
+    directory.mkdir()
+    text = '[policies."a]\\nnetwork_access = true # "]\nenv = { A = "\\u009b2J\\u202e" }\n'
+    path = write(directory, text)
+    shown = policies.explain(str(path))
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert policies.load(write(tmp_path, shown, "shown.toml")) == policies.load(path)
+
+
 def test_quoted_keys_have_all_that_toml_has(tmp_path: Path) -> None:
     path = write(tmp_path, '[policies."\\U00000061"]\nenv."\\U0001F600\t\\\\U00000061" = "x"\n"time\\u006fut" = "soon"\n')
     assert [(error.line, error.field) for error in policies.check(path)] == [(3, "timeout")]
-
-
-def test_what_is_shown_does_nothing_to_the_terminal(tmp_path: Path) -> None:
-    name = "a]\nnetwork_access = true # \u202e"
-    path = write(tmp_path, '[policies."a]\\nnetwork_access = true # \\u202e"]\nenv = { A = "\\u009b2J\\u202e" }\n')
-    shown = policies.explain(str(path))
-    assert all(line.isprintable() for line in shown.split("\n"))
-    assert policies.load(write(tmp_path, shown), name).env == (("A", "\x9b2J\u202e"),)

@@ -18,8 +18,8 @@ from proc_sandbox.policies.lines import Lines, lines_of
 __all__ = ["File", "Table", "choose", "parse", "read", "suggestion", "user_file", "user_policies"]
 
 IN_PYPROJECT = ("tool", "proc-sandbox")
-LONGEST = 1 << 18
-"""Bytes of a file."""
+MOST = 256 << 10
+"""Bytes of a file of policies."""
 
 
 @dataclass(frozen=True)
@@ -68,32 +68,32 @@ def read(path: str | os.PathLike[str], label: str = "") -> File:
     """
     name = os.fspath(path)
     try:
-        text = read_file(name).decode()
+        content = read_whole(path)
     except OSError as error:
         raise PolicyError(name, None, "policy", name, f"{error.strerror}; name a TOML file that can be read") from None
-    except UnicodeDecodeError:
+    try:
+        text = content.decode()
+    except ValueError:
         raise PolicyError(name, None, "policy", name, "not UTF-8, as TOML is") from None
-    except ValueError as error:
-        raise PolicyError(name, None, "policy", name, f"{error}; name a TOML file that can be read") from None
     data = parse(name, text)
     prefix = IN_PYPROJECT if os.path.basename(name) == "pyproject.toml" else ()
     return File(name, {table.name: table for table in tables_of(name, data, prefix, lines_of(text), label)})
 
 
-def read_file(path: str) -> bytes:
-    """Return what a file holds. It may be somebody else's.
+def read_whole(path: str | os.PathLike[str]) -> bytes:
+    """Return what a file holds; what is none is not waited for.
 
     Raises:
-        OSError, ValueError: it cannot be read, is no file, or is too long.
+        OSError: it cannot be read. PolicyError: it is no regular file, or holds more than any policies do.
     """
-    # Not to wait for the other end of a FIFO.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    with open(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("it is no regular file")
-        data = file.read(LONGEST + 1)
-    if len(data) > LONGEST:
-        raise ValueError(f"it has more than {LONGEST} bytes")
+    name = os.fspath(path)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PolicyError(name, None, "policy", name, "no regular file; name a TOML file")
+        data = file.read(MOST + 1)
+    if len(data) > MOST:
+        raise PolicyError(name, None, "policy", name, f"more than {MOST >> 10} KiB; policies are short")
     return data
 
 
@@ -109,10 +109,12 @@ def parse(name: str, text: str) -> dict[str, Any]:
         import tomli as tomllib
     try:
         data: dict[str, Any] = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # the reader's own; a number of thousands of digits; arrays in arrays in arrays
+    except tomllib.TOMLDecodeError as error:
         found = re.search(r"\(at line (\d+)", str(error))
         line = int(found[1]) if found else text.count("\n") + 1
         raise PolicyError(name, line, "policy", name, f"not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # an integer with thousands of digits, lists in lists in lists
+        raise PolicyError(name, None, "policy", name, f"not TOML that can be read: {error}") from None
     return data
 
 

@@ -77,8 +77,10 @@ def normal(table: Table, key: str, value: Any) -> Any:
 
 def placed(table: Table, value: Any) -> Any:
     """Return a path as it is meant: from the home directory, or from the directory of its file."""
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value:
         return value  # which Config refuses
+    if "\0" in value:
+        return value  # Config refuses it
     return os.path.join(os.path.dirname(os.path.abspath(table.file)), os.path.expanduser(value))
 
 

@@ -82,11 +82,6 @@ def as_key(name: str) -> str:
 
 
 def as_string(text: str) -> str:
-    """Return a basic string. JSON's are that; what would not be seen, or does something to a terminal, is escaped too."""
-    return "".join(map(visible, json.dumps(text, ensure_ascii=False)))
-
-
-def visible(letter: str) -> str:
-    if letter.isprintable():
-        return letter
-    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
+    """Return a basic string. JSON's are that, but for one letter that TOML wants escaped."""
+    shown = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in shown)
