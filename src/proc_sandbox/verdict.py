@@ -74,7 +74,7 @@ def sentence(reason: Reason, config: Config, ended: Ended, status_signal: int | 
         limit = f"limit of {config.max_processes} processes" if config.max_processes else "number of tasks that can be watched"
         return f"{limit} exceeded {ran}"
     if reason is Reason.SIGNALED and status_signal is not None:
-        sender = "sent by the caller" if ended.sent >> (status_signal - 1) & 1 else "sent from inside"
+        sender = "which the caller had sent" if ended.sent >> (status_signal - 1) & 1 else "sent from inside"
         return f"killed by {signal_name(status_signal)}, {sender} {ran}"
     if reason is Reason.CANCELLED:
         return f"cancelled by the caller {ran}"

@@ -11,6 +11,7 @@ from support.programs import HANG, python
 
 import proc_sandbox as ps
 from proc_sandbox import execution
+from proc_sandbox.launcher import channel
 
 CONTINUES_ITSELF = """
 import ctypes, os, signal
@@ -95,3 +96,17 @@ def test_a_handle_can_be_closed_while_others_use_it() -> None:
             thread.join(HANG)
             assert not thread.is_alive()
     assert raised == []
+
+
+def test_an_interrupt_loses_nothing_that_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command can end at the moment in which its caller is interrupted."""
+
+    def interrupted(message: bytes) -> Any:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with ps.Popen(["true"], timeout=HANG, backend="linux") as process:
+        monkeypatch.setattr(channel, "decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            process.wait()
+        assert process.wait().ok

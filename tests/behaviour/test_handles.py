@@ -506,7 +506,7 @@ def test_who_sent_a_signal_is_told(run: Runner, number: int) -> None:
         process.send_signal(number)
         result = process.wait(HANG)
         assert (result.reason, result.signal, process.returncode) == (ps.Reason.SIGNALED, number, -number)
-        assert "sent by the caller" in (result.error or "")
+        assert "which the caller had sent" in (result.error or "")
     with run.popen(python(f"import os; os.kill(os.getpid(), {number})")) as process:
         result = process.wait(HANG)
         assert (result.reason, result.signal) == (ps.Reason.SIGNALED, number)

@@ -81,7 +81,7 @@ def test_signals_pause_and_the_end_of_the_block(fields: dict[str, Any]) -> None:
             process.send_signal(signal.SIGINT)
             result = await process.wait()
         assert (result.reason, result.signal) == (ps.Reason.SIGNALED, signal.SIGINT)
-        assert "sent by the caller" in str(result.error)
+        assert "which the caller had sent" in str(result.error)
         script = "trap 'exit 7' TERM; echo; while :; do sleep 0.05; done"
         async with aio.Popen(["sh", "-c", script], stdout=ps.PIPE, kill_grace=HANG, **fields) as process:
             assert process.stdout is not None

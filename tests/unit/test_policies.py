@@ -491,3 +491,8 @@ def test_what_is_shown_writes_no_lines_of_its_own(tmp_path: Path) -> None:
     shown = policies.explain(str(path))
     assert all(line.isprintable() for line in shown.splitlines())
     assert policies.load(write(tmp_path, shown, "shown.toml")) == policies.load(path)
+
+
+def test_quoted_keys_have_all_that_toml_has(tmp_path: Path) -> None:
+    path = write(tmp_path, '[policies."\\U00000061"]\nenv."\\U0001F600\t\\\\U00000061" = "x"\n"time\\u006fut" = "soon"\n')
+    assert [(error.line, error.field) for error in policies.check(path)] == [(3, "timeout")]

@@ -152,6 +152,7 @@ class Channel:
                 self.lost()
             if message.startswith(NEWS):
                 self.note(message)
+                self.take()
             else:
                 self.outcome = decode(message)
         return self.outcome
@@ -171,9 +172,15 @@ class Channel:
     def next_message(self) -> bytes | None:
         """Return what is said next on this run's socket, nothing at its end; None where nothing is there yet."""
         try:
-            return self.last_word(socket.MSG_DONTWAIT)
+            # It stays there: what a signal's exception keeps from being noted would be lost, and waited for in vain.
+            return self.last_word(socket.MSG_DONTWAIT | socket.MSG_PEEK)
         except BlockingIOError:
             return None
+
+    def take(self) -> None:
+        """Take the message that next_message() has told of, which is noted."""
+        with contextlib.suppress(BlockingIOError, ConnectionResetError):  # a signal handler was faster; there is more to be read still
+            self.socket.recv(4096, socket.MSG_DONTWAIT)
 
     def last_word(self, flags: int = 0) -> bytes:
         """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""

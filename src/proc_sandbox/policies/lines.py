@@ -101,4 +101,5 @@ def parts(words: list[str]) -> tuple[str, ...]:
 
 def unquoted(basic: str) -> str:
     """Return what a quoted key says. TOML's escapes are JSON's, but for one of eight digits."""
-    return str(json.loads(re.sub(r"\\U([0-9a-fA-F]{8})", lambda found: json.dumps(chr(int(found[1], 16)))[1:-1], basic)))
+    as_json = re.sub(r"((?:^|[^\\])(?:\\\\)*)\\U([0-9a-fA-F]{8})", lambda found: found[1] + json.dumps(chr(int(found[2], 16)))[1:-1], basic)
+    return str(json.loads(as_json, strict=False))  # a tab may stand there as it is

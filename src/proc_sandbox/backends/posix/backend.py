@@ -142,6 +142,9 @@ class PosixRun(LaunchedRun):
         except ConnectionResetError:  # an order of ours was not read
             return self.ended_without(b"")
 
+    def take(self) -> None:
+        """Do nothing: a message is taken when it is told of."""
+
     def last_word(self, flags: int = 0) -> bytes:
         """Wait for what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""
         del flags
