@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from support.fixtures import CompiledPrograms, Programs
-from support.processes import carriers, children, library_path, new_mark, victim, wait_dead, watched, witness
+from support.processes import carriers, children, library_path, new_mark, status_of, victim, wait_dead, watched, witness
 from support.programs import (
     FORBIDDEN,
     HANG,
@@ -546,7 +546,7 @@ def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
     """It has told that the run is over, and waits until that is known; SIGTERM, which tells of the launcher's death, is a signal that it hears."""
     with ps.Popen(["cat"], stdin=ps.PIPE, timeout=HANG) as process:
         serving = launcher().pid
-        (reaper,) = children(serving)
+        reaper = status_of(process.pid)[1]  # the launcher may have others from before
         with watched([reaper]) as reapers, watched([process.pid]) as commands:
             os.kill(serving, signal.SIGSTOP)
             try:
