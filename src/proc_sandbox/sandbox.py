@@ -368,8 +368,47 @@ class Sandbox:
         finally:
             self.leave(token)
 
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[Any]: ...
+
     def popen(self, args: Args, **options: Any) -> Popen[Any]:
-        """Start one command and return a handle to it; see Popen.
+        """Start one command in this Sandbox and return a handle to it; options: see Popen. A config takes the place of the Sandbox's.
 
         Raises:
             SandboxClosedError: cleanup() was called; nothing was started.
