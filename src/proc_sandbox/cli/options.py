@@ -112,6 +112,12 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
 """Per field how a value is read and what the help calls it; a field not listed goes by its default."""
 
 
+def long_options() -> list[str]:
+    """Return the options for the fields of Config by their long names."""
+    aliases = [alias for names in ALIASES.values() for alias in names if alias.startswith("--")]
+    return [*aliases, *("--" + name.replace("_", "-") for name in NAMES)]
+
+
 def default_of(field: Field[Any]) -> object:
     """Return a field's default value; None if it has none."""
     if field.default is not MISSING:
