@@ -8,6 +8,7 @@ import pytest
 
 import proc_sandbox as ps
 from proc_sandbox.cli import commands, main, options, parse, status
+from proc_sandbox.docstrings import of_fields
 
 RESULT = ps.Result(
     args=("true",),
@@ -197,7 +198,7 @@ def test_failure_status() -> None:
 
 
 def test_help_has_the_docstring_of_every_field(capsys: pytest.CaptureFixture[str]) -> None:
-    described = options.describe_fields()
+    described = of_fields()
     assert sorted(described) == sorted(field.name for field in fields(ps.Config))
     assert all(described.values())
     with pytest.raises(SystemExit) as caught:
