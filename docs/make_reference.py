@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import textwrap
 from pathlib import Path
 
-import proc_sandbox as ps
+from proc_sandbox.docstrings import of_fields
 
 HEAD = """# Config
 
@@ -16,21 +13,9 @@ Every limit and grant, as `docs/make_reference.py` reads them from the source. G
 """
 
 
-def fields() -> dict[str, str]:
-    """Return each field's docstring."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(ps.Config))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for node, following in zip(body.body, body.body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(following, ast.Expr):
-            assert isinstance(following.value, ast.Constant)
-            found[node.target.id] = inspect.cleandoc(str(following.value.value).strip())
-    return found
-
-
 def reference() -> str:
     """Return the page."""
-    return HEAD + "".join(f"\n## {name}\n\n{text}\n" for name, text in fields().items())
+    return HEAD + "".join(f"\n## {name}\n\n{text}\n" for name, text in of_fields().items())
 
 
 if __name__ == "__main__":

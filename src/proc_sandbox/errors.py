@@ -83,7 +83,8 @@ class PolicyError(ConfigError):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line or '?'}: {super().__str__()}"
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{place}: {super().__str__()}"
 
 
 class UnsupportedError(SandboxError):

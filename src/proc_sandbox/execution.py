@@ -32,12 +32,24 @@ from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from typing_extensions import Self
 
     from proc_sandbox.backends import AnyBackend
     from proc_sandbox.backends.protocol import PrivatePlace, Run, Streams
 
-__all__ = ["Args", "Execution", "make_plan", "private_place", "with_passed_environment"]
+    class Holder(Protocol):
+        """Who may kill a run that somebody else waits for."""
+
+        def hold(self, run: Run[Any]) -> None:
+            """Have a run that has begun killed when it is time, at once if it is already."""
+
+        def let_go(self, run: Run[Any]) -> None:
+            """Forget a run that has ended, before it is closed."""
+
+
+__all__ = ["Args", "Execution", "make_plan", "private_place", "run_to_end", "with_passed_environment"]
 
 Args = Sequence["str | bytes | os.PathLike[str]"]
 
@@ -180,6 +192,26 @@ class Execution:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def run_to_end(
+    args: Args, config: Config, *, data: bytes | None, private: str | None = None, holder: Holder | None = None
+) -> Result:
+    """Start one run, wait for its end, and return the verdict; nothing of it is left then. holder: who may kill it meanwhile.
+
+    Raises:
+        SandboxError: as Execution(), and Execution.result().
+    """
+    with Execution(args, config, data=data, private=private) as one:
+        if holder is None:
+            outcome = one.run.communicate(one.streams)
+        else:
+            try:
+                holder.hold(one.run)
+                outcome = one.run.communicate(one.streams)
+            finally:
+                holder.let_go(one.run)
+    return one.result(outcome)
 
 
 places: weakref.WeakSet[PrivatePlace] = weakref.WeakSet()

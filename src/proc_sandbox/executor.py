@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, overload
 from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxError
-from proc_sandbox.execution import Args, Execution, remove_at_exit
+from proc_sandbox.execution import Args, remove_at_exit, run_to_end
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
@@ -80,12 +80,18 @@ class Task:
                 if self.run is not None:
                     self.run.kill()
 
-    def hold(self, run: Run[Any] | None) -> None:
-        """Have this run killed by a cancellation, at once if there was one; None: there is nothing to be killed any more."""
+    def hold(self, run: Run[Any]) -> None:
+        """Have this run killed by a cancellation, at once if there was one."""
         with self.lock:
             self.run = run
-            if run is not None and self.future.cancelled():
+            if self.future.cancelled():
                 run.kill()
+
+    def let_go(self, run: Run[Any]) -> None:
+        """There is nothing to be killed any more."""
+        del run
+        with self.lock:
+            self.run = None
 
     def carry_out(self) -> None:
         """See the run through, and settle the future when nothing of it is left."""
@@ -105,13 +111,7 @@ class Task:
         del error  # its traceback has this frame
 
     def execute(self) -> Result:
-        with Execution(self.command, self.config, data=self.data) as one:
-            try:
-                self.hold(one.run)
-                outcome = one.run.communicate(one.streams)
-            finally:
-                self.hold(None)
-        result = one.result(outcome)
+        result = run_to_end(self.command, self.config, data=self.data, holder=self)
         return result.check() if self.check else result
 
 
@@ -335,10 +335,8 @@ class SandboxExecutor(Executor):
             ConfigError: a value is not valid.
         """
         end = None if timeout is None else time.monotonic() + timeout
-        most = buffersize or 4 * self.max_workers
-        if most < 1:
-            raise ConfigError("buffersize", buffersize, "must be a whole number from 1")
-        left = iter(commands)
+        most = 4 * self.max_workers if buffersize is None else whole_number("buffersize", buffersize)
+        left = iter(check_commands(commands))
         futures: collections.deque[Future[Result]] = collections.deque()
         try:
             self.fill(futures, left, most)
@@ -405,11 +403,30 @@ def workers(most: int | None) -> int:
         ConfigError: not a number from 1.
     """
     if most is None:
-        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(MOST_BY_DEFAULT, count + 4)
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise ConfigError("max_workers", most, "must be a whole number from 1")
-    return most
+        return min(MOST_BY_DEFAULT, processors() + 4)
+    return whole_number("max_workers", most)
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def whole_number(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(name, value, "must be a whole number from 1")
+    return value
+
+
+def check_commands(commands: Iterable[Job | Args]) -> Iterable[Job | Args]:
+    """Refuse what was meant as one command, which would be taken for many.
+
+    Raises:
+        ConfigError: a string, of which each letter would be one.
+    """
+    if isinstance(commands, (str, bytes)):
+        raise ConfigError("commands", commands, 'a list of commands is needed, as in [["ls", "-l"], ["true"]]')
+    return commands
 
 
 @overload
@@ -464,6 +481,7 @@ def run_many(
     Raises:
         As run(): what is raised for any of the commands.
     """
+    check_commands(commands)
     many = Many(SandboxExecutor(config, max_workers=max_workers, **overrides), check=check, keep_going=return_exceptions)
     with contextlib.ExitStack() as stack:
         stack.callback(many.pool.kill)

@@ -17,11 +17,11 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, NamedTuple, cast, overload
 
-from proc_sandbox.config import PIPE, Config
+from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, LauncherDiedError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
@@ -29,7 +29,7 @@ from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, check_input, configured
 from proc_sandbox.streams import is_constant
 from proc_sandbox.supervise import Collector
-from proc_sandbox.text import check_decoding, input_bytes
+from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -290,6 +290,19 @@ class Popen(Generic[AnyStr]):
         bufsize: int = ...,
         **overrides: Unpack[Options],
     ) -> None: ...
+    @overload
+    def __init__(
+        self: Popen[Any],
+        args: Args,
+        *,
+        config: Config | None = ...,
+        sandbox: Sandbox | None = ...,
+        text: bool = ...,
+        encoding: str | None = ...,
+        errors: str | None = ...,
+        bufsize: int = ...,
+        **overrides: Unpack[Options],
+    ) -> None: ...
     def __init__(
         self,
         args: Args,
@@ -308,7 +321,8 @@ class Popen(Generic[AnyStr]):
             args: The command and its arguments; never a shell line.
             config: The limits and grants; None: the defaults, or the Sandbox's.
             sandbox: In whose directory it runs; its cleanup() ends the run.
-            text: Pipes hold text: encoding (default: UTF-8), errors (default: "replace", for what a command writes need not be text).
+            text: Pipes, and what the Result has of the output, hold text: encoding (default: UTF-8), errors (default: "replace", for
+                what a command writes need not be text).
             bufsize: Of pipes, as in open(); with 0 they are not buffered.
             overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
@@ -379,20 +393,30 @@ class Popen(Generic[AnyStr]):
     def poll(self) -> int | None:
         """Return the returncode if the run has ended, None if it has not."""
         if self.held.advance(lambda: False, 0):
-            self.result()
+            self.conclude()
         return self.returncode
 
-    def wait(self, timeout: float | None = None) -> Result:
+    @overload
+    def wait(self: Popen[bytes], timeout: float | None = None) -> Result: ...
+    @overload
+    def wait(self: Popen[str], timeout: float | None = None) -> Result[str]: ...
+    def wait(self, timeout: float | None = None) -> Result[Any]:
         """Wait for the end of the run and return the verdict. timeout: seconds of waiting, after which the run goes on.
 
         Raises:
             subprocess.TimeoutExpired: it has not ended by then. LauncherDiedError: the run is dead, and nothing known of its end.
+            UnicodeDecodeError: only with errors="strict" or its like.
         """
         if self.verdict is None and not self.held.advance(lambda: False, timeout):
             raise subprocess.TimeoutExpired(list(self.args), cast("float", timeout))
-        return self.conclude()
+        result = self.conclude()
+        return as_text(result, Decoding(*self.coding)) if self.coding else result
 
-    def result(self) -> Result:
+    @overload
+    def result(self: Popen[bytes]) -> Result: ...
+    @overload
+    def result(self: Popen[str]) -> Result[str]: ...
+    def result(self) -> Result[Any]:
         """Wait for the end of the run and return the verdict."""
         return self.wait()
 
@@ -501,7 +525,8 @@ class Popen(Generic[AnyStr]):
         """Return what the run has used until now; after its end what it has used in all."""
         live = self.held.usage() if self.verdict is None else None
         if live is None:
-            end = self.wait()
+            self.held.advance(lambda: False)
+            end = self.conclude()
             return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
         return live_usage(live)
 
@@ -543,8 +568,10 @@ class Popen(Generic[AnyStr]):
 
     def __del__(self) -> None:
         if not getattr(self, "closed", True) and self.verdict is None and hasattr(self, "held") and os.getpid() == self.owner:
-            warnings.warn(f"{self!r} was forgotten while it runs; use a with block or wait()", ResourceWarning, source=self, stacklevel=2)
-            self.close()
+            try:
+                warnings.warn(f"{self!r} was forgotten while it runs; use a with block or wait()", ResourceWarning, source=self, stacklevel=2)
+            finally:  # a warning may be an error
+                self.close()
 
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.verdict is None and hasattr(self, "pid") else f"returncode {self.returncode}"
@@ -558,15 +585,17 @@ def stream(
     config: Config | None = None,
     sandbox: Sandbox | None = None,
     **overrides: Unpack[Options],
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Run a command and yield what happens: Started, Output as it comes, Exited at the end.
 
     What comes is not kept: max_output holds for what is yielded of each stream, and the Result tells whether there was more. A command
-    waits while nobody takes its events. Leaving the loop ends the run.
+    waits while nobody takes its events. Leaving the loop ends the run (where the generator has a name: its close(), or
+    contextlib.closing()).
 
     Raises:
-        SandboxError: as run(), when the first event is asked for.
+        ConfigError: a value is not valid. SandboxError: as run(), when the first event is asked for, which starts the command.
     """
+    command = check_command(args)
     check_not_given(overrides)
     check_input(input, overrides)
     if sandbox is not None and config is None:
@@ -580,7 +609,11 @@ def stream(
         whole = whole.replace(stdin=input_bytes(input))
     elif is_constant(whole.stdin, PIPE):
         raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    with Popen[bytes](args, config=whole, sandbox=sandbox) as process:
+    return happenings(command, whole, sandbox, events)
+
+
+def happenings(args: Args, config: Config, sandbox: Sandbox | None, events: deque[Event]) -> Generator[Event, None, None]:
+    with Popen[bytes](args, config=config, sandbox=sandbox) as process:
         yield Started(process.pid)
         ended = False
         while not ended:

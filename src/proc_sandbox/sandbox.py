@@ -14,7 +14,7 @@ from proc_sandbox.backends import current
 from proc_sandbox.backends.files import check_data, check_mode
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxClosedError
-from proc_sandbox.execution import Args, Execution, make_plan, private_place, with_passed_environment
+from proc_sandbox.execution import Args, make_plan, private_place, run_to_end, with_passed_environment
 from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
@@ -190,17 +190,7 @@ def execute(
     sandbox: Sandbox | None = None,
 ) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
-    data = input_bytes(input, decoding)
-    with Execution(args, config, data=data, private=private) as one:
-        if sandbox is None:
-            outcome = one.run.communicate(one.streams)
-        else:
-            try:
-                sandbox.hold(one.run)
-                outcome = one.run.communicate(one.streams)
-            finally:
-                sandbox.let_go(one.run)
-    result = one.result(outcome)
+    result = run_to_end(args, config, data=input_bytes(input, decoding), private=private, holder=sandbox)
     if decoding is not None:
         text = as_text(result, decoding)
         return text.check() if check else text
@@ -368,8 +358,47 @@ class Sandbox:
         finally:
             self.leave(token)
 
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: Literal[False] = False,
+        encoding: None = None,
+        errors: None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[bytes]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[str]: ...
+
+    @overload
+    def popen(
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        text: bool = False,
+        encoding: str | None = None,
+        errors: str | None = None,
+        bufsize: int = -1,
+        **overrides: Unpack[Options],
+    ) -> Popen[Any]: ...
+
     def popen(self, args: Args, **options: Any) -> Popen[Any]:
-        """Start one command and return a handle to it; see Popen.
+        """Start one command in this Sandbox and return a handle to it; options: see Popen. A config takes the place of the Sandbox's.
 
         Raises:
             SandboxClosedError: cleanup() was called; nothing was started.

@@ -161,6 +161,18 @@ def test_what_is_no_text_is_shown_as_such(run: Runner) -> None:
 
 
 @promise("pipes")
+def test_what_is_captured_is_text_too(run: Runner) -> None:
+    with run.popen(python(r"import os; os.write(1, b'\xc3\xa9\r\n\xff')"), text=True) as process:
+        result = process.wait(HANG)
+        assert (result.stdout, result.stderr) == ("\xe9\n\ufffd", "")
+        assert process.result() == result
+    with run.popen(python(r"import os; os.write(1, b'\xff')"), encoding="ascii", errors="strict") as process:
+        with pytest.raises(UnicodeDecodeError):
+            process.wait(HANG)
+        assert process.poll() == 0
+
+
+@promise("pipes")
 def test_after_the_end_pipes_are_read_still(run: Runner) -> None:
     with run.popen(python("print('x' * 20000)"), stdout=ps.PIPE, stderr=ps.PIPE, max_output=100) as process:
         assert process.wait(HANG).ok
@@ -810,13 +822,16 @@ def test_leaving_the_loop_ends_the_run(run: Runner, tmp_path: Path, error: type[
 def test_what_cannot_be_run_raises(run: Runner) -> None:
     with pytest.raises(FileNotFoundError):
         next(run.stream(["no-such-command-here"]))
+    # What is not valid is refused at the call, not when the first event is asked for.
     for options in ({"stdout": None}, {"stderr": ps.PIPE}, {"stdin": ps.PIPE}):
         with pytest.raises(ps.ConfigError, match=next(iter(options))):
-            next(run.stream(python("pass"), **options))
+            run.stream(python("pass"), **options)
     with pytest.raises(ps.ConfigError, match="stdin"):
-        next(ps.stream(python("pass"), config=ps.Config(stdin=ps.PIPE, **run.config())))
+        ps.stream(python("pass"), config=ps.Config(stdin=ps.PIPE, **run.config()))
     with pytest.raises(ps.ConfigError, match="input"):
-        next(run.stream(python("pass"), stdin=ps.DEVNULL, input=b"x"))
+        run.stream(python("pass"), stdin=ps.DEVNULL, input=b"x")
+    with pytest.raises(ps.ConfigError, match="args"):
+        run.stream("echo x")
 
 
 # --- where output goes ---

@@ -10,6 +10,7 @@ import pytest
 from support.blocks import LANGUAGES, Block, blocks_of, matches, run_block
 
 import proc_sandbox as ps
+from proc_sandbox.docstrings import of_fields
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -124,7 +125,7 @@ def test_the_reference_of_the_fields_is_current_and_whole() -> None:
     assert specification.loader
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
-    described = module.fields()
+    described = of_fields()
     assert set(described) == {field.name for field in dataclasses.fields(ps.Config)}
     for name, text in described.items():
         assert "Default:" in text, name

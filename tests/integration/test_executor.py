@@ -89,6 +89,13 @@ def test_bad_values_are_told_at_once() -> None:
                 pool.submit(args, **options)  # type: ignore[arg-type]
         with pytest.raises(ps.ConfigError, match="callables are not run"):
             pool.submit(json.loads, "1")  # type: ignore[arg-type]
+        for size in (0, -1, True, "2"):
+            with pytest.raises(ps.ConfigError, match="buffersize"):
+                pool.map([["true"]], buffersize=size)  # type: ignore[arg-type]
+        with pytest.raises(ps.ConfigError, match="a list of commands"):
+            pool.map("ls")
+    with pytest.raises(ps.ConfigError, match="a list of commands"):
+        ps.run_many("ls")
     with pytest.raises(ps.ConfigError, match="max_workers"):
         ps.SandboxExecutor(max_workers=0)
 

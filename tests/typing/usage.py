@@ -44,6 +44,27 @@ with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=
     assert_type(box.run(["true"]), ps.Result[ps.Output])
     assert_type(box.run(["true"], text=True, check=True), ps.Result[str])
     assert_type(box.run(["true"], encoding="utf-8", timeout=5).stderr, str)
+    with box.popen(["true"], text=True, stdin=ps.PIPE, timeout=5) as inside:
+        assert_type(inside, ps.Popen[str])
+    assert_type(box.popen(["true"], config=ps.Config()), ps.Popen[bytes])
+    box.popen(["true"], timout=5)  # type: ignore[call-overload]
+with ps.Popen(["cat"], stdin=ps.PIPE, stdout=ps.PIPE) as process:
+    assert_type(process.communicate(b"x", timeout=1)[0], bytes | None)
+    assert_type(process.wait(), ps.Result[ps.Output])
+with ps.Popen(["cat"], encoding="utf-8", config=ps.Config(), bufsize=1) as spoken:
+    assert_type(spoken.communicate("x")[0], str | None)
+    assert_type(spoken.wait().stdout, str)
+    assert_type(spoken.result(), ps.Result[str])
+    assert_type(spoken.poll(), int | None)
+ps.Popen(["true"], timout=5)  # type: ignore[call-overload]
+for event in ps.stream(["true"], input="x", sandbox=box, timeout=5):
+    if isinstance(event, ps.Exited):
+        assert_type(event.result, ps.Result[ps.Output])
+    elif isinstance(event, ps.Started):
+        assert_type(event.pid, int)
+    else:
+        assert_type(event, ps.Output)
+ps.stream(["true"]).close()
 with ps.SandboxExecutor(ps.Config(), max_workers=2, timeout=5) as pool:
     future: Future[ps.Result] = pool.submit(["true"], input=b"x", check=True, memory_limit="64M")
     mapped: Iterator[ps.Result] = pool.map([["true"], ps.Job(["true"], timeout=1)], buffersize=3)

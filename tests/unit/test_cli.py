@@ -8,6 +8,7 @@ import pytest
 
 import proc_sandbox as ps
 from proc_sandbox.cli import commands, main, options, parse, status
+from proc_sandbox.docstrings import of_fields
 
 RESULT = ps.Result(
     args=("true",),
@@ -129,6 +130,24 @@ def test_wrong_usage_is_125(words: list[str], capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--memry-limit", "3", "--", "true"], "proc-sandbox run: no such option: --memry-limit; did you mean --memory-limit?"),
+        (["run"], "proc-sandbox run: a command is missing; see proc-sandbox run --help"),
+        (["ps", "x"], "proc-sandbox ps: 'x' is one word too many; see proc-sandbox ps --help"),
+        (["kill", "1", "--pid"], "no such option: --pid; see proc-sandbox kill --help"),
+        ([], "ACTION; see proc-sandbox --help"),
+    ],
+)
+def test_wrong_usage_is_told_with_the_actions_own_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith(" ".join(["usage: proc-sandbox", *words[:1]]))
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ["-m", "256 MB"],
@@ -179,7 +198,7 @@ def test_failure_status() -> None:
 
 
 def test_help_has_the_docstring_of_every_field(capsys: pytest.CaptureFixture[str]) -> None:
-    described = options.describe_fields()
+    described = of_fields()
     assert sorted(described) == sorted(field.name for field in fields(ps.Config))
     assert all(described.values())
     with pytest.raises(SystemExit) as caught:

@@ -50,17 +50,32 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     ours, rest = words[:cut], words[cut + 1 :]
     action = next((word for word in ours if not word.startswith("-")), "")
     parser = make_parser(action if action in ACTIONS else "", with_help="-h" in ours or "--help" in ours)
-    parsed = parser.parse_args(ours)
+    parsed, unknown = parser.parse_known_args(ours)
+    used = parser.actions[parsed.action]
+    if unknown:
+        used.error(not_known(unknown[0], parsed))
     if not hasattr(parsed, "command"):
         if cut < len(words):
-            parser.error(f"{parsed.action} takes no command")
+            used.error(f"{parsed.action} takes no command")
         return parsed
     if parsed.command and cut < len(words):  # sh -c -- 'x': this "--" is the command's own
         rest = ["--", *rest]
     parsed.command = [*parsed.command, *rest]
     if not parsed.command and parsed.action != "shell":
-        parser.error(f"a command is missing: proc-sandbox {parsed.action} [limits] -- COMMAND")
+        used.error("a command is missing")
     return parsed
+
+
+def not_known(word: str, parsed: argparse.Namespace) -> str:
+    """Return what is said of a word that the action does not take."""
+    if not word.startswith("-"):
+        return f"{word!r} is one word too many"
+    from difflib import get_close_matches
+
+    from proc_sandbox.cli.options import long_options
+
+    near = get_close_matches(word.partition("=")[0], long_options(), 1) if "policy" in parsed else ()
+    return f"no such option: {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def show_warning(

@@ -32,7 +32,8 @@ from proc_sandbox.cli.jobs import (
     survey,
 )
 from proc_sandbox.cli.printing import is_smart, printable, wants_colour
-from proc_sandbox.execution import Execution
+from proc_sandbox.execution import run_to_end
+from proc_sandbox.executor import processors
 from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
@@ -182,14 +183,7 @@ class Batch:
         """
         if self.stopping:
             return None
-        with Execution(job.args, job.config, data=input_bytes(job.input)) as one:
-            try:
-                self.hold(one.run)
-                ended = one.run.communicate(one.streams)
-            finally:
-                with self.lock:
-                    self.runs.discard(one.run)
-        return one.result(ended)
+        return run_to_end(job.args, job.config, data=input_bytes(job.input), holder=self)
 
     def hold(self, run: Run[Any]) -> None:
         """Have a run killed by stop(), at once if that has been called meanwhile."""
@@ -197,6 +191,11 @@ class Batch:
             self.runs.add(run)
             if self.stopping:
                 run.kill()
+
+    def let_go(self, run: Run[Any]) -> None:
+        """Forget a run that has ended."""
+        with self.lock:
+            self.runs.discard(run)
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -258,8 +257,7 @@ def worker_count(given: object) -> int:
         ConfigError: that is no such number.
     """
     if given is None:
-        affinity = getattr(os, "sched_getaffinity", None)
-        return min(MOST_WORKERS, len(affinity(0)) if affinity else os.cpu_count() or 1)
+        return min(MOST_WORKERS, processors())
     if isinstance(given, int) and 1 <= given <= MOST_WORKERS:
         return given
     raise ps.ConfigError("--workers", given, f"must be a whole number from 1 to {MOST_WORKERS}")

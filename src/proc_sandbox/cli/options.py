@@ -112,6 +112,12 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
 """Per field how a value is read and what the help calls it; a field not listed goes by its default."""
 
 
+def long_options() -> list[str]:
+    """Return the options for the fields of Config by their long names."""
+    aliases = [alias for names in ALIASES.values() for alias in names if alias.startswith("--")]
+    return [*aliases, *("--" + name.replace("_", "-") for name in NAMES)]
+
+
 def default_of(field: Field[Any]) -> object:
     """Return a field's default value; None if it has none."""
     if field.default is not MISSING:
@@ -119,38 +125,19 @@ def default_of(field: Field[Any]) -> object:
     return None if field.default_factory is MISSING else field.default_factory()
 
 
-def describe_fields() -> dict[str, str]:
-    """Return the first line of each field's docstring, by name.
-
-    Docstrings under fields exist only in the source, so this reads it: for --help alone.
-    """
-    import ast
-    import inspect
-    import textwrap
-
-    body = ast.parse(textwrap.dedent(inspect.getsource(ps.Config))).body[0]
-    described: dict[str, str] = {}
-    name = ""
-    for node in body.body if isinstance(body, ast.ClassDef) else []:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            name = node.target.id
-        elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            described[name] = str(node.value.value).strip().split("\n\n")[0].replace("\n", " ")
-            name = ""
-        else:
-            name = ""
-    return described
-
-
 def add_options(parser: argparse.ArgumentParser, *, with_help: bool = False) -> None:
     """Add an option for every field of Config; one that is not given leaves no trace."""
-    described = describe_fields() if with_help else {}
+    described: dict[str, str] = {}
+    if with_help:
+        from proc_sandbox.docstrings import first_paragraph, of_fields
+
+        described = {name: first_paragraph(text) for name, text in of_fields().items()}
     limits = parser.add_argument_group("limits and grants")
     for field in fields(ps.Config):
         default = default_of(field)
         names = (*ALIASES.get(field.name, ()), "--" + field.name.replace("_", "-"))
         help_text = STREAM_HELP if field.name in PASS_THROUGH else described.get(field.name, "")
-        help_text = " ".join(help_text.split()).replace("%", "%%")
+        help_text = help_text.replace("%", "%%")
         common: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
         if field.name in READERS or not isinstance(default, bool):
             by_default: Callable[[str], object] = str if isinstance(default, (str, tuple)) else read_number

@@ -38,6 +38,7 @@ class Parser(argparse.ArgumentParser):
         formatter = functools.partial(argparse.RawDescriptionHelpFormatter, width=WIDTH)
         super().__init__(**{**options, "formatter_class": formatter, "allow_abbrev": False})
         self.topic = topic
+        self.actions: dict[str, Parser] = {}
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message to stderr and exit with 125.
@@ -46,7 +47,7 @@ class Parser(argparse.ArgumentParser):
             SystemExit: always; nothing was started.
         """
         self.print_usage(sys.stderr)
-        self.exit(status.FAILED, f"{self.prog}: {message}\n")
+        self.exit(status.FAILED, f"{self.prog}: {message}; see {self.prog} --help\n")
 
     def format_help(self) -> str:
         """Return the help text, which begins with examples."""
@@ -79,6 +80,7 @@ def make_parser(action: str = "", *, with_help: bool = False) -> Parser:
     for name, add in ACTIONS.items():
         if action in ("", name):
             add(chosen, with_help)
+    parser.actions = chosen.choices
     return parser
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import inspect
-import textwrap
 from typing import Any
 
-from proc_sandbox.config import BACKENDS, DEFAULTS, NAMES, Config
+from proc_sandbox.config import BACKENDS, DEFAULTS, NAMES
+from proc_sandbox.docstrings import first_paragraph, of_fields
 from proc_sandbox.policies.keys import FIELDS, NONE, OPTIONAL, PATH_LISTS, SIZES, TIMES
 
 __all__ = ["schema"]
@@ -76,13 +73,13 @@ def shape_of(name: str) -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """Return a JSON Schema (draft 2020-12) of a file of policies, for editors. In a pyproject.toml it is that of [tool.proc-sandbox]."""
-    told = described()
+    told = of_fields()
     keys: dict[str, dict[str, Any]] = {
         "extends": {"type": "string", "description": "Another policy of the file, of the user's, or a preset."},
         "description": {"type": "string", "description": "What it is for, in one sentence."},
     }
     for name in FIELDS:
-        keys[name] = {"description": told.get(name, ""), **shape_of(name)}
+        keys[name] = {"description": first_paragraph(told.get(name, "")), **shape_of(name)}
     policy = {"type": "object", "additionalProperties": False, "properties": keys}
     return {
         "$schema": DIALECT,
@@ -92,15 +89,3 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {"policies": {"type": "object", "minProperties": 1, "additionalProperties": policy}},
     }
-
-
-def described() -> dict[str, str]:
-    """Return the first line of each field's docstring. Those under fields exist only in the source, which need not be there."""
-    found: dict[str, str] = {}
-    with contextlib.suppress(OSError):
-        body = ast.parse(textwrap.dedent(inspect.getsource(Config))).body[0]
-        assert isinstance(body, ast.ClassDef)
-        for node, following in zip(body.body, body.body[1:], strict=False):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(following, ast.Expr):
-                found[node.target.id] = str(getattr(following.value, "value", "")).strip().partition("\n")[0]
-    return found
