@@ -27,7 +27,7 @@ from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, check_input, configured
-from proc_sandbox.streams import is_constant
+from proc_sandbox.streams import is_constant, shown
 from proc_sandbox.supervise import Collector
 from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
@@ -641,7 +641,7 @@ class EventSink:
 def check_not_given(overrides: Mapping[str, Any]) -> None:
     for name in ("stdout", "stderr"):
         if name in overrides:
-            raise ConfigError(name, overrides[name], "stream() yields both; use run() or Popen to send them elsewhere")
+            raise ConfigError(name, shown(overrides[name]), "stream() yields both; use run() or Popen to send them elsewhere")
 
 
 def live_usage(live: Live) -> LiveUsage:

@@ -20,7 +20,7 @@ from proc_sandbox.errors import ConfigError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.result import Output, Result
 from proc_sandbox.sandbox import check_input, configured
-from proc_sandbox.streams import check_streams, is_constant
+from proc_sandbox.streams import check_streams, is_constant, shown
 from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ class Pipeline:
             check_streams(each.config)
         for each in self.commands[1:]:
             if each.config.stdin is not None and not is_constant(each.config.stdin, PIPE):
-                raise ConfigError("stdin", each.config.stdin, "it is the pipe from the command before; name none")
+                raise ConfigError("stdin", shown(each.config.stdin), "it is the pipe from the command before; name none")
         for each in self.commands[:-1]:
             if not is_constant(each.config.stdout, CAPTURE) and not is_constant(each.config.stdout, PIPE):
-                raise ConfigError("stdout", each.config.stdout, "it is the pipe to the next command; name none")
+                raise ConfigError("stdout", shown(each.config.stdout), "it is the pipe to the next command; name none")
 
 
 class Started:

@@ -20,6 +20,7 @@ __all__ = [
     "descriptor_of",
     "encode",
     "is_constant",
+    "shown",
     "whole",
 ]
 
@@ -187,6 +188,14 @@ def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
 
 def is_constant(stream: object, constant: int) -> bool:
     return type(stream) is int and stream == constant
+
+
+CONSTANTS = {PIPE: "PIPE", STDOUT: "STDOUT", DEVNULL: "DEVNULL", INHERIT: "INHERIT", CAPTURE: "CAPTURE"}
+
+
+def shown(stream: object) -> object:
+    """Return what an error shows of a stream that was given: a constant by its name."""
+    return CONSTANTS.get(stream, stream) if type(stream) is int else stream
 
 
 def encode(data: bytes | str | None) -> bytes:

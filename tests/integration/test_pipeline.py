@@ -175,6 +175,8 @@ def test_streams_that_leave_no_room_for_a_pipe_are_refused(tmp_path: Path) -> No
     assert caught.value.field == "stdin"
     with pytest.raises(ps.ConfigError, match="pipe to the next command"):
         (ps.cmd(["cat"], stdout=tmp_path / "out") | cat).run()
+    with pytest.raises(ps.ConfigError, match="stdout: 'DEVNULL': it is the pipe"):
+        (ps.cmd(["cat"], stdout=ps.DEVNULL) | cat).run()
     with pytest.raises(ps.ConfigError, match="name one of them"):
         (ps.cmd(["cat"], stdin=b"x") | cat).run(input=b"y")
     with pytest.raises(ps.ConfigError):
