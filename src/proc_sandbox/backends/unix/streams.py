@@ -301,7 +301,6 @@ class Pump:
     def __init__(self, channel: LaunchedRun, streams: DescriptorStreams) -> None:
         self.channel, self.streams = channel, streams
         self.waiting = False
-        self.moving = -1  # the descriptor that is being read from
         self.talk, self.end = channel.fileno(), channel.launcher_end()
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
@@ -353,16 +352,17 @@ class Pump:
             LauncherDiedError: the launcher died, and the run with it.
         """
         channel, streams = self.channel, self.streams
+        if channel.outcome is not None:  # a signal handler's step, while that around it takes the rest: only who waits for the end takes part
+            return None if wait == 0 else self.take_all()
         patience = channel.patience
         if wait is not None:
             patience = min(math.ceil(wait * 1000), patience or MOST)
         behind = channel.is_behind()
         ready = self.ready(0 if behind else patience)
         channel.look_after()
-        if (behind or self.talk in ready) and (outcome := channel.receive()) is not None:
+        if (behind or self.talk in ready) and channel.receive() is not None:
             streams.close_ends()  # then what has no more to be read tells so
-            drain(streams, self.moving)
-            return outcome
+            return self.take_all()
         for descriptor in ready:
             if descriptor in streams.readers and self.claim(descriptor):
                 self.read(descriptor)
@@ -371,6 +371,13 @@ class Pump:
         if self.end in ready:
             channel.lost()
         return None
+
+    def take_all(self) -> Ended | Failed | None:
+        """Take what the pipes hold of a run that has ended, but for what is being moved; return the outcome."""
+        for descriptor, keep in list(self.streams.readers.items()):
+            if self.claim(descriptor):
+                take_rest(descriptor, keep)
+        return self.channel.outcome
 
     def ready(self, patience: int | None) -> list[int]:
         """Wait for something to do; from within that, in a signal handler, with a poll of its own: one is not shared (select.poll)."""
@@ -390,13 +397,12 @@ class Pump:
     # What is being moved is not touched by a step that a signal handler takes meanwhile: later bytes would come before earlier ones.
 
     def read(self, descriptor: int) -> None:
-        size, self.moving = -1, descriptor
+        size = -1
         try:
             size = read_some(descriptor, self.streams.readers[descriptor])
             if self.channel.outcome is not None and size > 0:
                 take_rest(descriptor, self.streams.readers[descriptor])
         finally:
-            self.moving = -1
             if size != 0:
                 self.await_event(descriptor, select.POLLIN)
         if size == 0:
@@ -413,11 +419,10 @@ class Pump:
                 self.writer = -1
 
 
-def drain(streams: DescriptorStreams, but: int = -1) -> None:
-    """Take what the pipes hold of a run that has ended, but for one."""
+def drain(streams: DescriptorStreams) -> None:
+    """Take what the pipes hold of a run that has ended."""
     for reader, keep in list(streams.readers.items()):
-        if reader != but:
-            take_rest(reader, keep)
+        take_rest(reader, keep)
 
 
 def take_rest(reader: int, keep: Callable[[bytes], object]) -> None:
