@@ -494,9 +494,7 @@ class Popen(Generic[AnyStr]):
         Raises:
             ConfigError: there is no such signal. UnsupportedError: Windows, but for SIGTERM, which ends the run.
         """
-        if not isinstance(number, int) or not 1 <= number <= 64:
-            raise ConfigError("signal", number, "must be the number of a signal, as signal.SIGTERM")
-        self.held.ask(f"signal {int(number)}")
+        self.held.ask(order_to_send(number))
 
     def terminate(self) -> None:
         """Send SIGTERM to the command; on Windows as kill()."""
@@ -527,7 +525,7 @@ class Popen(Generic[AnyStr]):
         if live is None:
             self.held.advance(lambda: False)
             end = self.conclude()
-            return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
+            return whole_usage(end)
         return live_usage(live)
 
     def close(self) -> None:
@@ -642,6 +640,22 @@ def check_not_given(overrides: Mapping[str, Any]) -> None:
     for name in ("stdout", "stderr"):
         if name in overrides:
             raise ConfigError(name, shown(overrides[name]), "stream() yields both; use run() or Popen to send them elsewhere")
+
+
+def order_to_send(number: int) -> str:
+    """Return the word by which a signal is sent.
+
+    Raises:
+        ConfigError: there is no such signal.
+    """
+    if not isinstance(number, int) or not 1 <= number <= 64:
+        raise ConfigError("signal", number, "must be the number of a signal, as signal.SIGTERM")
+    return f"signal {int(number)}"
+
+
+def whole_usage(end: Result) -> LiveUsage:
+    """Return what a run that has ended has used in all."""
+    return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
 
 
 def live_usage(live: Live) -> LiveUsage:

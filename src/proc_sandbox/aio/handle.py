@@ -14,7 +14,7 @@ from proc_sandbox.aio.runs import Driver, end, start, take
 from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
-from proc_sandbox.handle import Event, Exited, Started, check_not_given, live_usage
+from proc_sandbox.handle import Event, Exited, Started, check_not_given, live_usage, order_to_send, whole_usage
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import configured
@@ -214,9 +214,7 @@ class Popen:
         Raises:
             ConfigError: there is no such signal.
         """
-        if not isinstance(number, int) or not 1 <= number <= 64:
-            raise ConfigError("signal", number, "must be the number of a signal, as signal.SIGTERM")
-        self.order(f"signal {int(number)}")
+        self.order(order_to_send(number))
 
     def terminate(self) -> None:
         """Send SIGTERM to the command."""
@@ -245,8 +243,7 @@ class Popen:
         await self.news_until(lambda: self.run.answered > before)
         if self.run.answered > before and self.run.answer is not None:
             return live_usage(self.run.answer)
-        end = await self.wait()
-        return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
+        return whole_usage(await self.wait())
 
     async def close(self) -> None:
         """End the run if it has not ended, and close all pipes; returns when nothing is left, however often the task is cancelled
