@@ -65,6 +65,19 @@ def test_who_takes_bytes_meets_the_end_as_well() -> None:
     assert b"\r\n42\r\n" in shell.stdout
 
 
+def test_the_end_is_typed_again_to_who_has_lost_it() -> None:
+    """As a shell does that sets the mode of lines, for the time of a command, while the end of the input is typed."""
+    code = """
+import os, tty
+tty.setcbreak(0)
+ends = 0
+while ends < 4:
+    ends += os.read(0, 1) == b"\\4"
+print("all of them")
+"""
+    assert run(python(code), input=b"x").stdout.endswith(b"all of them\r\n")
+
+
 @pytest.mark.parametrize("stdin", ["path", "file", "descriptor", "pipe", "memory"])
 def test_input_can_come_from_anywhere(tmp_path: Path, stdin: str) -> None:
     place = tmp_path / "input"

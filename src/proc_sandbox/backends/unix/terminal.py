@@ -212,14 +212,15 @@ def is_same(one: int, other: int) -> bool:
 class Typist:
     """What is to be typed into the command's terminal.
 
-    Attributes: left, what is to be typed next; over, whether the end of the input was typed.
+    Attributes: left, what is to be typed next; over, whether the end of the input was typed; again, when it is to be typed again at
+    the earliest to who takes bytes; rest, the seconds until then, the next time.
     """
 
     def __init__(self, streams: TerminalStreams) -> None:
         self.streams = streams
         self.left = bytearray()
         self.over = False
-        self.mode: int | None = None
+        self.again, self.rest = 0.0, LOOK_AGAIN / 1000
         self.last = b"\n"
         self.keys: list[float] = []
 
@@ -235,8 +236,8 @@ class Typist:
             return
         self.left += b"" if self.over else next(self.streams.source, b"")
         if not self.left and not (self.streams.caller and self.streams.caller.typed):
-            self.over = True
             self.type_end()
+            self.over = True
 
     def read(self) -> bool:
         """Take what the input has; return whether the run is to be ended: its user has gone, or wants out."""
@@ -273,18 +274,22 @@ class Typist:
             del self.left[:count]
 
     def type_end(self) -> None:
-        """Type the end of the input (Ctrl-D) as a user would: again where somebody else reads after it was read; and where the mode
-        has changed, for what was typed for lines is a NUL to who takes bytes (termios(3), VEOF).
+        """Type the end of the input (Ctrl-D) as a user would, and again for whoever reads when it has been read: at each look where
+        lines are read, more and more seldom where bytes are. To these it is a byte like others, which nobody may care for; and what
+        was typed while lines were read has become a NUL to them (termios(3), VEOF).
         """
-        attributes = termios.tcgetattr(self.streams.slave)
-        mode, end = attributes[3] & termios.ICANON, attributes[6][termios.VEOF]
+        attributes, now = termios.tcgetattr(self.streams.slave), time.monotonic()
+        reads_lines, end = bool(attributes[3] & termios.ICANON), attributes[6][termios.VEOF]
         if not isinstance(end, bytes) or end == b"\0":
             end = b"\x04"
-        if self.mode is None:
-            self.left += end if self.last in b"\r\n" or not mode else end * 2  # the first one ends a line that has no end
-        elif self.mode != mode or mode and not has_input(self.streams.slave):
+        if not self.over:
+            self.left += end * 2 if reads_lines and self.last not in b"\r\n" else end  # the first one ends a line that has no end
+        elif has_input(self.streams.slave) or not reads_lines and now < self.again:
+            return
+        else:
             self.left += end
-        self.mode = mode
+        if not reads_lines:
+            self.again, self.rest = now + self.rest, self.rest * 2
 
 
 def has_input(slave: int) -> bool:
