@@ -41,6 +41,11 @@ with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=
     kept: bytes = box.read(Path("main"), max_size="1M")
     alone: ps.Result = box.cmd(["true"], timeout=1).run(check=True)
     joined: ps.PipelineResult = (box.cmd(["true"]) | ps.cmd(["true"], ps.Config(), timeout=5) | ps.cmd(("true",))).run(input="x")
+    assert_type(joined.stdout, ps.Output)
+    words = (box.cmd(["true"]) | ps.cmd(["true"])).run(text=True, check=True)
+    assert_type(words, ps.PipelineResult[str])
+    assert_type(words.check().stderr, tuple[str, ...])
+    assert_type(ps.cmd(["true"]).run(encoding="utf-8", input="x"), ps.Result[str])
     assert_type(box.run(["true"]), ps.Result[ps.Output])
     assert_type(box.run(["true"], text=True, check=True), ps.Result[str])
     assert_type(box.run(["true"], encoding="utf-8", timeout=5).stderr, str)
@@ -69,8 +74,18 @@ with ps.SandboxExecutor(ps.Config(), max_workers=2, timeout=5) as pool:
     future: Future[ps.Result] = pool.submit(["true"], input=b"x", check=True, memory_limit="64M")
     mapped: Iterator[ps.Result] = pool.map([["true"], ps.Job(["true"], timeout=1)], buffersize=3)
     any_executor: Executor = pool
+    assert_type(pool.submit(["true"], text=True), Future[ps.Result[str]])
+    assert_type(pool.submit(["true"], encoding="latin-1", timeout=1).result().stderr, str)
+    assert_type(pool.map([["true"]], text=True, timeout=5), Iterator[ps.Result[str]])
+    assert_type(pool.map([ps.Job(["true"], text=True)]), Iterator[ps.Result[str]])
 many: list[ps.Result] = ps.run_many([["true"], ps.Job(["cat"], input="x")], progress=False, timeout=5)
 some: list[ps.Result | ps.SandboxError] = ps.run_many([["true"]], return_exceptions=True)
+assert_type(ps.run_many([["true"], ps.Job(["cat"])], text=True, timeout=5), list[ps.Result[str]])
+assert_type(ps.run_many([["true"]], encoding="utf-8")[0].stdout, str)
+assert_type(ps.run_many([["true"]], text=True, return_exceptions=True), list[ps.Result[str] | ps.SandboxError])
+assert_type(ps.Job(["true"], text=True), ps.Job[str])
+assert_type(ps.Job(["true"]), ps.Job[ps.Output])
+assert_type(ps.run_many([ps.Job(["true"], text=True), ps.Job(["true"], encoding="utf-8")]), list[ps.Result[str]])
 try:
     ps.run(["false"], check=True, text=True)
 except ps.ExecutionError as error:
@@ -89,9 +104,11 @@ ps.Config(text=True)  # type: ignore[call-arg]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
 ps.Config(backend="qnx")  # type: ignore[arg-type]
 ps.capabilities(backend="qnx")  # type: ignore[arg-type]
-ps.SandboxExecutor().submit(len, "x")  # type: ignore[arg-type]
+ps.SandboxExecutor().submit(len, "x")  # type: ignore[call-overload]
 ps.cmd(["true"], timout=5)  # type: ignore[call-arg]
-ps.Job(["true"], timout=5)  # type: ignore[call-arg]
+ps.Job(["true"], timout=5)  # type: ignore[call-overload]
+ps.run_many([["true"]], text="yes")  # type: ignore[call-overload]
+ps.cmd(["true"]).run(text="yes")  # type: ignore[call-overload]
 
 
 async def awaited() -> None:
@@ -105,5 +122,7 @@ async def awaited() -> None:
     async with aio.limit(8, "compilers"), aio.Sandbox(ps.Config(), umask=0o77) as room:
         again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
         del again
+        assert_type(await room.run(["true"]), ps.Result[ps.Output])
+        assert_type(await room.run(["true"], text=True, check=True), ps.Result[str])
     await aio.run(["true"], timout=5)  # type: ignore[call-overload]
     await aio.run(["true"], input=5)  # type: ignore[call-overload]

@@ -33,15 +33,14 @@ from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
-from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
+from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from typing_extensions import Unpack
 
     from proc_sandbox.backends.protocol import Run
     from proc_sandbox.config import Options
+    from proc_sandbox.text import BytesOptions, EitherOptions, EncodedOptions, TextOptions
 
 __all__ = ["Limit", "Popen", "Sandbox", "limit", "run", "stream"]
 
@@ -51,43 +50,25 @@ Input: TypeAlias = "bytes | str | AsyncIterable[bytes]"
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[BytesOptions]
 ) -> Result: ...
 
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: Literal[True],
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[TextOptions]
 ) -> Result[str]: ...
 
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EncodedOptions]
+) -> Result[str]: ...
+
+
+@overload
+async def run(
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EitherOptions]
 ) -> Result[Any]: ...
 
 
@@ -156,10 +137,7 @@ async def execute(
         for place in places:
             place.leave()
     result = one.result(outcome)
-    if decoding is not None:
-        words = as_text(result, decoding)
-        return words.check() if check else words
-    return result.check() if check else result
+    return as_asked(result, decoding, check=check)
 
 
 class Guest:
@@ -218,6 +196,26 @@ class Sandbox:
     def directory(self) -> str | None:
         """Where the private directory lies on the host; None without one."""
         return self.box.directory if self.box is not None else None
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[BytesOptions]
+    ) -> Result: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[TextOptions]
+    ) -> Result[str]: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[EncodedOptions]
+    ) -> Result[str]: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[EitherOptions]
+    ) -> Result[Any]: ...
 
     async def run(
         self,
