@@ -124,5 +124,10 @@ async def awaited() -> None:
         del again
         assert_type(await room.run(["true"]), ps.Result[ps.Output])
         assert_type(await room.run(["true"], text=True, check=True), ps.Result[str])
+        async with room.popen(["cat"], stdin=ps.PIPE) as handle, aio.Popen(["cat"], sandbox=room) as other:
+            assert_type((handle, other), tuple[aio.Popen, aio.Popen])
+        async for happening in aio.stream(["true"], sandbox=room, timeout=5):
+            assert_type(happening, ps.Started | ps.Output | ps.Exited)
+    aio.Popen(["true"], sandbox=ps.Sandbox())  # type: ignore[arg-type]
     await aio.run(["true"], timout=5)  # type: ignore[call-overload]
     await aio.run(["true"], input=5)  # type: ignore[call-overload]
