@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from typing_extensions import assert_type
 
@@ -94,6 +99,49 @@ plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")
 
 portable: ps.Plan = ps.plan(["true"], backend="posix")
 offered: ps.Capabilities = ps.capabilities(backend="windows")
+
+
+
+class Reader:
+    """Has input in pieces."""
+
+    def read(self, size: int) -> bytes:
+        """Return one."""
+        return b"x" * size
+
+
+class Writer:
+    """Takes output."""
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece."""
+        del data
+
+
+def streams(file: BinaryIO, words: TextIO, pipe: socket.socket, writer: asyncio.StreamWriter) -> None:
+    """All that a stream can be."""
+    for source in (None, ps.PIPE, ps.INHERIT, 3, "path", Path("path"), b"x", bytearray(b"x"), file, words, io.StringIO("x"), pipe, Reader()):
+        ps.run(["true"], stdin=source)
+    lines: list[bytes] = []
+    for target in ("path", Path("path"), 3, file, words, io.BytesIO(), pipe, lines.append, hashlib.sha256().update, Writer(), writer):
+        ps.run(["true"], stdout=target, stderr=ps.Tee(target, "path"))
+    with tempfile.TemporaryFile() as kept:
+        ps.Config(stdin=kept, stdout=kept, stderr=ps.STDOUT)
+    ps.Popen(["true"], stdin=ps.PIPE, stdout=ps.DEVNULL, stderr=None)
+    ps.run(["true"], stdin=len)  # type: ignore[call-overload]
+    ps.run(["true"], stdin=["a line"])  # type: ignore[call-overload]
+    ps.run(["true"], stdin=ps.Tee("path"))  # type: ignore[call-overload]
+    ps.run(["true"], stdin=Writer())  # type: ignore[call-overload]
+    ps.run(["true"], stdout=b"path")  # type: ignore[call-overload]
+    ps.run(["true"], stdout=1.5)  # type: ignore[call-overload]
+    ps.run(["true"], stderr=Reader())  # type: ignore[call-overload]
+    ps.run(["true"], stderr=Path.mkdir)  # type: ignore[arg-type]
+    ps.Config(stdout=["path"])  # type: ignore[arg-type]
+    ps.Config().replace(stderr=object())  # type: ignore[arg-type]
+    ps.Popen(["true"], stdout=lambda: None)  # type: ignore[arg-type]
+    ps.Tee("path", None)  # type: ignore[arg-type]
+    ps.Tee(ps.Tee("path"))  # type: ignore[arg-type]
+
 
 ps.run(["true"], timout=5)  # type: ignore[call-overload]
 ps.run(["true"], timeout=[1])  # type: ignore[call-overload]
