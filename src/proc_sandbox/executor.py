@@ -13,6 +13,7 @@ import collections
 import contextlib
 import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -26,6 +27,7 @@ from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxError
 from proc_sandbox.execution import Args, remove_at_exit, run_to_end
+from proc_sandbox.progress import bar
 from proc_sandbox.result import Result, StreamT_co
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
@@ -717,7 +719,7 @@ def run_many(
     many = Many(pool, check=check, keep_going=return_exceptions, how=how)
     with contextlib.ExitStack() as stack:
         stack.callback(many.pool.kill)
-        many.advance = stack.enter_context(bar(progress, len(commands) if isinstance(commands, Sized) else None))
+        many.advance = stack.enter_context(progress_bar(progress, len(commands) if isinstance(commands, Sized) else None))
         return many.run(commands)
 
 
@@ -731,7 +733,7 @@ class Many:
         self.keep_going = keep_going
         self.room = threading.Semaphore(2 * pool.max_workers)  # so that a thread finds its next run waiting
         self.failed = threading.Event()
-        self.advance: Callable[[], object] = lambda: None
+        self.advance: Callable[[bool], object] = lambda ok: None
 
     def run(self, commands: Iterable[Job[Any] | Args]) -> list[Any]:
         futures: list[Future[Any]] = []
@@ -759,10 +761,11 @@ class Many:
         return future
 
     def done(self, future: Future[Any]) -> None:
-        if not self.keep_going and (future.cancelled() or future.exception() is not None):
+        failed = future.cancelled() or future.exception() is not None
+        if failed and not self.keep_going:
             self.failed.set()
         self.room.release()
-        self.advance()
+        self.advance(not failed and future.result().ok)
 
     def outcome(self, future: Future[Any]) -> Any:
         try:
@@ -773,17 +776,8 @@ class Many:
             return error
 
 
-@contextlib.contextmanager
-def bar(asked: bool | None, total: int | None) -> Iterator[Callable[[], object]]:
-    """Show a bar on stderr; yield what is called when one more is done, from any thread."""
-    import sys
-
+def progress_bar(asked: bool | None, total: int | None) -> contextlib.AbstractContextManager[Callable[[bool], object]]:
+    """Return what shows how far it is, where that is wanted."""
     if not (sys.stderr is not None and sys.stderr.isatty() if asked is None else asked):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as shown:
-        task = shown.add_task("", total=total)
-        yield lambda: shown.advance(task)
+        return contextlib.nullcontext(lambda ok: None)
+    return bar(total)

@@ -416,7 +416,7 @@ def test_progress_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch
 
     for asked, stream, shown in ((None, Terminal(), True), (False, Terminal(), False), (None, io.StringIO(), False), (True, io.StringIO(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
-        ps.run_many([["true"]] * 3, progress=asked)
-        assert ("3/3" in stream.getvalue()) is shown
+        ps.run_many([["true"], ["false"], ["no-such-command"]], progress=asked, return_exceptions=True)
+        assert all((word in stream.getvalue()) is shown for word in ("3/3", "2 not ok"))
     monkeypatch.setattr(sys, "stderr", None)
     assert len(ps.run_many([["true"]])) == 1

@@ -490,6 +490,7 @@ def test_what_is_shown_writes_no_lines_of_its_own(tmp_path: Path) -> None:
     path = write(directory, text)
     shown = policies.explain(str(path))
     assert all(line.isprintable() for line in shown.splitlines())
+    assert "x\\x0acore_dumps = true" in shown  # what it was can be told
     assert policies.load(write(tmp_path, shown, "shown.toml")) == policies.load(path)
 
 

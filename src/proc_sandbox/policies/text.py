@@ -9,6 +9,7 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.policies.keys import FIELDS, LISTS, NONE, SIZES
 from proc_sandbox.policies.merging import Merged, Value, lacking
+from proc_sandbox.visible import printable
 
 __all__ = ["as_policy"]
 
@@ -39,7 +40,7 @@ def as_policy(name: str, merged: Merged) -> str:
 
 def comment(origin: str) -> str:
     """Return where a value comes from, as a comment. A name of a file may hold anything."""
-    return "  # " + "".join(letter if letter.isprintable() else "?" for letter in origin)
+    return f"  # {printable(origin)}"
 
 
 def variables(items: list[Value]) -> Iterator[str]:
