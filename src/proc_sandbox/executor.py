@@ -100,7 +100,9 @@ class Job(Generic[StreamT_co]):
         Args:
             args: The command and its arguments, as for run().
             input: What the command reads from stdin; instead of the Config's stdin.
-            text, encoding, errors: As of run(). What asks for text, the Job or who has it run, gets it; the Job's encoding comes first.
+            text: As of run(): whether output is str. It is where the Job asks for that or who has it run; the Job's encoding comes first.
+            encoding: As of run().
+            errors: As of run().
             overrides: Fields of Config, for this run.
 
         Raises:
@@ -383,7 +385,9 @@ class SandboxExecutor(Executor):
             args: The command and its arguments, as for run().
             input: What the command reads from stdin; instead of the Config's stdin.
             check: The future raises ExecutionError (or a class of it) unless the command exited with 0.
-            text, encoding, errors: As of run(): the output is str. What is no such text with errors="strict" the future raises.
+            text: As of run(): whether output is str.
+            encoding: As of run().
+            errors: As of run(); with "strict" the future raises where it is no such text.
             overrides: Fields of Config, for this run.
 
         Raises:
@@ -451,7 +455,9 @@ class SandboxExecutor(Executor):
             commands: Commands, or Jobs. From an iterator no more is taken than is under way or waits: it may be endless.
             timeout: Seconds, from this call, after which asking for a Result that is not there raises TimeoutError.
             buffersize: Commands whose Results have not been asked for yet. Default: 4 for each worker.
-            text, encoding, errors: As of run(), for all of them; a Job may ask for text itself.
+            text: As of run(), for all of them; a Job may ask for text itself.
+            encoding: As of run().
+            errors: As of run().
 
         What is raised for one command (LaunchError, ...) is raised when its Result is asked for. That, and leaving the iterator,
         cancels what is not done yet.
@@ -706,7 +712,9 @@ def run_many(
         progress: Whether a bar on stderr tells how far it is. Default: if stderr is a terminal.
         check: Raise ExecutionError (or a class of it) unless each command exited with 0.
         return_exceptions: The SandboxError that is raised for one command takes the place of its Result, and the others go on.
-        text, encoding, errors: As of run(), for all of them; a Job may ask for text itself.
+        text: As of run(), for all of them; a Job may ask for text itself.
+        encoding: As of run().
+        errors: As of run().
         overrides: Fields of Config, for all of them.
 
     Raises:

@@ -168,7 +168,9 @@ class Pipeline:
         Args:
             input: What the first command reads from stdin; instead of its Config's stdin.
             check: Raise ExecutionError (or a class of it) unless all of them exited with 0; see PipelineResult.check().
-            text, encoding, errors: As of run(): what the Results have of the output is str. What goes through the pipes stays as it is.
+            text: As of run(): whether what the Results have of output is str. What goes through the pipes stays as it is.
+            encoding: As of run().
+            errors: As of run().
 
         Raises:
             As run(), for any of the commands: the others are killed, and nothing is left.
