@@ -14,6 +14,7 @@ A file of the project's that comes to be after the Config was made is not covere
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -70,7 +71,7 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
 
     Raises:
         ConfigError: there is no preset of that name, it needs a working_dir and none is given, that is no directory or holds the home
-            directory, or its patterns name more than 128 files.
+            directory, its patterns name more than 128 files, or what has to be seen lies in a directory that we cannot look into.
     """
     table = table_of(name)
     found = {key: value for key, value in table.items() if key not in OWN_KEYS}
@@ -83,12 +84,9 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
     }
     if needs(name) and (whole or changes.get("working_dir") is not None):
         project = project_of(name, changes.get("working_dir"), home)
-        own["read_only_dirs"] = project_paths(project, table.get("project_read_only", ()), granted)
-        around = {*granted, *own["read_only_dirs"], *own["allowed_dirs"], project}
-        own["hidden_paths"] += project_paths(project, table.get("project_hidden", ()), granted, around)
-        passwords = [place for place in git_passwords(project) if place not in granted]
-        own["hidden_paths"] += passwords
-        own["read_only_dirs"] = [place for place in own["read_only_dirs"] if place not in passwords]
+        hidden, read_only = covered(project, table, granted, own["allowed_dirs"])
+        own["hidden_paths"] += hidden
+        own["read_only_dirs"] = read_only
     for key, paths in own.items():
         if paths:
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), *paths)))
@@ -165,8 +163,33 @@ def holds(directory: str, path: str) -> bool:
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
-def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str], around: Iterable[str] = ()) -> list[str]:
-    """Return what the patterns name in a project, but not what the caller grants by that very name, nor what lies in another one.
+def covered(project: str, table: Mapping[str, Any], granted: Iterable[str], readable: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return what of a project is hidden, and what is read-only.
+
+    What is hidden is not read-only too, though a link of a command's making has such a name. A link has nothing hidden that has a
+    read-only name of its own. A directory that cannot be looked into is hidden: who has its caller's user could close one by
+    chmod(2), and open it when the next Config was made of what there was to be seen.
+
+    Raises:
+        ConfigError: see fields_of().
+    """
+    around = {*granted, *readable, project}
+    read_only, closed = project_paths(project, table.get("project_read_only", ()), granted)
+    own = {place for place, linked in read_only.items() if not linked}
+    hidden, also_closed = project_paths(project, table.get("project_hidden", ()), granted, {*around, *own})
+    for place in dict.fromkeys((*closed, *also_closed)):
+        if any(holds(os.path.realpath(place), os.path.realpath(other)) for other in around):
+            raise ConfigError("working_dir", place, "it cannot be looked into, and may hold secrets; open it with chmod u+rx")
+        hidden[place] = False
+    found = outermost((*hidden, *(place for place in git_passwords(project) if place not in granted)))
+    return found, [place for place in outermost(read_only) if not any(holds(other, place) for other in found)]
+
+
+def project_paths(
+    project: str, patterns: Iterable[str], granted: Iterable[str], around: Iterable[str] = ()
+) -> tuple[dict[str, bool], list[str]]:
+    """Return what the patterns name in a project, but not what the caller grants by that very name, and of each whether it is
+    named by a link alone; and the directories in which they could name something that cannot be seen.
 
     around: what has to be seen.
 
@@ -175,29 +198,71 @@ def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str],
     """
     listed = list(patterns)
     excluded = [pattern[1:] for pattern in listed if pattern.startswith("!")]
-    found: dict[str, None] = {}
-    for pattern in listed:
-        for path in Path(project).glob(pattern) if not pattern.startswith("!") else ():
-            parts = path.relative_to(project).parts
-            if any(fnmatchcase(part, name) for part in parts for name in excluded):
-                continue
-            place = place_of(project, str(path), granted, around)
-            if place and place not in granted:
-                found[place] = None
-        if len(found) > MOST_FOUND:
-            raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {pattern!r} is; name a directory in it")
+    split = [tuple(pattern.split("/")) for pattern in listed if not pattern.startswith("!")]
+    found: dict[str, bool] = {}
+    closed: list[str] = []
+    for path, is_closed in named_in(project, split, excluded):
+        place = path if path == project else place_of(project, path, granted, around)
+        if place and is_closed:
+            closed.append(place)
+        elif place and place not in granted:
+            found[place] = found.get(place, True) and place != path
+        if len(found) + len(closed) > MOST_FOUND:
+            raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {path!r} is; name a directory in it")
+    return found, closed
+
+
+def named_in(directory: str, patterns: Iterable[tuple[str, ...]], excluded: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield what patterns, each split into names, name in a directory; and (True) the directories that cannot be looked into.
+
+    Upper and lower case are the same, as they are on many a file system. Each directory is read once: what a command changes
+    meanwhile is either seen as it was, or closed.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
+    except PermissionError:
+        yield directory, True
+        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return
+        raise
+    if not os.access(directory, os.X_OK):
+        yield directory, True
+        return
+    for name, is_file in names:
+        if any(fnmatchcase(name, pattern) for pattern in excluded):
+            continue
+        rest = [pattern[1:] for pattern in patterns if fnmatchcase(name.lower(), pattern[0].lower())]
+        path = os.path.join(directory, name)
+        if () in rest:
+            yield path, False
+        deeper = [pattern for pattern in rest if pattern]
+        if deeper and not is_file:
+            yield from named_in(path, deeper, excluded)
+
+
+def outermost(places: Iterable[str]) -> list[str]:
+    """Return places, each once, but not what lies in another one."""
+    found = dict.fromkeys(places)
     return [place for place in found if not any(place != other and holds(other, place) for other in found)]
 
 
 def git_passwords(project: str) -> Iterator[str]:
     """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
 
-    A command may have put something else in its place: no link is followed, and nothing waits for a FIFO.
+    One that cannot be read counts as one with a password. A command may have put something else in its place: no link is
+    followed, and nothing waits for a FIFO.
     """
     place = os.path.join(project, ".git", "config")
     if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
         return
-    descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except PermissionError:
+        yield place
+        return
     try:
         text = os.read(descriptor, MOST_READ + 1)
     finally:
