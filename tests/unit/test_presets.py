@@ -145,6 +145,13 @@ def test_what_is_hidden_in_a_project(project: Path) -> None:
     }  # fmt: skip
 
 
+def test_upper_case_is_as_secret(project: Path) -> None:
+    touch(project, ".ENV", "Secrets.YAML", "api/.Env.Local", "a/b/C.txt", ".ENVRC")
+    config = ps.Config.preset("agent", working_dir=project)
+    assert below(project, config.hidden_paths) == {".ENV", "Secrets.YAML", "api/.Env.Local"}
+    assert below(project, config.read_only_dirs) == {".ENVRC"}
+
+
 def test_what_is_read_only_in_a_project(project: Path) -> None:
     touch(project, ".git/hooks/pre-commit", ".git/config", ".vscode/tasks.json", ".envrc", "x.code-workspace", "src/main.py", "Makefile")
     config = ps.Config.preset("agent", working_dir=project)
@@ -165,6 +172,11 @@ def test_who_names_git_gets_it_but_for_what_git_runs(project: Path) -> None:
         ("url = https://user:token@example.org/x.git", True),
         ("url = https://ghp_0123456789abcdefghij@example.org/x.git", True),
         ("extraHeader = AUTHORIZATION: basic eA==", True),
+        ("url = https://:token@example.org/x.git", True),
+        ("smtpPass = hunter2", True),
+        ("token=0123", True),
+        ("helper = \"!f() { echo username=me; echo password=hunter2; }; f\"", True),
+        ("helper = cache", False),
         ("url = https://example.org/x.git", False),
         ("url = ssh://git@example.org/x.git", False),
         ("url = git@example.org:x/y.git", False),
@@ -202,9 +214,10 @@ def test_who_names_a_secret_sees_it(project: Path) -> None:
 
 def test_tools_of_the_home_directory_and_no_credentials(home: Path, project: Path) -> None:
     touch(home, ".cargo/bin/cargo", ".cargo/credentials.toml", ".rustup/settings.toml", ".ssh/id_ed25519", ".aws/credentials", ".nvm/nvm.sh")
+    touch(home, ".local/share/uv/python/x", ".local/share/uv/credentials/credentials.toml", ".local/share/mise/installs/x", ".local/share/mise/token")
     config = ps.Config.preset("agent", working_dir=project)
-    assert below(home, config.allowed_dirs) == {".cargo/bin", ".rustup", ".nvm"}
-    assert below(home, config.hidden_paths) == {".ssh", ".aws", ".cargo/credentials.toml"}
+    assert below(home, config.allowed_dirs) == {".cargo/bin", ".rustup", ".nvm", ".local/share/uv/python", ".local/share/mise/installs"}
+    assert below(home, config.hidden_paths) == {".ssh", ".aws", ".cargo/credentials.toml", ".local/share/uv/credentials"}
     assert dict(config.env)["RUSTUP_HOME"] == str(home / ".rustup")
     assert "PYENV_ROOT" not in dict(config.env)
 
@@ -227,6 +240,18 @@ def test_links_of_a_project(project: Path, home: Path, tmp_path: Path) -> None:
         (project / f".env.{number}").symlink_to(target)
     config = ps.Config.preset("agent", working_dir=project, allowed_dirs=[tmp_path / "shared"])
     assert config.hidden_paths == (str(project / "conf" / "env"), str(tmp_path / "shared" / "env"))
+    assert below(project, config.read_only_dirs) == {".git"}
+
+
+@needs_links
+def test_no_link_uncovers_what_is_hidden(project: Path) -> None:
+    """A link of a read-only name: what it leads to is hidden all the same, and no Config is refused."""
+    touch(project, "conf/prod", ".aws/config", ".env.local", ".git/config")
+    (project / ".env").symlink_to("conf/prod")
+    for name, target in ((".envrc", "conf/prod"), (".vimrc", ".aws/config"), (".vscode", ".aws"), (".exrc", ".env.local"), (".env.git", ".git")):
+        (project / name).symlink_to(target)
+    config = ps.Config.preset("agent", working_dir=project)
+    assert below(project, config.hidden_paths) == {"conf/prod", ".aws", ".env.local"}
     assert below(project, config.read_only_dirs) == {".git"}
 
 

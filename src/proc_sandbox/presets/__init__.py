@@ -34,8 +34,12 @@ MOST_FOUND = 128
 """Files of a project that the patterns may name: each is a mount of its own."""
 MOST_READ = 1 << 20
 """Bytes of a git config that are looked at; a larger one counts as one with a password."""
-PASSWORD = re.compile(rb"://[^/\s@]+:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader", re.IGNORECASE)
-"""A URL with a password or a token, or what actions/checkout leaves behind (git-config(1), http.extraHeader)."""
+PASSWORD = re.compile(
+    rb"://[^/\s@]*:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader|(?:pass|passwd|password|passphrase|token|secret)[\"']?[ \t]*=", re.IGNORECASE
+)
+"""A URL with a password or a token, what actions/checkout leaves behind (git-config(1), http.extraHeader), or a key or a helper's
+output of such a name (sendemail.smtpPass).
+"""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
