@@ -136,6 +136,20 @@ def test_a_home_directory_is_no_project(home: Path, project: Path, tmp_path: Pat
     assert ps.Config.preset("agent", working_dir="~/project").working_dir == str(project)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pwd")
+def test_nor_is_that_of_its_owner(home: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root sees it by sudo, whose HOME is another one."""
+    import pwd
+
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    entry = pwd.struct_passwd(("them", "x", os.getuid(), 0, "", str(theirs), "/bin/sh"))
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: entry)
+    with pytest.raises(ps.ConfigError, match="home directory"):
+        ps.Config.preset("agent", working_dir=theirs)
+    assert ps.Config.preset("agent", working_dir=project).working_dir == str(project)
+
+
 def test_what_is_hidden_in_a_project(project: Path) -> None:
     touch(project, ".env", ".env.local", "api/.env", "packages/web/.env.production", "server.pem", ".aws/credentials", "credentials.json")
     touch(project, ".env.example", "api/.env.sample", "node_modules/x/.env", ".venv/.env", "src/main.py", "secrets.py", "a/b/c/.env")

@@ -14,6 +14,7 @@ A file of the project's that comes to be after the Config was made is not covere
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -158,9 +159,23 @@ def project_of(name: str, given: Any, home: str) -> str:
     project = os.path.abspath(os.path.expanduser(given))
     if not os.path.isdir(project):
         raise ConfigError("working_dir", given, "no such directory; name the project's")
-    if holds(os.path.realpath(project), os.path.realpath(home)):
-        raise ConfigError("working_dir", given, "your home directory lies in it, with your keys; name the project's own directory")
+    for directory in (home, *homes_of(project)):
+        if holds(os.path.realpath(project), os.path.realpath(directory)):
+            remedy = f"the home directory {directory!r} is or lies in it, with its keys; name the project's own directory"
+            raise ConfigError("working_dir", given, remedy)
     return project
+
+
+def homes_of(project: str) -> list[str]:
+    """Return the home directories of our user and of the project's owner, whatever the variable HOME says (sudo(8), cron(8))."""
+    found: list[str] = []
+    if sys.platform != "win32":
+        import pwd
+
+        for uid in {os.getuid(), os.stat(project).st_uid}:
+            with contextlib.suppress(KeyError):
+                found.append(pwd.getpwuid(uid).pw_dir)
+    return [directory for directory in found if directory != "/" and os.path.isdir(directory)]
 
 
 def holds(directory: str, path: str) -> bool:
