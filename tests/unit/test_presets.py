@@ -208,6 +208,16 @@ def test_a_git_config_with_a_password_is_hidden(project: Path, line: str, hidden
     assert below(project, shown.hidden_paths) == set()
 
 
+def test_so_is_one_of_a_submodule_or_a_worktree(project: Path) -> None:
+    names = (".git/modules/a/config", ".git/modules/lib/b/config", ".git/worktrees/w/config.worktree", ".git/config.worktree")
+    touch(project, ".git/config", ".git/modules/c/config", *names)
+    for name in names:
+        (project / name).write_text("url = https://user:token@example.org/x.git")
+    config = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / ".git"])
+    assert below(project, config.hidden_paths) == set(names)
+    assert below(project, config.read_only_dirs) == {".git/config", ".git/modules", ".git/worktrees"}
+
+
 @needs_links
 def test_no_link_to_a_git_config_is_followed(project: Path, tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/config")

@@ -41,6 +41,9 @@ PASSWORD = re.compile(
 """A URL with a password or a token, what actions/checkout leaves behind (git-config(1), http.extraHeader), or a key or a helper's
 output of such a name (sendemail.smtpPass).
 """
+GIT_CONFIGS = (
+    ".git/config", ".git/config.worktree", ".git/worktrees/*/config.worktree", ".git/modules/*/config", ".git/modules/*/*/config",
+)  # fmt: skip
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
@@ -269,25 +272,29 @@ def outermost(places: Iterable[str]) -> list[str]:
 
 
 def git_passwords(project: str) -> Iterator[str]:
-    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+    """Yield the configs of a project's git, its submodules and worktrees that hold a password or a token; git works without one.
 
-    One that cannot be read counts as one with a password. A command may have put something else in its place: no link is
-    followed, and nothing waits for a FIFO.
+    A command may have put something else in its place: no link is followed. What cannot be looked into counts as one that does.
     """
-    place = os.path.join(project, ".git", "config")
-    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
-        return
+    top = os.path.realpath(project)
+    for place, closed in named_in(project, [tuple(name.split("/")) for name in GIT_CONFIGS], ()):
+        if os.path.realpath(place) == os.path.join(top, os.path.relpath(place, project)) and (closed or has_password(place)):
+            yield place
+
+
+def has_password(place: str) -> bool:
+    """Return whether a file may hold a password, as far as it is a regular one; nothing waits for a FIFO."""
+    if not os.path.isfile(place):
+        return False
     try:
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except PermissionError:
-        yield place
-        return
+        return True
     try:
         text = os.read(descriptor, MOST_READ + 1)
     finally:
         os.close(descriptor)
-    if PASSWORD.search(text) or len(text) > MOST_READ:
-        yield place
+    return bool(PASSWORD.search(text)) or len(text) > MOST_READ
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:
