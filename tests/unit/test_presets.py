@@ -208,6 +208,33 @@ def test_a_git_config_with_a_password_is_hidden(project: Path, line: str, hidden
     assert below(project, shown.hidden_paths) == set()
 
 
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("hooksPath = tools/hooks", {"tools/hooks"}),
+        ('hookspath="tools/hooks/"', {"tools/hooks"}),
+        ("[core] hooksPath = tools", {"tools"}),
+        ("hooksPath = .", set()),
+        ("hooksPath = ..", set()),
+        ("hooksPath = ../elsewhere", set()),
+        ("hooksPath = /etc", set()),
+        ("hooksPath = missing", set()),
+        ("path = ../tools/gitconfig", {"tools/gitconfig"}),
+        ("fsmonitor = ./tools/watch --fast", {"tools/watch"}),
+        ("clean = python3 tools/watch %f", {"tools/watch"}),
+        ('helper = "!tools/watch; true"', {"tools/watch"}),
+        ("merge = tools/watch", set()),
+    ],
+)
+def test_what_gits_config_has_run_is_read_only(project: Path, line: str, kept: set[str]) -> None:
+    touch(project, ".git/config", "tools/hooks/pre-commit", "tools/gitconfig", "tools/watch")
+    touch(project.parent, "elsewhere/pre-commit")
+    (project / ".git" / "config").write_text(f"[core]\n\t{line}\n")
+    assert below(project, ps.Config.preset("agent", working_dir=project).read_only_dirs) == {".git", *kept}
+    config = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / "tools" / "hooks"])
+    assert below(project, config.read_only_dirs) == {".git", *(kept - {"tools/hooks", "tools"})}, "what is granted"
+
+
 def test_so_is_one_of_a_submodule_or_a_worktree(project: Path) -> None:
     names = (".git/modules/a/config", ".git/modules/lib/b/config", ".git/worktrees/w/config.worktree", ".git/config.worktree")
     touch(project, ".git/config", ".git/modules/c/config", *names)

@@ -44,6 +44,12 @@ output of such a name (sendemail.smtpPass).
 GIT_CONFIGS = (
     ".git/config", ".git/config.worktree", ".git/worktrees/*/config.worktree", ".git/modules/*/config", ".git/modules/*/*/config",
 )  # fmt: skip
+GIT_RUNS = re.compile(
+    rb"(?:^|\])[ \t]*(hookspath|path|fsmonitor|sshcommand|editor|pager|clean|smudge|process|textconv|command|cmd|driver|helper|program)"
+    rb"[ \t]*=[ \t]*([^#;\r\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Keys of git-config(1) whose value is run, or is a directory or a file of what is."""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
@@ -198,6 +204,10 @@ def covered(project: str, table: Mapping[str, Any], granted: Iterable[str], read
     around = {*granted, *readable, project}
     read_only, closed = project_paths(project, table.get("project_read_only", ()), granted)
     own = {place for place, linked in read_only.items() if not linked}
+    for path in map(os.path.abspath, git_runs(project)):
+        place = place_of(project, path, granted, around) if holds(project, path) and os.path.exists(path) else None
+        if place and not any(holds(place, other) for other in around):
+            read_only.setdefault(place, True)
     hidden, also_closed = project_paths(project, table.get("project_hidden", ()), granted, {*around, *own})
     for place in dict.fromkeys((*closed, *also_closed)):
         if any(holds(os.path.realpath(place), os.path.realpath(other)) for other in around):
@@ -274,27 +284,50 @@ def outermost(places: Iterable[str]) -> list[str]:
 def git_passwords(project: str) -> Iterator[str]:
     """Yield the configs of a project's git, its submodules and worktrees that hold a password or a token; git works without one.
 
-    A command may have put something else in its place: no link is followed. What cannot be looked into counts as one that does.
+    What cannot be read counts as one that does.
     """
-    top = os.path.realpath(project)
-    for place, closed in named_in(project, [tuple(name.split("/")) for name in GIT_CONFIGS], ()):
-        if os.path.realpath(place) == os.path.join(top, os.path.relpath(place, project)) and (closed or has_password(place)):
+    for place, closed in git_configs(project, GIT_CONFIGS):
+        text = None if closed else content_of(place)
+        if text is None or PASSWORD.search(text):
             yield place
 
 
-def has_password(place: str) -> bool:
-    """Return whether a file may hold a password, as far as it is a regular one; nothing waits for a FIFO."""
-    if not os.path.isfile(place):
-        return False
+def git_runs(project: str) -> Iterator[str]:
+    """Yield what a project's git is told to run, or to read for its config: as core.hooksPath and include.path name it.
+
+    It may be no file, or not the project's.
+    """
+    for place, closed in git_configs(project, (".git/config", ".git/config.worktree")):
+        for key, value in GIT_RUNS.findall(b"" if closed else content_of(place) or b""):
+            text = os.fsdecode(value).strip().strip("\"'!")
+            if key.lower() == b"path":
+                yield os.path.join(os.path.dirname(place), text)
+            else:
+                yield from (os.path.join(project, word.strip("\"';")) for word in ([text] if key.lower() == b"hookspath" else text.split()))
+
+
+def git_configs(project: str, patterns: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield those of git's configs that there are, and what cannot be looked into (True).
+
+    A command may have put something else in their place: no link is followed.
+    """
+    top = os.path.realpath(project)
+    for place, closed in named_in(project, [tuple(name.split("/")) for name in patterns], ()):
+        if os.path.realpath(place) == os.path.join(top, os.path.relpath(place, project)) and (closed or os.path.isfile(place)):
+            yield place, closed
+
+
+def content_of(place: str) -> bytes | None:
+    """Return what a regular file holds, None of one that cannot be read or is too long; nothing waits for a FIFO."""
     try:
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except PermissionError:
-        return True
+    except OSError:
+        return None
     try:
         text = os.read(descriptor, MOST_READ + 1)
     finally:
         os.close(descriptor)
-    return bool(PASSWORD.search(text)) or len(text) > MOST_READ
+    return text if len(text) <= MOST_READ else None
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:
