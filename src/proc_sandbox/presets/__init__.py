@@ -170,7 +170,7 @@ def project_of(name: str, given: Any, home: str) -> str:
         raise ConfigError("working_dir", given, "no such directory; name the project's")
     for directory in (home, *homes_of(project)):
         if holds(os.path.realpath(project), os.path.realpath(directory)):
-            remedy = f"the home directory {directory!r} is or lies in it, with its keys; name the project's own directory"
+            remedy = f"a home directory lies in it, with its keys ({directory}); name the project's own directory"
             raise ConfigError("working_dir", given, remedy)
     return project
 
