@@ -20,7 +20,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -244,7 +244,7 @@ def project_paths(
     return found, closed
 
 
-def named_in(directory: str, patterns: Iterable[tuple[str, ...]], excluded: Iterable[str]) -> Iterator[tuple[str, bool]]:
+def named_in(directory: str, patterns: Sequence[tuple[str, ...]], excluded: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Yield what patterns, each split into names, name in a directory; and (True) the directories that cannot be looked into.
 
     Upper and lower case are the same, as they are on many a file system. Each directory is read once: what a command changes
