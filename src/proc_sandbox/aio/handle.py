@@ -6,15 +6,25 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from proc_sandbox.aio.runs import Driver, end, start, take
+from proc_sandbox.aio.runs import Driver, driver_for, end, start, take
 from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
-from proc_sandbox.handle import Event, Exited, Started, check_not_given, live_usage, order_to_send, whole_usage
+from proc_sandbox.handle import (
+    Event,
+    Exited,
+    Started,
+    check_not_given,
+    check_size,
+    live_usage,
+    order_to_send,
+    whole_usage,
+)
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import configured
@@ -59,8 +69,6 @@ class Popen:
             raise UnsupportedError("aio.Popen", "asyncio watches no run there", "proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.args = check_command(args)
         self.config = configured(config, overrides)
-        if self.config.pty:
-            raise ConfigError("pty", True, "a terminal is not awaited; use proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.pid = 0
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
@@ -77,7 +85,7 @@ class Popen:
             SandboxError: as run(); nothing is left then.
         """
         check_streams(self.config)
-        self.driver: Any = Driver(self.config, None)
+        self.driver: Any = driver_for(self.config, None) if self.config.pty else Driver(self.config, None)
         try:
             await take(self.places)
             self.execution = await start(self.args, self.driver, None, held=True)
@@ -123,8 +131,8 @@ class Popen:
             descriptor = streams.take(name)
             if descriptor is not None:
                 reader = asyncio.StreamReader()
-                protocol = asyncio.StreamReaderProtocol(reader)
-                await self.connect(loop.connect_read_pipe, lambda p=protocol: p, descriptor, "rb")
+                incoming = Incoming(reader, partial(streams.rest_of, name))
+                await self.connect(loop.connect_read_pipe, lambda p=incoming: p, descriptor, "rb")
                 setattr(self, name, reader)
         descriptor = streams.take("stdin")
         if descriptor is not None:
@@ -236,6 +244,16 @@ class Popen:
         if self.task is not None and not self.task.done():
             self.run.ask(what)
 
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal; harmless after the end.
+
+        Raises:
+            ConfigError: it has no terminal (pty=True); no terminal has such a size.
+        """
+        check_size(self.config, rows, columns)
+        if self.task is not None and not self.task.done():
+            self.execution.streams.set_size(rows, columns)
+
     async def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
         before = self.run.answered if self.task is not None else 0
@@ -278,6 +296,20 @@ class Popen:
         await self.close()
 
 
+class Incoming(asyncio.StreamReaderProtocol):
+    """Takes what comes from a pipe, and after its end what belongs there. rest: gives that."""
+
+    def __init__(self, reader: asyncio.StreamReader, rest: Callable[[], bytes]) -> None:
+        super().__init__(reader)
+        self.reader, self.rest = reader, rest
+
+    def eof_received(self) -> bool | None:
+        """The pipe has come to its end."""
+        if rest := self.rest():
+            self.reader.feed_data(rest)
+        return super().eof_received()
+
+
 class Taker:
     """Takes what one stream brings, when there is room for it."""
 
@@ -312,6 +344,8 @@ async def stream(
     check_not_given(given)
     queue: asyncio.Queue[Event] = asyncio.Queue(8)
     takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
+    if configured(config, overrides).pty:
+        del takers["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**given, **takers}))
     if input is not None:
         whole = whole.replace(stdin=input_bytes(input))

@@ -168,8 +168,9 @@ class TerminalStreams(DescriptorStreams):
             put_size(self.master, size)
 
     def set_size(self, rows: int, columns: int) -> None:
-        """Set the size of the command's terminal."""
-        put_size(self.master, (rows, columns))
+        """Set the size of the command's terminal; harmless when that is closed."""
+        if self.master in self.readers:
+            put_size(self.master, (rows, columns))
 
     def hang_up(self) -> None:
         """Close our ends of a handle's pipes, for the run is over: who reads meets the end, and who writes hears of it."""
