@@ -249,6 +249,8 @@ class TerminalStreams(DescriptorStreams):
             self.give_back()
         finally:
             self.hang_up()
+            if self.readers.pop(self.master, None):
+                os.close(self.master)  # first: closing the slave may wait for its output to be read (POSIX, 11.1.11)
             super().close()
 
 
