@@ -436,6 +436,54 @@ def test_what_a_sink_raises_ends_it() -> None:
             process.wait()
 
 
+@pytest.mark.parametrize("how", ["close", "kill"])
+def test_a_sink_may_end_it(how: str) -> None:
+    there: list[ps.Popen[bytes]] = []
+
+    def sink(data: bytes) -> None:
+        if there:
+            getattr(there[0], how)()
+
+    with ps.Popen(["sh", "-c", "while echo up; do sleep 0.05; done"], pty=True, stdin=ps.PIPE, stdout=sink, timeout=HANG) as process:
+        there.append(process)
+        assert process.wait().reason is ps.Reason.CANCELLED
+
+
+def test_signal_handlers_may_ask_while_it_is_waited_for() -> None:
+    code = """
+import signal
+import proc_sandbox as ps
+told, answered = [], []
+def ask(number, frame):
+    told.append(process.usage().tasks)
+    process.set_size(len(told), 80)
+    if len(told) >= 5 and not answered:
+        answered.append(True)
+        process.stdin.write(b"x\\n")
+class Raised(Exception):
+    pass
+def refuse(number, frame):
+    raise Raised
+with ps.Popen(["sh", "-c", "stty -echo; echo up; read x; read y; exit 4"], pty=True, stdin=ps.PIPE, stdout=ps.PIPE, timeout=60) as process:
+    process.stdout.readline()
+    signal.signal(signal.SIGALRM, ask)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    while not answered:
+        signal.pause()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, refuse)
+    for wait in (process.wait, process.stdout.read):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            wait()
+        except Raised:
+            print("raised")
+    process.stdin.write(b"y\\n")
+    print(process.wait().exit_code)
+"""
+    assert output_of(code) == "raised\nraised\n4\n"
+
+
 def test_the_death_of_what_serves_the_run_is_told_to_who_reads(backend: str) -> None:
     if backend != "linux":
         pytest.skip("there is no launcher")

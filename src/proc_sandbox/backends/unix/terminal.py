@@ -488,5 +488,5 @@ class TerminalPump(Pump):
             streams.write_out()
         if streams.caller and not streams.caller.typed and ready.get(streams.caller.file, 0) & ~select.POLLOUT:
             streams.caller.discard()
-        if got[streams.input] and self.typist.listens and self.typist.read():
+        if got.get(streams.input) and self.typist.listens and self.typist.read():
             self.channel.kill()
