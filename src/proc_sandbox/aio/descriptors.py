@@ -62,7 +62,8 @@ class Driver:
         self.reading: set[int] = set()
         self.guard: Guard | None = None
         self.inlet: Inlet | None = None
-        self.awaited: set[asyncio.Future[Any]] = set()  # sinks that have not taken yet what was read, and the piece of input that is to come
+        self.fetching: asyncio.Future[bytes] | None = None  # the piece of input that is to come
+        self.awaited: set[asyncio.Future[Any]] = set()  # sinks that have not taken yet what was read, and that piece
 
     async def communicate(self, one: Execution) -> Ended | Failed:
         """Move bytes both ways until the run has ended, then take what the pipes still hold; return its outcome.
@@ -100,6 +101,10 @@ class Driver:
             return
         self.guard = guard_for(self.loop, self.run)
         self.guard.drivers.add(self)
+        self.begin_moving()
+
+    def begin_moving(self) -> None:
+        """Watch the streams."""
         for descriptor in self.streams.readers:
             self.listen(descriptor)
         if self.streams.writer >= 0:
@@ -197,7 +202,7 @@ class Driver:
     def waited(self, then: Callable[[Any], object], waiting: asyncio.Future[Any]) -> None:
         self.awaited.discard(waiting)
         error = asyncio.CancelledError() if waiting.cancelled() else waiting.exception()
-        input_is_late = self.over.is_set() and self.inlet is not None and waiting is self.inlet.fetching
+        input_is_late = self.over.is_set() and waiting is self.fetching
         if error is None and not self.killed and not self.over.is_set():
             self.do(then, waiting.result())
         elif error is not None and not self.killed and not input_is_late:
@@ -213,9 +218,13 @@ class Driver:
         self.failure = self.failure or failure
         self.over.set()  # first: whoever waits is not called before this is done, but a signal's exception may come in between
         self.leave()
-        self.streams.close_ends()  # then what has no more to be read tells so
-        if self.inlet is not None and self.inlet.fetching is not None:
-            self.inlet.fetching.cancel()
+        self.close_ends()
+        if self.fetching is not None:
+            self.fetching.cancel()
+
+    def close_ends(self) -> None:
+        """Close the command's ends: then what has no more to be read tells so."""
+        self.streams.close_ends()
 
     def fail(self, error: BaseException) -> None:
         """A stream of the caller's has failed: the run is ended for it."""
@@ -319,7 +328,6 @@ class Inlet(Feeder):
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.fetching: asyncio.Future[bytes] | None = None
         super().__init__(driver.streams)
 
     def next_piece(self) -> None:
@@ -328,7 +336,7 @@ class Inlet(Feeder):
         if self.driver.source is None:
             super().next_piece()
         else:
-            self.fetching = self.driver.wait_for(self.driver.source(), self.driver.fetched)
+            self.driver.fetching = self.driver.wait_for(self.driver.source(), self.driver.fetched)
 
     def finish(self) -> None:
         """Close stdin."""

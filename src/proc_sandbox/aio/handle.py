@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from proc_sandbox.aio.runs import Driver, end, start, take
+from proc_sandbox.aio.runs import Driver, driver_for, end, start, take
 from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
@@ -20,6 +21,7 @@ from proc_sandbox.handle import (
     Started,
     check_free,
     check_not_given,
+    check_size,
     live_usage,
     order_to_send,
     whole_usage,
@@ -79,8 +81,6 @@ class Popen:
         self.box = sandbox
         self.guest: Guest | None = None
         self.config = configured(config_of(sandbox, config), overrides)
-        if self.config.pty:
-            raise ConfigError("pty", True, "a terminal is not awaited; use proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.pid = 0
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
@@ -97,7 +97,7 @@ class Popen:
             SandboxError: as run(); nothing is left then. SandboxClosedError: the Sandbox is not open.
         """
         check_streams(self.config)
-        self.driver: Any = Driver(self.config, None)
+        self.driver: Any = driver_for(self.config, None) if self.config.pty else Driver(self.config, None)
         try:
             await take(self.places)
             directory = self.enter_box()
@@ -158,8 +158,8 @@ class Popen:
             descriptor = streams.take(name)
             if descriptor is not None:
                 reader = asyncio.StreamReader()
-                protocol = asyncio.StreamReaderProtocol(reader)
-                await self.connect(loop.connect_read_pipe, lambda p=protocol: p, descriptor, "rb")
+                incoming = Incoming(reader, partial(streams.rest_of, name))
+                await self.connect(loop.connect_read_pipe, lambda p=incoming: p, descriptor, "rb")
                 setattr(self, name, reader)
         descriptor = streams.take("stdin")
         if descriptor is not None:
@@ -271,6 +271,16 @@ class Popen:
         if self.task is not None and not self.task.done():
             self.run.ask(what)
 
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal; harmless after the end.
+
+        Raises:
+            ConfigError: it has no terminal (pty=True); no terminal has such a size.
+        """
+        check_size(self.config, rows, columns)
+        if self.task is not None and not self.task.done():
+            self.execution.streams.set_size(rows, columns)
+
     async def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
         before = self.run.answered if self.task is not None else 0
@@ -311,6 +321,20 @@ class Popen:
                 self.task.cancel()
             return
         await self.close()
+
+
+class Incoming(asyncio.StreamReaderProtocol):
+    """Takes what comes from a pipe, and after its end what belongs there. rest: gives that."""
+
+    def __init__(self, reader: asyncio.StreamReader, rest: Callable[[], bytes]) -> None:
+        super().__init__(reader)
+        self.reader, self.rest = reader, rest
+
+    def eof_received(self) -> bool | None:
+        """The pipe has come to its end."""
+        if rest := self.rest():
+            self.reader.feed_data(rest)
+        return super().eof_received()
 
 
 class Taker:
@@ -365,9 +389,12 @@ async def stream(
     check_not_given(given)
     check_input(input, given)
     config = config_of(sandbox, config)
-    check_free(configured(config, given))
+    free = configured(config, given)
+    check_free(free)
     queue: asyncio.Queue[Event] = asyncio.Queue(8)
     takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
+    if free.pty:
+        del takers["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**given, **takers}))
     if input is not None:
         whole = whole.replace(stdin=input_bytes(input))

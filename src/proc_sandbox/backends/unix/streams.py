@@ -52,6 +52,7 @@ class DescriptorStreams:
 
     terminal = ""
     """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
+    relayed = False
 
     def __init__(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
@@ -196,6 +197,14 @@ class DescriptorStreams:
     def take(self, name: str) -> int | None:
         """Return our end of a pipe, which is the caller's from now on; None: that stream is none."""
         return self.pipes.pop(name, None)
+
+    def rest_of(self, name: str) -> bytes:
+        """Return what a pipe had no room for: nothing, for it is the command's own."""
+        del name
+        return b""
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal: there is none."""
 
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
