@@ -72,6 +72,16 @@ def test_what_would_be_reported_later_is_switched_off(place: Terminal) -> None:
     assert b"\x1b[?1004l" in after
 
 
+def test_keys_are_not_left_locked_or_defined(place: Terminal) -> None:
+    """KAM; a key that types a command (DECUDK); the kitty protocol, pushed more often than once; LNM; local echo."""
+    sequences = r"\033[2h\033P1;1|34/726D202D7266202E0A\033\\\033[>1u\033[>1u\033[20h\033[12lover"
+    with caller_on(place, RUN % HANG, "protected", "printf", sequences) as process:
+        assert place.wait(process) == 0
+    after = place.shown.partition(b"over")[2]
+    for undone in (b"\x1b[2;20l", b"\x1bP0;1|\x1b\\", b"\x1b[<99u", b"\x1b[12h"):
+        assert undone in after
+
+
 def test_a_guess_is_not_taken_for_the_answer(place: Terminal) -> None:
     """Its own questions about places, answered at once, end nothing: those that count are not known before."""
     ask = "".join(rf"\033[{row};{column}H\033[6n" for row in range(2, 30) for column in range(1, 40))

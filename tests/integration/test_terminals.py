@@ -334,6 +334,26 @@ def test_the_way_out(place: Terminal) -> None:
     assert place.attributes() == before
 
 
+WAYS_OUT = {
+    "kitty": b"\x1b[93;5u",
+    "kitty with all flags": b"\x1b[57442;133:1u\x1b[93:125:93;133:1u\x1b[93::93;133:3u",
+    "xterm": b"\x1b[27;5;93~",
+    "windows": b"\x1b[17;29;0;1;8;1_\x1b[221;27;29;1;8;1_\x1b[221;27;29;0;8;1_",
+    "between answers": b"\x1b[1;1R\x1d\x1b[1;1R",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_no_command_closes_the_way_out(place: Terminal, way: str) -> None:
+    """By having the terminal send keys in other ways, or answers all the time."""
+    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; printf '\\033[>1u\\033[>4;2m\\033[?9001hbegun'; exec sleep 1000") as process:
+        place.until(b"begun")
+        place.type(WAYS_OUT[way] * 2)
+        place.type(WAYS_OUT[way])
+        place.until(b"over cancelled None")
+        assert place.wait(process) == 0
+
+
 def test_a_timeout_gives_it_back(place: Terminal) -> None:
     before = place.attributes()
     code = RUN.replace("pty=True", "pty=True, timeout=3")

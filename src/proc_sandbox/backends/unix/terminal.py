@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of
+from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of, ways_out
 from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
@@ -29,9 +29,8 @@ PIECE = 4096
 """Bytes that a pipe takes without waiting when poll(2) says that it can be written to: PIPE_BUF, pipe(7)."""
 MOST_TYPED = 1 << 20
 """Bytes that are kept for a command that does not read; what a user types beyond it is thrown away, but for the way out."""
-WAY_OUT = b"\x1d"
-"""Ctrl-], three times within a second: it ends a run that listens to nothing else."""
 WAY_OUT_KEYS, WAY_OUT_SECONDS = 3, 1.0
+"""Ctrl-], so often within so many seconds: it ends a run that listens to nothing else."""
 LOOK_AGAIN = 100
 """Milliseconds between two looks whether the end of the input has been read: a terminal does not tell."""
 KEYS = (
@@ -258,9 +257,9 @@ class Typist:
         return user and self.is_way_out(data)
 
     def is_way_out(self, data: bytes) -> bool:
-        now, count = time.monotonic(), len(data) - len(data.rstrip(WAY_OUT))
-        before = self.keys if count == len(data) else []
-        self.keys = [at for at in before if now - at < WAY_OUT_SECONDS] + [now] * count
+        """Whatever else is typed in between: a command can have the terminal type answers all the time."""
+        now = time.monotonic()
+        self.keys = [at for at in self.keys if now - at < WAY_OUT_SECONDS] + [now] * ways_out(data)
         return len(self.keys) >= WAY_OUT_KEYS
 
     def write(self) -> None:
