@@ -63,6 +63,16 @@ def test_no_answer_is_left_to_the_callers_shell(place: Terminal, ending: str) ->
     assert place.attributes() == before
 
 
+@pytest.mark.parametrize("streams", ["stdin=sys.stdin, stdout=sys.stdout", "stdout=2", "stdout=sys.stdout"])
+def test_nor_where_its_streams_are_named_themselves(place: Terminal, streams: str) -> None:
+    before = place.attributes()
+    code = (RUN % HANG).replace("stdin=ps.INHERIT, stdout=ps.INHERIT", streams)
+    with caller_on(place, code, "protected", "sh", "-c", ASK) as process:
+        assert place.wait(process) == 0
+    assert place.left() == b""
+    assert place.attributes() == before
+
+
 def test_what_would_be_reported_later_is_switched_off(place: Terminal) -> None:
     with caller_on(place, RUN % HANG, "protected", "printf", r"\033[?1003h\033[?1004h\033Pnever ended") as process:
         assert place.wait(process) == 0

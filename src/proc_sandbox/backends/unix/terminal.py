@@ -133,11 +133,12 @@ class TerminalStreams(DescriptorStreams):
 
     def find_caller(self, typed: Choice, shown: Choice) -> None:
         """Look for the caller's terminal, where the command's input is typed or its output is shown."""
-        is_typed = typed.kind == "inherit" and os.isatty(0)
-        is_shown = shown.kind == "inherit" and os.isatty(1) and not (is_typed and not is_same(0, 1))
+        source, sink = standard(typed, 0), standard(shown, 1)
+        is_typed = source >= 0 and os.isatty(source)
+        is_shown = sink >= 0 and os.isatty(sink) and not (is_typed and not is_same(source, sink))
         if not is_typed and not is_shown:
             return
-        self.caller = CallersTerminal(0 if is_typed else 1, typed=is_typed, shown=is_shown)
+        self.caller = CallersTerminal(source if is_typed else sink, typed=is_typed, shown=is_shown)
         if is_typed:
             self.input = self.caller.file
         if is_shown:
@@ -201,6 +202,13 @@ def take_keys(slave: int, users: list[Any]) -> None:
     for key in KEYS:
         attributes[6][key] = users[6][key]
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
+
+
+def standard(choice: Choice, inherited: int) -> int:
+    """Return the number of the standard stream that was chosen, also where it was named itself (sys.stdout); -1: something else."""
+    if choice.kind == "descriptor" and choice.value in (0, 1, 2):
+        return int(choice.value)
+    return inherited if choice.kind == "inherit" else -1
 
 
 def is_same(one: int, other: int) -> bool:
