@@ -509,6 +509,43 @@ def test_the_terminal_goes_away() -> None:
         place.master, place.slave = os.openpty()  # to be closed
 
 
+def test_a_terminal_that_has_gone_is_not_asked_again_and_again() -> None:
+    """Where only the output is shown and the caller lives on: it waits for the run's end, and does not run meanwhile."""
+    code = """
+import os, select, signal, sys
+import proc_sandbox as ps
+from proc_sandbox.backends.unix import terminal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+gate, go = os.pipe()
+steps = 0
+class Pump(terminal.TerminalPump):
+    def step(self, wait=None):
+        global steps
+        steps += 1
+        if steps == 1:
+            print("ready", flush=True)
+        if steps == 1000:
+            os.write(go, b"too often")
+        found = super().step(wait)
+        if self.terminal.caller.silent:
+            os.write(go, b"silent")
+        return found
+terminal.TerminalPump = Pump
+result = ps.run(["sh", "-c", "head -c 1 <&%d" % gate], pass_fds=[gate], pty=True, stdout=ps.INHERIT)
+os.write(int(sys.argv[1]), b"%s %d" % (result.reason.value.encode(), steps < 100))
+"""
+    heard, told = os.pipe()
+    place = Terminal(30, 100)
+    with caller_on(place, code, str(told), pass_fds=[told]) as process:
+        os.close(told)
+        place.until(b"ready")
+        os.close(place.master)
+        os.close(place.slave)
+        assert process.wait(HANG) == 0
+    assert os.read(heard, 100) == b"exited 1"
+    os.close(heard)
+
+
 def test_only_the_output_is_shown(place: Terminal) -> None:
     """Nothing is typed for the command; the interrupt key is the caller's still, and its terminal is given back all the same."""
     before = place.attributes()

@@ -107,7 +107,7 @@ class CallersTerminal:
     """One terminal of the caller's.
 
     Attributes: file, a non-blocking open file of our own; typed, whether what is typed there is for the command; shown, whether what
-    the command prints comes there.
+    the command prints comes there; silent, whether it has hung up.
     """
 
     def __init__(self, descriptor: int, *, typed: bool, shown: bool) -> None:
@@ -115,7 +115,7 @@ class CallersTerminal:
         self.owner = os.getpid()
         self.before = termios.tcgetattr(descriptor)
         self.file = open_again(descriptor)
-        self.entered = self.raw = self.leaving = self.asked = False
+        self.entered = self.raw = self.leaving = self.asked = self.silent = False
         self.ended_by = 0
         self.handlers: dict[int, Any] = {}
         self.on_resize: Callable[[], None] = lambda: None
@@ -140,9 +140,13 @@ class CallersTerminal:
         self.asked = self.asked or MAY_ASK.search(data) is not None
 
     def discard(self) -> None:
-        """Throw away what was typed, which is for nobody: a terminal's answers."""
-        with contextlib.suppress(OSError):
-            os.read(self.file, 1 << 16)
+        """Throw away what was typed, which is for nobody: a terminal's answers. One that has hung up has no more."""
+        try:
+            self.silent = not os.read(self.file, 1 << 16)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.silent = True
 
     # --- giving it back ---
 

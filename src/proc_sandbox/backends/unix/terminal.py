@@ -329,7 +329,7 @@ class TerminalPump(Pump):
         want(streams.master, select.POLLOUT, wanted=bool(self.typist.left))
         want(streams.input, select.POLLIN, wanted=self.typist.listens)
         want(streams.output, select.POLLOUT, wanted=bool(streams.waiting))
-        if streams.caller and not streams.caller.typed:
+        if streams.caller and not streams.caller.typed and not streams.caller.silent:
             want(streams.caller.file, select.POLLIN, wanted=True)
         for descriptor, mask in masks.items():
             if mask:
