@@ -265,6 +265,24 @@ asyncio.run(main())
     assert output_of(code, repr(fields)) == "b'closed'\n(b'parent', None) exited\n"
 
 
+def test_a_pipe_that_the_loop_has_is_the_loops(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
+    """Cancelled while it begins to watch one: uvloop has closed the descriptor then, whose number may be another's already."""
+    taken: list[Any] = []
+
+    async def main() -> None:
+        async def connect(protocol: object, pipe: Any) -> None:
+            taken.append(pipe)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", connect)
+        with pytest.raises(asyncio.CancelledError):
+            await aio.Popen(["cat"], stdout=ps.PIPE, **fields).start()
+
+    with_loop(main)
+    assert not taken[0].closed
+    taken[0].close()
+
+
 def test_events_come_as_they_are_written_and_the_command_waits_for_them(fields: dict[str, Any]) -> None:
     async def main() -> None:
         events = [event async for event in aio.stream(["sh", "-c", "cat; echo err >&2; exit 4"], input="in\n", **fields)]

@@ -152,9 +152,9 @@ class Popen:
         file = io.FileIO(descriptor, mode)
         try:
             transport, _ = await connect(protocol, file)
-        except BaseException:
+        except Exception:
             file.close()
-            raise
+            raise  # who is cancelled meanwhile leaves it to the loop, which has it already: of uvloop's the descriptor is closed
         self.transports.append(transport)
         pipes.add(file)
         return transport
