@@ -598,9 +598,9 @@ def test_shell_needs_a_terminal() -> None:
     assert b"it is no terminal; without one: proc-sandbox run" in done.stderr
 
 
-@pytest.mark.parametrize("where", ["/", "/proc", "~"])
+@pytest.mark.parametrize("where", ["/", "/proc", "~", "~/.."])
 def test_shell_does_not_give_everything_away(place: Terminal, where: str, tmp_path: Path) -> None:
-    directory = tmp_path if where == "~" else where
+    directory = {"~": tmp_path, "~/..": tmp_path.parent}.get(where, where)
     with program_on(place, "shell", cwd=directory, env={"HOME": str(tmp_path)}) as process:
         place.until(b"-C DIR")
         assert place.wait(process) == 125
