@@ -649,6 +649,26 @@ def test_the_way_out(place: Terminal) -> None:
     assert place.attributes() == before
 
 
+WAYS_OUT = {
+    "kitty": b"\x1b[93;5u",
+    "kitty with all flags": b"\x1b[57442;133:1u\x1b[93:125:93;133:1u\x1b[93::93;133:3u",
+    "xterm": b"\x1b[27;5;93~",
+    "windows": b"\x1b[17;29;0;1;8;1_\x1b[221;27;29;1;8;1_\x1b[221;27;29;0;8;1_",
+    "between answers": b"\x1b[1;1R\x1d\x1b[1;1R",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_no_command_closes_the_way_out(place: Terminal, way: str) -> None:
+    """By having the terminal send keys in other ways, or answers all the time."""
+    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; printf '\\033[>1u\\033[>4;2m\\033[?9001hbegun'; exec sleep 1000") as process:
+        place.until(b"begun")
+        place.type(WAYS_OUT[way] * 2)
+        place.type(WAYS_OUT[way])
+        place.until(b"over cancelled None")
+        assert place.wait(process) == 0
+
+
 def test_a_timeout_gives_it_back(place: Terminal) -> None:
     before = place.attributes()
     code = RUN.replace("pty=True", "pty=True, timeout=3")
@@ -804,6 +824,43 @@ def test_the_terminal_goes_away() -> None:
         place.master, place.slave = os.openpty()  # to be closed
 
 
+def test_a_terminal_that_has_gone_is_not_asked_again_and_again() -> None:
+    """Where only the output is shown and the caller lives on: it waits for the run's end, and does not run meanwhile."""
+    code = """
+import os, select, signal, sys
+import proc_sandbox as ps
+from proc_sandbox.backends.unix import terminal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+gate, go = os.pipe()
+steps = 0
+class Pump(terminal.TerminalPump):
+    def step(self, wait=None):
+        global steps
+        steps += 1
+        if steps == 1:
+            print("ready", end="", flush=True)  # at once: it goes after that
+        if steps == 1000:
+            os.write(go, b"too often")
+        found = super().step(wait)
+        if self.terminal.caller.silent:
+            os.write(go, b"silent")
+        return found
+terminal.TerminalPump = Pump
+result = ps.run(["sh", "-c", "head -c 1 <&%d" % gate], pass_fds=[gate], pty=True, stdout=ps.INHERIT)
+os.write(int(sys.argv[1]), b"%s %d" % (result.reason.value.encode(), steps < 100))
+"""
+    heard, told = os.pipe()
+    place = Terminal(30, 100)
+    with caller_on(place, code, str(told), pass_fds=[told]) as process:
+        os.close(told)
+        place.until(b"ready")
+        os.close(place.master)
+        os.close(place.slave)
+        assert process.wait(HANG) == 0
+    assert os.read(heard, 100) == b"exited 1"
+    os.close(heard)
+
+
 def test_only_the_output_is_shown(place: Terminal) -> None:
     """Nothing is typed for the command; the interrupt key is the caller's still, and its terminal is given back all the same."""
     before = place.attributes()
@@ -856,9 +913,9 @@ def test_shell_needs_a_terminal() -> None:
     assert b"it is no terminal; without one: proc-sandbox run" in done.stderr
 
 
-@pytest.mark.parametrize("where", ["/", "/proc", "~"])
+@pytest.mark.parametrize("where", ["/", "/proc", "~", "~/.."])
 def test_shell_does_not_give_everything_away(place: Terminal, where: str, tmp_path: Path) -> None:
-    directory = tmp_path if where == "~" else where
+    directory = {"~": tmp_path, "~/..": tmp_path.parent}.get(where, where)
     with program_on(place, "shell", cwd=directory, env={"HOME": str(tmp_path)}) as process:
         place.until(b"-C DIR")
         assert place.wait(process) == 125

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
-from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output, in_threads, may_block
+from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output, in_threads, may_block, with_awaited_targets
 from proc_sandbox.backends.unix.streams import LIMIT_AFTER_END, DescriptorStreams, Feeder, LaunchedRun, read_some
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Execution
@@ -47,7 +47,7 @@ class Driver:
     """
 
     def __init__(self, config: Config, given: Input | None) -> None:
-        self.config = config
+        self.config = with_awaited_targets(config)
         self.source: Pieces | None = awaited_input(config.stdin if given is None else given)
         self.data = input_bytes(cast("bytes | str | None", given)) if self.source is None else b""
         self.opens_files = any(isinstance(stream, (str, os.PathLike)) for stream in (config.stdin, config.stdout, config.stderr))
@@ -348,7 +348,15 @@ def move(descriptor: int, keep: Callable[[bytes], object]) -> tuple[int, Any]:
     """Read some; return what read_some() returns, and what has to be awaited before more is read, or None."""
     told: list[object] = []
     size = read_some(descriptor, lambda data: told.append(keep(data)))
-    return size, told[0] if told and inspect.isawaitable(told[0]) else None
+    return size, to_be_awaited(told[0]) if told else None
+
+
+def to_be_awaited(told: object) -> Any:
+    """Return what is to be awaited of what a sink has returned, a Tee's list of what its targets have returned; or None."""
+    if not isinstance(told, list):
+        return told if inspect.isawaitable(told) else None
+    waits = [each for each in told if inspect.isawaitable(each)]
+    return asyncio.gather(*waits) if waits else None
 
 
 def has_word(talk: socket.SocketType) -> bool | None:

@@ -55,7 +55,8 @@ def here() -> str:
     except (OSError, ps.ConfigError):
         raise ps.ConfigError("working_dir", ".", f"it cannot be given to a command; {remedy}") from None
     assert granted
-    if os.path.realpath(os.path.expanduser("~")) == os.path.realpath(granted):
+    home, place = os.path.realpath(os.path.expanduser("~")), os.path.realpath(granted)
+    if os.path.commonpath([home, place]) == place:
         raise ps.ConfigError("working_dir", granted, f"your home directory holds keys and what runs at your next login; {remedy}")
     return granted
 

@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import select
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -20,8 +21,10 @@ from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
 
-open_streams: set[DescriptorStreams] = set()
-"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
+open_streams: weakref.WeakSet[DescriptorStreams] = weakref.WeakSet()
+"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does. Not what
+keeps them: a sink may hold all that waits for the run, which has to end with an event loop that is thrown away.
+"""
 
 FEW = 64
 """Runs under way at once, of which each may keep two descriptors more."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of
+from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of, ways_out
 from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some, take_rest
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
@@ -32,9 +32,8 @@ PIECE = 4096
 """Bytes that a pipe takes without waiting when poll(2) says that it can be written to: PIPE_BUF, pipe(7)."""
 MOST_TYPED = 1 << 20
 """Bytes that are kept for a command that does not read; what a user types beyond it is thrown away, but for the way out."""
-WAY_OUT = b"\x1d"
-"""Ctrl-], three times within a second: it ends a run that listens to nothing else."""
 WAY_OUT_KEYS, WAY_OUT_SECONDS = 3, 1.0
+"""Ctrl-], so often within so many seconds: it ends a run that listens to nothing else."""
 LOOK_AGAIN = 100
 """Milliseconds between two looks whether the end of the input has been read: a terminal does not tell."""
 KEYS = (
@@ -151,11 +150,12 @@ class TerminalStreams(DescriptorStreams):
 
     def find_caller(self, typed: Choice, shown: Choice) -> None:
         """Look for the caller's terminal, where the command's input is typed or its output is shown."""
-        is_typed = typed.kind == "inherit" and os.isatty(0)
-        is_shown = shown.kind == "inherit" and os.isatty(1) and not (is_typed and not is_same(0, 1))
+        source, sink = standard(typed, 0), standard(shown, 1)
+        is_typed = source >= 0 and os.isatty(source)
+        is_shown = sink >= 0 and os.isatty(sink) and not (is_typed and not is_same(source, sink))
         if not is_typed and not is_shown:
             return
-        self.caller = CallersTerminal(0 if is_typed else 1, typed=is_typed, shown=is_shown)
+        self.caller = CallersTerminal(source if is_typed else sink, typed=is_typed, shown=is_shown)
         if is_typed:
             self.input = self.caller.file
         if is_shown:
@@ -263,6 +263,13 @@ def take_keys(slave: int, users: list[Any]) -> None:
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
 
 
+def standard(choice: Choice, inherited: int) -> int:
+    """Return the number of the standard stream that was chosen, also where it was named itself (sys.stdout); -1: something else."""
+    if choice.kind == "descriptor" and choice.value in (0, 1, 2):
+        return int(choice.value)
+    return inherited if choice.kind == "inherit" else -1
+
+
 def is_same(one: int, other: int) -> bool:
     """Return whether two descriptors are of the same terminal: by its file, or because it is our controlling one, which has two."""
     return os.path.samestat(os.fstat(one), os.fstat(other)) or is_controlling(one) and is_controlling(other)
@@ -317,9 +324,9 @@ class Typist:
         return user and self.is_way_out(data)
 
     def is_way_out(self, data: bytes) -> bool:
-        now, count = time.monotonic(), len(data) - len(data.rstrip(WAY_OUT))
-        before = self.keys if count == len(data) else []
-        self.keys = [at for at in before if now - at < WAY_OUT_SECONDS] + [now] * count
+        """Whatever else is typed in between: a command can have the terminal type answers all the time."""
+        now = time.monotonic()
+        self.keys = [at for at in self.keys if now - at < WAY_OUT_SECONDS] + [now] * ways_out(data)
         return len(self.keys) >= WAY_OUT_KEYS
 
     def write(self) -> None:
@@ -370,7 +377,7 @@ def wanted(streams: TerminalStreams, typist: Typist) -> dict[int, int]:
     want(streams.master, select.POLLOUT, wanted=bool(typist.left))
     want(streams.input, select.POLLIN, wanted=typist.listens)
     want(streams.output, select.POLLOUT, wanted=bool(streams.waiting))
-    if streams.caller and not streams.caller.typed:
+    if streams.caller and not streams.caller.typed and not streams.caller.silent:
         want(streams.caller.file, select.POLLIN, wanted=True)
     return masks
 
