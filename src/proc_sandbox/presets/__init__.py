@@ -27,7 +27,7 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["description", "fields_of", "names", "needs", "path"]
+__all__ = ["description", "fields_of", "holds", "holds_home", "names", "needs", "path"]
 
 HERE = Path(__file__).parent
 MOST_FOUND = 128
@@ -87,7 +87,7 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
         "hidden_paths": [path for path in in_home(home, table.get("home_hidden", ())) if path not in granted],
     }
     if needs(name) and (whole or changes.get("working_dir") is not None):
-        project = project_of(name, changes.get("working_dir"), home)
+        project = project_of(name, changes.get("working_dir"))
         hidden, read_only = covered(project, table, granted, own["allowed_dirs"])
         own["hidden_paths"] += hidden
         own["read_only_dirs"] = read_only
@@ -145,7 +145,7 @@ def in_home(home: str, paths: Iterable[str]) -> list[str]:
     return [full for path in paths if os.path.exists(full := os.path.join(home, path))]
 
 
-def project_of(name: str, given: Any, home: str) -> str:
+def project_of(name: str, given: Any) -> str:
     """Return the project's directory.
 
     Raises:
@@ -158,12 +158,18 @@ def project_of(name: str, given: Any, home: str) -> str:
     project = os.path.abspath(os.path.expanduser(given))
     if not os.path.isdir(project):
         raise ConfigError("working_dir", given, "no such directory; name the project's")
-    if holds(os.path.realpath(project), os.path.realpath(home)):
+    if holds_home(project):
         raise ConfigError("working_dir", given, "your home directory lies in it, with your keys; name the project's own directory")
     return project
 
 
+def holds_home(directory: str) -> bool:
+    """Return whether a directory is the user's home directory, or that lies in it."""
+    return holds(os.path.realpath(directory), os.path.realpath(os.path.expanduser("~")))
+
+
 def holds(directory: str, path: str) -> bool:
+    """Return whether a path is a directory, or lies in it."""
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
