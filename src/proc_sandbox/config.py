@@ -218,8 +218,9 @@ class Config:
     hidden_paths: tuple[str, ...] = ()
     """Files or directories that are empty to the command, and can't be written, though they lie in what is granted. Default: none.
 
-    Of a link what it leads to is hidden. One that does not exist hides nothing; one that is granted itself, or holds what is, is
-    refused. What is hidden is the file that has the name when the run starts. Not hidden are hard links to it elsewhere in what is
+    Of a link what it leads to is hidden; but one that lies in what can be written a command may have made, and is refused: where a run
+    makes a link of a name that was not there, every later run of this Config is a ConfigError until somebody removes it. A path that
+    does not exist hides nothing, which Result.enforcement and the log say; one that is granted itself, or holds what is, is refused. What is hidden is the file that has the name when the run starts. Not hidden are hard links to it elsewhere in what is
     granted, a file that gets the name later, and what takes its place on the host while the run lasts, as an editor's rename does.
     Where what is hidden lies deeper in what can be written, the directories on the way to it can't be renamed or removed, and
     rename(2) and link(2) into and out of them fail (EXDEV; mv(1) copies).
