@@ -52,8 +52,9 @@ def placed(config: ps.Config) -> ps.Config:
             raise ps.ConfigError("working_dir", ".", f"it cannot be given to a command; {REMEDY}") from None
     directory = config.working_dir or ""
     named = (presets.holds(os.path.realpath(place), os.path.realpath(directory)) for place in config.writable_dirs)
-    if presets.holds_home(directory) and not any(named):
-        remedy = f"it is your home directory or holds it, with keys and what runs at your next login; {REMEDY}; or say --rw {directory} too"
+    home = presets.home_in(directory)
+    if home and not any(named):
+        remedy = f"a home directory lies in it ({home}), with keys and what runs at your next login; {REMEDY}; or say --rw {directory} too"
         raise ps.ConfigError("working_dir", directory, remedy)
     return config
 

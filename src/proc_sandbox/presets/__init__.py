@@ -14,12 +14,13 @@ A file of the project's that comes to be after the Config was made is not covere
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["description", "fields_of", "holds", "holds_home", "names", "needs", "path"]
+__all__ = ["description", "fields_of", "holds", "home_in", "names", "needs", "path"]
 
 HERE = Path(__file__).parent
 MOST_FOUND = 128
@@ -40,6 +41,15 @@ PASSWORD = re.compile(
 """A URL with a password or a token, what actions/checkout leaves behind (git-config(1), http.extraHeader), or a key or a helper's
 output of such a name (sendemail.smtpPass).
 """
+GIT_CONFIGS = (
+    ".git/config", ".git/config.worktree", ".git/worktrees/*/config.worktree", ".git/modules/*/config", ".git/modules/*/*/config",
+)  # fmt: skip
+GIT_RUNS = re.compile(
+    rb"(?:^|\])[ \t]*(hookspath|path|fsmonitor|sshcommand|editor|pager|clean|smudge|process|textconv|command|cmd|driver|helper|program)"
+    rb"[ \t]*=[ \t]*([^#;\r\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Keys of git-config(1) whose value is run, or is a directory or a file of what is."""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
@@ -158,14 +168,32 @@ def project_of(name: str, given: Any) -> str:
     project = os.path.abspath(os.path.expanduser(given))
     if not os.path.isdir(project):
         raise ConfigError("working_dir", given, "no such directory; name the project's")
-    if holds_home(project):
-        raise ConfigError("working_dir", given, "your home directory lies in it, with your keys; name the project's own directory")
+    held = home_in(project)
+    if held:
+        remedy = f"a home directory lies in it, with its keys ({held}); name the project's own directory"
+        raise ConfigError("working_dir", given, remedy)
     return project
 
 
-def holds_home(directory: str) -> bool:
-    """Return whether a directory is the user's home directory, or that lies in it."""
-    return holds(os.path.realpath(directory), os.path.realpath(os.path.expanduser("~")))
+def home_in(directory: str) -> str:
+    """Return which home directory, of our user or of the directory's owner, is a directory or lies in it; "" if none does."""
+    top = os.path.realpath(directory)
+    return next((home for home in (os.path.expanduser("~"), *homes_of(directory)) if holds(top, os.path.realpath(home))), "")
+
+
+def homes_of(directory: str) -> list[str]:
+    """Return the home directories of our user and of a directory's owner, whatever the variable HOME says (sudo(8), cron(8))."""
+    found: list[str] = []
+    if sys.platform != "win32":
+        import pwd
+
+        uids = [os.getuid()]
+        with contextlib.suppress(OSError):  # there is no such directory
+            uids.append(os.stat(directory).st_uid)
+        for uid in dict.fromkeys(uids):
+            with contextlib.suppress(KeyError):
+                found.append(pwd.getpwuid(uid).pw_dir)
+    return [home for home in found if home != "/" and os.path.isdir(home)]
 
 
 def holds(directory: str, path: str) -> bool:
@@ -186,6 +214,10 @@ def covered(project: str, table: Mapping[str, Any], granted: Iterable[str], read
     around = {*granted, *readable, project}
     read_only, closed = project_paths(project, table.get("project_read_only", ()), granted)
     own = {place for place, linked in read_only.items() if not linked}
+    for path in map(os.path.abspath, git_runs(project)):
+        place = place_of(project, path, granted, around) if holds(project, path) and os.path.exists(path) else None
+        if place and not any(holds(place, other) for other in around):
+            read_only.setdefault(place, True)
     hidden, also_closed = project_paths(project, table.get("project_hidden", ()), granted, {*around, *own})
     for place in dict.fromkeys((*closed, *also_closed)):
         if any(holds(os.path.realpath(place), os.path.realpath(other)) for other in around):
@@ -222,7 +254,7 @@ def project_paths(
     return found, closed
 
 
-def named_in(directory: str, patterns: Iterable[tuple[str, ...]], excluded: Iterable[str]) -> Iterator[tuple[str, bool]]:
+def named_in(directory: str, patterns: Sequence[tuple[str, ...]], excluded: Sequence[str]) -> Iterator[tuple[str, bool]]:
     """Yield what patterns, each split into names, name in a directory; and (True) the directories that cannot be looked into.
 
     Upper and lower case are the same, as they are on many a file system. Each directory is read once: what a command changes
@@ -260,25 +292,52 @@ def outermost(places: Iterable[str]) -> list[str]:
 
 
 def git_passwords(project: str) -> Iterator[str]:
-    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+    """Yield the configs of a project's git, its submodules and worktrees that hold a password or a token; git works without one.
 
-    One that cannot be read counts as one with a password. A command may have put something else in its place: no link is
-    followed, and nothing waits for a FIFO.
+    What cannot be read counts as one that does.
     """
-    place = os.path.join(project, ".git", "config")
-    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
-        return
+    for place, closed in git_configs(project, GIT_CONFIGS):
+        text = None if closed else content_of(place)
+        if text is None or PASSWORD.search(text):
+            yield place
+
+
+def git_runs(project: str) -> Iterator[str]:
+    """Yield what a project's git is told to run, or to read for its config: as core.hooksPath and include.path name it.
+
+    It may be no file, or not the project's.
+    """
+    for place, closed in git_configs(project, (".git/config", ".git/config.worktree")):
+        for key, value in GIT_RUNS.findall(b"" if closed else content_of(place) or b""):
+            text = os.fsdecode(value).strip().strip("\"'!")
+            if key.lower() == b"path":
+                yield os.path.join(os.path.dirname(place), text)
+            else:
+                yield from (os.path.join(project, word.strip("\"';")) for word in ([text] if key.lower() == b"hookspath" else text.split()))
+
+
+def git_configs(project: str, patterns: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield those of git's configs that there are, and what cannot be looked into (True).
+
+    A command may have put something else in their place: no link is followed.
+    """
+    top = os.path.realpath(project)
+    for place, closed in named_in(project, [tuple(name.split("/")) for name in patterns], ()):
+        if os.path.realpath(place) == os.path.join(top, os.path.relpath(place, project)) and (closed or os.path.isfile(place)):
+            yield place, closed
+
+
+def content_of(place: str) -> bytes | None:
+    """Return what a regular file holds, None of one that cannot be read or is too long; nothing waits for a FIFO."""
     try:
         descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except PermissionError:
-        yield place
-        return
+    except OSError:
+        return None
     try:
         text = os.read(descriptor, MOST_READ + 1)
     finally:
         os.close(descriptor)
-    if PASSWORD.search(text) or len(text) > MOST_READ:
-        yield place
+    return text if len(text) <= MOST_READ else None
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:
