@@ -28,7 +28,7 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["description", "fields_of", "holds", "home_in", "names", "needs", "path"]
+__all__ = ["description", "fields_of", "holds", "home_in", "names", "needs", "path", "read_enforcement", "unknown"]
 
 HERE = Path(__file__).parent
 MOST_FOUND = 128
@@ -120,7 +120,7 @@ def table_of(name: str) -> Mapping[str, Any]:
         ConfigError: there is none of that name.
     """
     if name not in names():
-        raise ConfigError("preset", name, f"the presets are {', '.join(names())}")
+        raise unknown(name, names())
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -130,10 +130,27 @@ def table_of(name: str) -> Mapping[str, Any]:
     return {**base, **table, "env": {**base.get("env", {}), **table.get("env", {})}}
 
 
-def read_enforcement(value: Any) -> str | BestEffort:
-    if isinstance(value, str):
+def read_enforcement(value: Any) -> Any:
+    """Return what `enforcement` says in a file: of a table { default = "strict", best_effort = [fields] } what Config takes for it,
+    anything else as it is, for Config to look at.
+
+    Raises:
+        ConfigError: the table has other keys, or a default that makes the list say nothing.
+    """
+    if not isinstance(value, Mapping):
         return value
-    return BestEffort(tuple(value["best_effort"])) if value["best_effort"] else str(value["default"])
+    default, listed = value.get("default", "strict"), value.get("best_effort", [])
+    if set(value) - {"default", "best_effort"} or not isinstance(listed, list) or (default != "strict" and listed):
+        raise ConfigError("enforcement", dict(value), 'write { default = "strict", best_effort = ["cpu_limit"] }')
+    return BestEffort(tuple(map(str, listed))) if listed else default
+
+
+def unknown(name: object, known: Sequence[str]) -> ConfigError:
+    """Return the error for what is no preset's name; known: those that are."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1) if isinstance(name, str) else []
+    return ConfigError("preset", name, (f"did you mean {near[0]!r}? " if near else "") + f"the presets are {', '.join(known)}")
 
 
 # --- the home directory and the project ---
