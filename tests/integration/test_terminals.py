@@ -913,12 +913,57 @@ def test_shell_needs_a_terminal() -> None:
     assert b"it is no terminal; without one: proc-sandbox run" in done.stderr
 
 
-@pytest.mark.parametrize("where", ["/", "/proc", "~", "~/.."])
-def test_shell_does_not_give_everything_away(place: Terminal, where: str, tmp_path: Path) -> None:
-    directory = {"~": tmp_path, "~/..": tmp_path.parent}.get(where, where)
-    with program_on(place, "shell", cwd=directory, env={"HOME": str(tmp_path)}) as process:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home directory in one that belongs to the user too."""
+    directory = tmp_path / "outer" / "user"
+    directory.mkdir(parents=True)
+    (directory / "secret").write_text("the secret\n")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "link").symlink_to("outer")
+    (tmp_path / "policy.toml").write_text('[policies.wide]\nworking_dir = "outer"\n')
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("/", []),
+        ("/proc", []),
+        ("{home}", []),
+        ("{top}/outer", []),
+        ("{top}/link", []),
+        ("{top}/work", ["-C", "~"]),
+        ("{top}/work", ["-C", "{top}/link"]),
+        ("{top}/work", ["--policy", "{top}/policy.toml"]),
+        ("{top}/outer", ["--rw", "{home}"]),
+    ],
+)
+def test_shell_does_not_give_everything_away(place: Terminal, where: str, words: list[str], home: Path, tmp_path: Path) -> None:
+    where, *words = (word.format(home=home, top=tmp_path) for word in (where, *words))
+    with program_on(place, "shell", *words, "--", "cat", home / "secret", cwd=where, env={"HOME": str(home)}) as process:
         place.until(b"-C DIR")
         assert place.wait(process) == 125
+    assert b"the secret" not in place.left()
+
+
+@pytest.mark.parametrize(("where", "words"), [("{home}", ["--rw", "~"]), ("{top}/work", ["-C", "{top}/link", "--rw", "{top}/outer"]), ("{top}/work", ["--rw", "~"])])
+def test_shell_gives_the_home_directory_to_who_names_it(
+    place: Terminal, where: str, words: list[str], home: Path, tmp_path: Path, idmap: None
+) -> None:
+    where, *words = (word.format(home=home, top=tmp_path) for word in (where, *words))
+    with program_on(place, "shell", *words, "--", "cat", home / "secret", cwd=where, env={"HOME": str(home)}) as process:
+        place.until(b"the secret")
+        assert place.wait(process) == 0
+
+
+def test_shell_takes_a_policy_and_what_is_given_beside_it(place: Terminal, tmp_path: Path, idmap: None) -> None:
+    """Variables of its own give way to the caller's."""
+    (tmp_path / "policy.toml").write_text('[policies.mine]\nenv = { PS1 = "mine> ", ONE = "1" }\n')
+    words = ["--policy", "policy.toml", "-e", "TWO=2"]
+    with program_on(place, "shell", *words, "--", "sh", "-c", "echo $ONE$TWO $SHELL $PS1; pwd", cwd=tmp_path) as process:
+        place.until(rb"12 sh mine>\s*\r\n" + str(tmp_path).encode())
+        assert place.wait(process) == 0
 
 
 def test_run_has_it_as_an_option(place: Terminal, backend: str) -> None:
