@@ -28,7 +28,7 @@ from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, check_input, configured
-from proc_sandbox.streams import is_constant, shown
+from proc_sandbox.streams import is_constant, shown, with_encoded_input
 from proc_sandbox.supervise import Collector
 from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
@@ -384,6 +384,7 @@ class Popen(Generic[AnyStr]):
         whole = configured(config, overrides)
         check_bufsize(bufsize)
         decoding = check_decoding(text, encoding, errors)
+        whole = with_encoded_input(whole, decoding)
         self.coding = (decoding.encoding, decoding.errors or "replace") if decoding else None
         if sandbox is not None:
             sandbox.enter(self)

@@ -173,6 +173,37 @@ def test_input_from_an_asynchronous_iterator(with_loop: Loop) -> None:
     with_loop(main())
 
 
+@pytest.mark.parametrize("kind", ["loop", "threads"])
+def test_text_of_any_source_is_encoded_as_input_is(with_loop: Loop, kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "threads":
+        request.getfixturevalue("in_threads")
+
+    class Reader:
+        def __init__(self) -> None:
+            self.left = ["é", "€", "é", ""]
+
+        async def read(self, size: int) -> str:
+            del size
+            return self.left.pop(0)
+
+    async def words() -> AsyncIterator[str]:
+        yield "é"
+
+    async def main() -> None:
+        odd = ["od", "-An", "-tx1"]
+        for given, found in (("é", ["e9"]), (words(), ["e9"]), (b"x", ["78"])):
+            options: dict[str, Any] = {"input": given}
+            assert (await aio.run(odd, encoding="latin-1", **options)).stdout.split() == found
+        assert (await aio.run(odd, encoding="latin-1", stdin=io.StringIO("é"))).stdout.split() == ["e9"]
+        stdin: Any = Reader()
+        assert (await aio.run(odd, encoding="latin-1", errors="ignore", stdin=stdin)).stdout.split() == ["e9", "e9"]
+        stdin = Reader()
+        with pytest.raises(ps.ConfigError, match="latin-1"):
+            await aio.run(odd, encoding="latin-1", stdin=stdin)
+
+    with_loop(main())
+
+
 def test_input_from_a_stream_reader_and_output_to_a_stream_writer(with_loop: Loop) -> None:
     """As a server has them; lines of any length."""
     data = os.urandom(MEGABYTE).replace(b"\n", b" ")

@@ -33,7 +33,7 @@ from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
-from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
+from proc_sandbox.text import Decoding, as_asked, check_decoding
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,11 +111,9 @@ async def execute(
     box: Sandbox | None = None,
 ) -> Result[Any]:
     """Do one run; box: whose it is."""
-    if isinstance(input, str):
-        input = input_bytes(input, decoding)
     command = check_command(args)
     check_streams(config)
-    driver = driver_for(config, input) if config.pty else Driver(config, input)
+    driver = driver_for(config, input, decoding) if config.pty else Driver(config, input, decoding)
     places: list[Gate] = []
     try:
         await take(places)

@@ -18,7 +18,8 @@ from proc_sandbox.backends.unix.streams import LIMIT_AFTER_END, DescriptorStream
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Execution
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.text import input_bytes
+from proc_sandbox.streams import with_encoded_input
+from proc_sandbox.text import Decoding, input_bytes
 
 if TYPE_CHECKING:
     from proc_sandbox.aio import Input
@@ -46,10 +47,10 @@ class Driver:
     nothing more is going to be heard of the run.
     """
 
-    def __init__(self, config: Config, given: Input | None) -> None:
-        self.config = with_awaited_targets(config)
-        self.source: Pieces | None = awaited_input(config.stdin if given is None else given)
-        self.data = input_bytes(cast("bytes | str | None", given)) if self.source is None else b""
+    def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
+        self.source: Pieces | None = awaited_input(config.stdin if given is None else given, how)
+        self.config = with_awaited_targets(config if self.source is not None else with_encoded_input(config, how))
+        self.data = input_bytes(cast("bytes | str | None", given), how) if self.source is None else b""
         self.opens_files = any(isinstance(stream, (str, os.PathLike)) for stream in (config.stdin, config.stdout, config.stderr))
         self.loop = asyncio.get_running_loop()
         self.owner = os.getpid()

@@ -16,6 +16,7 @@ from proc_sandbox.later import load
 
 if TYPE_CHECKING:
     from proc_sandbox.aio import Input
+    from proc_sandbox.text import Decoding
 
 if sys.platform == "win32":
     from proc_sandbox.aio.threads import Driver, most_runs
@@ -25,12 +26,12 @@ else:
 __all__ = ["Driver", "abandon", "driver_for", "end", "start", "take"]
 
 
-def driver_for(config: Config, given: Input | None) -> Driver:
+def driver_for(config: Config, given: Input | None, how: Decoding | None = None) -> Driver:
     """Return what moves the bytes of a run on a terminal."""
     if sys.platform != "win32":  # there the planner says that there are none
-        made: Driver = load("proc_sandbox.aio.terminal", "TerminalDriver", globals())(config, given)
+        made: Driver = load("proc_sandbox.aio.terminal", "TerminalDriver", globals())(config, given, how)
         return made
-    return Driver(config, given)
+    return Driver(config, given, how)
 
 
 async def take(places: list[Gate]) -> None:

@@ -15,6 +15,7 @@ from proc_sandbox.streams import is_constant
 
 if TYPE_CHECKING:
     from proc_sandbox.aio import Input
+    from proc_sandbox.text import Decoding
 
 __all__ = ["TerminalDriver"]
 
@@ -25,14 +26,14 @@ class TerminalDriver(Driver):
     Attributes: watched, the events that the loop tells of, by descriptor; always, those that it need not tell of and will come at once.
     """
 
-    def __init__(self, config: Config, given: Input | None) -> None:
+    def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
         """See Driver.
 
         Raises:
             ConfigError: the command would have to do with the caller's own terminal.
         """
         check_not_the_callers(config)
-        super().__init__(config, given)
+        super().__init__(config, given, how)
         self.watched: dict[int, int] = {}
         self.always: set[tuple[int, int]] = set()
         self.taking = False
