@@ -145,7 +145,7 @@ def run(
     return execute(args, configured(config, overrides), input=input, check=check, decoding=decoding)
 
 
-def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None:
+def check_input(input: object, overrides: Mapping[str, Any]) -> None:
     if input is not None and overrides.get("stdin") is not None:
         raise ConfigError("input", input, "stdin is given too; name one of them")
 

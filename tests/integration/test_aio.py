@@ -22,7 +22,7 @@ from support.programs import HANG, MEGABYTE, python
 
 import proc_sandbox as ps
 from proc_sandbox import aio
-from proc_sandbox.aio import admission, threads
+from proc_sandbox.aio import admission, calls, threads
 
 EVERY_BACKEND = True
 
@@ -49,7 +49,7 @@ def with_loop() -> Iterator[Callable[[Awaitable[Any]], Any]]:
 @pytest.fixture
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done where a loop cannot watch descriptors."""
-    monkeypatch.setattr(aio, "Driver", threads.Driver)
+    monkeypatch.setattr(aio.runs, "PlainDriver", threads.ThreadDriver)
     monkeypatch.setattr(aio.runs, "most_runs", threads.most_runs)
 
 
@@ -704,7 +704,7 @@ def test_many_starts_let_the_loop_breathe(with_loop: Loop, backend: str) -> None
 
     async def main() -> None:
         nonlocal turns
-        real = aio.start
+        real = calls.start
 
         async def noting(*arguments: Any) -> Any:
             one = await real(*arguments)
@@ -718,7 +718,7 @@ def test_many_starts_let_the_loop_breathe(with_loop: Loop, backend: str) -> None
                 asyncio.get_running_loop().call_soon(turn)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(aio, "start", noting)
+            patch.setattr(calls, "start", noting)
             asyncio.get_running_loop().call_soon(turn)
             await asyncio.gather(*(aio.run(["true"]) for _ in range(30)))
 

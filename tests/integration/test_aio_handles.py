@@ -48,7 +48,7 @@ def test_pipes_both_ways_and_live_usage(fields: dict[str, Any]) -> None:
             process.stdin.write(b"hello\n")
             assert await process.stdout.readline() == b"hello\n"
             assert process.returncode is None
-            os.kill(process.pid, 0)
+            os.kill(process.pid or 0, 0)
             assert (await process.usage()).tasks == 1
             process.stdin.close()
             result = await process.wait()
@@ -56,6 +56,19 @@ def test_pipes_both_ways_and_live_usage(fields: dict[str, Any]) -> None:
         assert (await process.usage()).tasks == 0
 
     with_loop(main)
+
+
+def test_completion_shows_subprocesss_vocabulary_and_no_machinery() -> None:
+    """What a handle and a Sandbox are made of is behind one object of each."""
+    process, box = aio.Popen(["true"]), aio.Sandbox()
+    assert {name for name in dir(process) if not name.startswith("_")} == {
+        "args", "close", "communicate", "held", "kill", "pause", "pid", "resume", "returncode", "send_signal",
+        "set_size", "start", "stderr", "stdin", "stdout", "terminate", "usage", "wait",
+    }  # fmt: skip
+    assert {name for name in dir(box) if not name.startswith("_")} == {
+        "cleanup", "closed", "config", "directory", "held", "popen", "run",
+    }  # fmt: skip
+    assert dir(aio) == sorted(aio.__all__)
 
 
 def test_communicate_moves_more_than_pipes_hold_and_keeps_max_output(fields: dict[str, Any]) -> None:
@@ -124,7 +137,7 @@ def test_a_cancelled_task_leaves_nothing(fields: dict[str, Any]) -> None:
         for process in begun:
             assert (await process.wait()).reason is ps.Reason.CANCELLED
             with pytest.raises(ProcessLookupError):
-                os.kill(process.pid, 0)
+                os.kill(process.pid or 0, 0)
 
     with_loop(main)
 
@@ -349,7 +362,7 @@ def test_a_handle_has_its_sandboxs_directory_and_config(fields: dict[str, Any]) 
             with pytest.raises(FileNotFoundError):
                 async with box.popen(["no-such-command"]):
                     pass
-            assert not box.guests
+            assert not box.held.guests
         assert box.directory is None
 
     with_loop(main)
@@ -371,7 +384,7 @@ def test_cleanup_ends_a_handle_gently_and_waits_for_it(fields: dict[str, Any]) -
             assert process.returncode == 7
             assert (await process.wait()).reason is ps.Reason.CANCELLED
             await process.close()
-            assert not box.guests
+            assert not box.held.guests
 
     with_loop(main)
 
@@ -382,7 +395,7 @@ def test_a_sandbox_that_closes_while_a_handle_starts_ends_it(fields: dict[str, A
             await box.run(["true"])
             process = box.popen(["sleep", "1000"])
             starting = asyncio.create_task(process.start())
-            while not box.guests:
+            while not box.held.guests:
                 await asyncio.sleep(0)
             await box.cleanup()
             with contextlib.suppress(ps.LaunchError):  # it was killed before it had become the command, or after

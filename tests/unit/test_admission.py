@@ -11,9 +11,9 @@ import pytest
 
 import proc_sandbox as ps
 from proc_sandbox import aio
-from proc_sandbox.aio import take
 from proc_sandbox.aio.admission import Gate, gate, limits_around
 from proc_sandbox.aio.apart import Apart, apart, patiently
+from proc_sandbox.aio.runs import take
 
 
 def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 from proc_sandbox.aio.apart import Apart
 from proc_sandbox.config import Config, Tee
 from proc_sandbox.streams import CHUNK, EncodedInput, descriptor_of, whole
 from proc_sandbox.text import Decoding, Encoder
 
-__all__ = ["Pieces", "awaited_input", "awaited_output", "in_threads", "may_block", "with_awaited_targets"]
+__all__ = ["AsyncReadable", "Input", "Pieces", "awaited_input", "awaited_output", "in_threads", "may_block", "with_awaited_targets"]
+
+
+class AsyncReadable(Protocol):
+    """What has bytes, or text, piece by piece, and is awaited for each: an asyncio.StreamReader, or the like."""
+
+    async def read(self, size: int, /) -> bytes | str:
+        """Return at most that much; nothing at the end."""
+        ...
+
+
+Input: TypeAlias = bytes | str | AsyncIterable[bytes | str] | AsyncReadable
+"""What a command reads from stdin."""
 
 Pieces = Callable[[], Awaitable[bytes]]
 """Each call gives the next piece of a stream, b"" at its end."""

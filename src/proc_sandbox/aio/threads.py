@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
+from proc_sandbox.aio.driver import Driver
 from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output
 from proc_sandbox.config import Config, Tee
 from proc_sandbox.execution import Execution
@@ -21,9 +22,9 @@ from proc_sandbox.streams import choose_output, whole, with_encoded_input
 from proc_sandbox.text import Decoding, input_bytes
 
 if TYPE_CHECKING:
-    from proc_sandbox.aio import Input
+    from proc_sandbox.aio.pieces import Input
 
-__all__ = ["Driver", "most_runs"]
+__all__ = ["ThreadDriver", "most_runs"]
 
 
 def most_runs() -> float:
@@ -31,13 +32,14 @@ def most_runs() -> float:
     return 100
 
 
-class Driver:
-    """Has one run's bytes moved in threads. Attributes: as those of descriptors.Driver."""
+class ThreadDriver(Driver):
+    """Has one run's bytes moved in threads. No run that it drives is held, so that there are no news."""
 
     opens_files = True
 
     def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
         self.owner = os.getpid()
+        self.news = asyncio.Event()
         self.bridge = Bridge()
         self.run_apart: Apart[Ended | Failed] | None = None
         changes: dict[str, Any] = {}
