@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -62,7 +64,7 @@ def test_completion_shows_subprocesss_vocabulary_and_no_machinery() -> None:
     """What a handle and a Sandbox are made of is behind one object of each."""
     process, box = aio.Popen(["true"]), aio.Sandbox()
     assert {name for name in dir(process) if not name.startswith("_")} == {
-        "args", "close", "communicate", "held", "kill", "pause", "pid", "resume", "returncode", "send_signal",
+        "args", "close", "communicate", "held", "kill", "pause", "pid", "poll", "result", "resume", "returncode", "send_signal",
         "set_size", "start", "stderr", "stdin", "stdout", "terminate", "usage", "wait",
     }  # fmt: skip
     assert {name for name in dir(box) if not name.startswith("_")} == {
@@ -104,6 +106,163 @@ def test_signals_pause_and_the_end_of_the_block(fields: dict[str, Any]) -> None:
         assert ((await process.wait()).reason, process.returncode) == (ps.Reason.CANCELLED, 7)
         with pytest.raises(ps.ConfigError, match="signal"):
             process.send_signal(0)
+
+    with_loop(main)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_forgotten_handle_ends_its_run_and_warns(at_once: bool, fields: dict[str, Any]) -> None:
+    """Also one with pipes, of which nobody has an end then."""
+
+    async def main() -> None:
+        await aio.run(["true"], **fields)
+        before = len(os.listdir("/proc/self/fd"))
+        up, told = os.pipe()
+        script = f"echo up >&{told}; sleep 1000 & wait"
+        process = aio.Popen(["bash", "-c", script], pass_fds=[told], stdin=ps.PIPE, stdout=ps.PIPE, **fields)
+        await process
+        task = process.held.task
+        assert task is not None
+        if not at_once:
+            await asyncio.to_thread(os.read, up, 100)
+        with pytest.warns(ResourceWarning, match="was forgotten"):
+            del process
+            gc.collect()
+        await asyncio.wait({task})
+        os.close(told)
+        while await asyncio.to_thread(os.read, up, 100):  # until nobody of the tree has the other end
+            pass
+        os.close(up)
+        del task
+        gc.collect()
+        await asyncio.sleep(0)
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+    with_loop(main)
+
+
+def test_a_forgotten_handle_whose_run_is_over_or_has_not_begun_is_none(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            aio.Popen(["true"], **fields)
+            await (await aio.Popen(["true"], **fields)).wait()
+            async with aio.Popen(["sleep", "1000"], **fields):
+                pass
+            gc.collect()
+        assert not [each for each in told if each.category is ResourceWarning]
+
+    with_loop(main)
+
+
+def test_a_handle_that_is_awaited_is_started(fields: dict[str, Any]) -> None:
+    """As users of asyncio.create_subprocess_exec() write it; its block then ends it as any other."""
+
+    async def main() -> None:
+        process = await aio.Popen(["cat"], stdin=ps.PIPE, stdout=ps.PIPE, **fields)
+        assert process.poll() is None
+        assert await process.communicate(b"x") == (b"x", None)
+        assert await process.result() is await process.wait()
+        assert (process.poll(), process.returncode) == (0, 0)
+        async with await aio.Popen(["sleep", "1000"], **fields) as other:
+            assert repr(other) == f"<Popen: pid {other.pid}, args: ['sleep', '1000']>"
+        assert (await other.wait()).reason is ps.Reason.CANCELLED
+
+    with_loop(main)
+
+
+def test_what_is_asked_of_a_handle_that_was_not_started_is_refused(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        process = aio.Popen(["cat"], stdin=ps.PIPE, pty=True, **fields)
+        assert (process.pid, process.returncode) == (None, None)
+        assert "not started" in repr(process)
+        asks: list[Callable[[], object]] = [
+            process.kill, process.terminate, process.pause, process.resume, process.poll, lambda: process.send_signal(1),
+            lambda: process.set_size(1, 1),
+        ]  # fmt: skip
+        for ask in asks:
+            with pytest.raises(ps.ConfigError, match="not started"):
+                ask()
+        for awaited in (process.wait, process.result, process.usage, lambda: process.communicate(b"x")):
+            with pytest.raises(ps.ConfigError, match="not started"):
+                await awaited()
+        await process.close()
+
+    with_loop(main)
+
+
+def test_communicate_leaves_no_task_behind(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is raised in one of them; and what cannot be written is told before there are any."""
+
+    async def main() -> None:
+        async with aio.Popen(["cat"], stdin=ps.PIPE, stdout=ps.PIPE, **fields) as process:
+            before = asyncio.all_tasks()
+            words: Any = "x"
+            with pytest.raises(ps.ConfigError, match="pass bytes"):
+                await process.communicate(words)
+            assert process.stdin is not None
+
+            async def broken() -> None:
+                raise ZeroDivisionError
+
+            with monkeypatch.context() as patch:
+                patch.setattr(process.stdin, "drain", broken)
+                with pytest.raises(ZeroDivisionError):
+                    await process.communicate(b"x")
+            assert asyncio.all_tasks() == before
+            with pytest.raises(ps.ConfigError, match="no open pipe"):
+                await process.communicate(b"x")
+        async with aio.Popen(["sleep", "1000"], stdout=ps.PIPE, **fields) as process:
+            before = asyncio.all_tasks()
+            task = asyncio.ensure_future(process.communicate())
+            while len(asyncio.all_tasks()) < len(before) + 4:
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task})
+            assert asyncio.all_tasks() == before
+
+    with_loop(main)
+
+
+def test_a_line_may_be_as_long_as_the_caller_says(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        command = ["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo"]
+        async with aio.Popen(command, stdout=ps.PIPE, **fields) as process:
+            assert process.stdout is not None
+            with pytest.raises(ValueError, match="limit"):
+                await process.stdout.readline()
+        async with aio.Sandbox(**fields) as box, box.popen(command, stdout=ps.PIPE, limit=1 << 20) as process:
+            assert process.stdout is not None
+            assert len(await process.stdout.readline()) == 100001
+        for limit in (0, True, "1M"):
+            wrong: Any = limit
+            with pytest.raises(ps.ConfigError, match="limit"):
+                aio.Popen(command, limit=wrong, **fields)
+
+    with_loop(main)
+
+
+def test_a_returncode_raises_nothing(fields: dict[str, Any]) -> None:
+    """Where there is none, wait() and poll() raise why."""
+
+    class Broken:
+        def write(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        command = ["sh", "-c", "read line; echo; exec sleep 1000"]
+        async with aio.Popen(command, stdin=ps.PIPE, stdout=Broken(), **fields) as process:
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+            with pytest.raises(ZeroDivisionError):
+                await process.wait()
+            assert process.returncode is None
+            with pytest.raises(ZeroDivisionError):
+                process.poll()
+        missing = aio.Popen(["no-such-command"], **fields)
+        with pytest.raises(FileNotFoundError):
+            await missing
+        assert missing.returncode is None
 
     with_loop(main)
 

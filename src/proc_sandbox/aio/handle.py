@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+import warnings
+from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,13 +49,20 @@ class Popen:
             print(await process.stdout.read(), (await process.wait()).reason)
 
     The block starts the command, and its end ends the whole tree, gently where the Config has a kill_grace. What is captured is moved
-    by the loop all the while.
+    by the loop all the while. Without a block: process = await aio.Popen(...), and close() at the end. A handle that is forgotten while
+    its run goes on ends it, with a ResourceWarning. What is asked of one that was not started raises ConfigError.
 
     Attributes: args.
     """
 
     def __init__(
-        self, args: Args, *, config: Config | None = None, sandbox: Sandbox | None = None, **overrides: Unpack[Options]
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        sandbox: Sandbox | None = None,
+        limit: int = 1 << 16,
+        **overrides: Unpack[Options],
     ) -> None:
         """Say what is to be run; nothing is started yet.
 
@@ -62,6 +70,8 @@ class Popen:
             args: The command and its arguments; never a shell line.
             config: The limits and grants; None: the defaults, or the Sandbox's.
             sandbox: An aio.Sandbox, in whose directory it runs; its cleanup() ends the run.
+            limit: Of the StreamReaders, as in asyncio: bytes of the longest line that readline() returns; of twice as many that nobody
+                has read the command waits. Default: 64 KiB.
             overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
         Raises:
@@ -70,11 +80,13 @@ class Popen:
         if os.name == "nt":
             raise UnsupportedError("aio.Popen", "asyncio watches no run there", "proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.args = check_command(args)
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ConfigError("limit", limit, "must be a number of bytes from 1, as in asyncio")
         room, config = room_of(sandbox, config)
-        self.held = Held(self.args, configured(config, overrides), room, 1 << 16)
+        self.held = Held(self.args, configured(config, overrides), room, limit)
 
     async def start(self) -> Self:
-        """Start the command; return when it has been executed.
+        """Start the command; return when it has been executed. To await the handle itself does the same.
 
         Raises:
             SandboxError: as run(); nothing is left then. ConfigError: it has been started before. SandboxClosedError: the Sandbox is
@@ -82,6 +94,9 @@ class Popen:
         """
         await self.held.start()
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.start().__await__()
 
     @property
     def pid(self) -> int | None:
@@ -105,9 +120,17 @@ class Popen:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, or -N for signal N; None as long as the run goes on."""
+        """The exit status, or -N for signal N; None as long as the run goes on, and where it has no verdict: wait() raises why."""
         verdict = self.held.verdict_if_any()
         return verdict.returncode if verdict is not None else None
+
+    def poll(self) -> int | None:
+        """Return the returncode if the run has ended, None if it has not.
+
+        Raises:
+            As wait().
+        """
+        return self.held.conclude().returncode if self.held.started().done() else None
 
     async def wait(self) -> Result:
         """Wait for the end of the run and return the verdict; asyncio.timeout() bounds the waiting, and the run goes on.
@@ -118,27 +141,30 @@ class Popen:
         """
         return await self.held.wait()
 
+    async def result(self) -> Result:
+        """Wait for the end of the run and return the verdict; the same as wait()."""
+        return await self.held.wait()
+
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
         """Write input to stdin, read stdout and stderr to their ends where they are pipes, and wait for the end of the run.
 
         Of each stream max_output bytes are kept, and the rest is thrown away.
 
         Raises:
-            ConfigError: input without a pipe.
+            ConfigError: input without an open pipe, or none of bytes. And what wait() raises.
         """
-        held = self.held
-        if input is not None and held.stdin is None:
-            raise ConfigError("input", input, "stdin is no pipe; pass stdin=PIPE")
-        out, err, _, _ = await asyncio.gather(
-            held.read_all(held.stdout), held.read_all(held.stderr), held.feed(input or b""), held.wait()
-        )
-        return out, err
+        self.held.started()
+        if input is not None and not isinstance(input, (bytes, bytearray, memoryview)):
+            raise ConfigError("input", input, "pass bytes; an awaited handle's pipes know no text")
+        if input is not None and (self.stdin is None or self.held.fed):
+            raise ConfigError("input", input, "stdin is no open pipe; pass stdin=PIPE, and input once")
+        return await self.held.communicate(input or b"")
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself; harmless after the end.
 
         Raises:
-            ConfigError: there is no such signal.
+            ConfigError: there is no such signal, or nothing was started.
         """
         self.held.order(order_to_send(number))
 
@@ -180,7 +206,7 @@ class Popen:
         await self.held.close()
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        return self if self.held.task is not None else await self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -189,6 +215,18 @@ class Popen:
             self.held.give_up()
         else:
             await self.close()
+
+    def __del__(self) -> None:
+        held: Held | None = getattr(self, "held", None)
+        if held is not None and held.is_left():
+            try:
+                warnings.warn(f"{self!r} was forgotten while it runs; use async with, or wait()", ResourceWarning, source=self, stacklevel=2)
+            finally:  # a warning may be an error
+                held.forget()
+
+    def __repr__(self) -> str:
+        state = "not started" if self.pid is None else f"pid {self.pid}" if self.returncode is None else f"returncode {self.returncode}"
+        return f"<Popen: {state}, args: {list(self.args)!r}>"
 
 
 def room_of(sandbox: Sandbox | None, config: Config | None) -> tuple[Room | None, Config | None]:

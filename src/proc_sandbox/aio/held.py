@@ -35,8 +35,8 @@ ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 class Held:
     """One run and whoever awaits something of it. It does not know its handle: that may be forgotten while the run goes on.
 
-    Attributes: args; config; given, input that no Config can have; pid, None before the start; task, which moves the run's bytes, None before the start; stdin,
-    stdout, stderr, our ends of its pipes.
+    Attributes: args; config; given, input that no Config can have; pid, None before the start; task, which moves the run's bytes, None
+    before the start; fed: communicate() has had stdin; stdin, stdout, stderr, our ends of its pipes.
     """
 
     def __init__(self, args: tuple[str, ...], config: Config, room: Room | None, limit: int) -> None:
@@ -51,7 +51,7 @@ class Held:
         self.transports: list[asyncio.BaseTransport] = []
         self.places: list[Gate] = []
         self.pid: int | None = None
-        self.begun = self.abandoned = False
+        self.begun = self.fed = self.abandoned = False
         self.owner = os.getpid()
         self.verdict: Result | None = None
 
@@ -137,7 +137,7 @@ class Held:
             ConfigError: there is none yet.
         """
         if self.task is None:
-            raise ConfigError("Popen", self.args, "it was not started: async with aio.Popen(...) as process")
+            raise ConfigError("Popen", self.args, "it was not started: async with aio.Popen(...) as process, or await it")
         return self.task
 
     def goes_on(self) -> bool:
@@ -189,6 +189,18 @@ class Held:
         await self.news_until(lambda: self.run.answered > before)
         return self.run.answer if self.run.answered > before else None
 
+    async def communicate(self, data: bytes) -> tuple[bytes | None, bytes | None]:
+        """Move all that goes through the pipes; returns when the run has ended. Of its tasks none is left, whatever is raised."""
+        out, err = asyncio.ensure_future(self.read_all(self.stdout)), asyncio.ensure_future(self.read_all(self.stderr))
+        jobs: list[asyncio.Future[Any]] = [out, err, asyncio.ensure_future(self.feed(data)), asyncio.ensure_future(self.wait())]
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.wait(jobs)
+        return out.result(), err.result()
+
     async def read_all(self, reader: asyncio.StreamReader | None) -> bytes | None:
         """Return what comes up to max_output; None where there is no pipe."""
         if reader is None:
@@ -202,6 +214,7 @@ class Held:
         """Write all of it to stdin, if that is a pipe, and close that."""
         if self.stdin is None:
             return
+        self.fed = True
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # that it does not read is the command's right
             self.stdin.write(data)
             await self.stdin.drain()
@@ -279,6 +292,23 @@ class Held:
         assert self.driver is not None
         self.abandoned = True
         abandon(self.execution, self.driver)
+
+    def is_left(self) -> bool:
+        """Whether there is a run here that goes on, and a loop that could end it."""
+        task = self.task
+        if task is None or task.done() or self.abandoned:
+            return False
+        return os.getpid() == self.owner and not task.get_loop().is_closed()
+
+    def forget(self) -> None:
+        """Nobody has the handle any more: have the loop end the run. From any thread: a garbage collection is in any."""
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile: the run ends with its task
+            self.started().get_loop().call_soon_threadsafe(self.drop)
+
+    def drop(self) -> None:
+        """End the run, for which nobody waits."""
+        self.order("kill")
+        self.close_pipes()
 
     def give_up(self) -> None:
         """A block is left whose task is thrown away: nothing can be awaited."""

@@ -92,14 +92,14 @@ class Sandbox:
         decoding = check_decoding(text, encoding, errors)
         return await execute(args, configured(self.config, overrides), input=input, check=check, decoding=decoding, room=self.held)
 
-    def popen(self, args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Popen:
+    def popen(self, args: Args, *, config: Config | None = None, limit: int = 1 << 16, **overrides: Unpack[Options]) -> Popen:
         """Return a handle to one command in this Sandbox, to be entered: async with box.popen(...) as process; see Popen. A config
         takes the place of the Sandbox's.
 
         Raises:
             SandboxClosedError: when it is entered, and the Sandbox is not open; nothing was started.
         """
-        return Popen(args, config=config, sandbox=self, **overrides)
+        return Popen(args, config=config, sandbox=self, limit=limit, **overrides)
 
     async def cleanup(self) -> None:
         """End the runs that are under way, which return as cancelled, handles' gently where they have a kill_grace; then remove the
