@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -125,9 +125,10 @@ def test_a_forgotten_handle_ends_its_run_and_warns(at_once: bool, fields: dict[s
         assert task is not None
         if not at_once:
             await asyncio.to_thread(os.read, up, 100)
+        only = [process]
+        del process
         with pytest.warns(ResourceWarning, match="was forgotten"):
-            del process
-            gc.collect()
+            only.clear()
         await asyncio.wait({task})
         os.close(told)
         while await asyncio.to_thread(os.read, up, 100):  # until nobody of the tree has the other end
@@ -339,7 +340,7 @@ def test_every_task_of_the_loop_is_cancelled_at_any_moment(use: str, fields: dic
 def test_a_loop_that_is_thrown_away_takes_its_handles_with_it(use: str, closed: bool, fields: dict[str, Any]) -> None:
     """Even where what the run writes to holds all that waits for it."""
     code = """
-import asyncio, gc, os, sys, warnings
+import asyncio, gc, os, sys, threading, warnings
 import proc_sandbox as ps
 from proc_sandbox import aio
 warnings.simplefilter("ignore")
@@ -351,19 +352,30 @@ up, told = os.pipe()
 command = ["sh", "-c", f"echo; echo up >&{told}; sleep 600"]
 async def main():
     if sys.argv[1] == "stream":
-        async for _ in aio.stream(command, pass_fds=[told], **fields):
-            pass
+        async for event in aio.stream(command, pass_fds=[told], **fields):
+            if isinstance(event, ps.Started):
+                seen("start")
     else:
         async with aio.Popen(command, pass_fds=[told], stdin=ps.PIPE, **fields) as process:
+            seen("start")
             await process.wait()
+both = set()  # the command may be faster than who starts it in a thread
+def seen(what):
+    both.add(what)
+    if what == "up":
+        asyncio.get_running_loop().remove_reader(up)
+    if len(both) == 2:
+        asyncio.get_running_loop().stop()
 task = loop.create_task(main())
-loop.add_reader(up, loop.stop)
+loop.add_reader(up, seen, "up")
 loop.run_forever()
-loop.remove_reader(up)
 for _ in range(10):  # what it has written comes too
     loop.call_soon(loop.stop)
     loop.run_forever()
 os.read(up, 100)
+for thread in threading.enumerate():  # one that has just started the run still has the loop, until it has ended
+    if "apart" in thread.name:
+        thread.join()
 if sys.argv[3] == "True":
     loop.close()
 del task
@@ -469,8 +481,37 @@ def test_events_come_as_they_are_written_and_the_command_waits_for_them(fields: 
                 if isinstance(event, ps.Output):
                     break
         with pytest.raises(ps.ConfigError, match="stdout"):
-            async for _ in aio.stream(["true"], stdout=ps.PIPE, **fields):
-                pass
+            aio.stream(["true"], stdout=ps.PIPE, **fields)
+
+    with_loop(main)
+
+
+def test_what_is_wrong_is_told_when_a_stream_is_asked_for(fields: dict[str, Any]) -> None:
+    """And not when its first event is: as of proc_sandbox.stream()."""
+    for call in (ps.stream, aio.stream):
+        wrong: Any = call
+        for args, options in (
+            ("not a list", {}), (["true"], {"bogus": 1}), (["true"], {"input": 5}), (["true"], {"stdin": ps.PIPE}), (["true"], {"stderr": "x"}),
+            (["true"], {"input": b"x", "stdin": b"x"}), (["true"], {"timeout": -1}), (["true"], {"config": 5}),
+        ):  # fmt: skip
+            with pytest.raises(ps.ConfigError):
+                wrong(args, **{**fields, **options})
+
+
+def test_a_stream_takes_input_that_is_awaited(fields: dict[str, Any]) -> None:
+    async def pieces() -> AsyncIterator[bytes | str]:
+        for piece in (b"one ", "tw\u00f6 ", b""):
+            await asyncio.sleep(0)
+            yield piece
+
+    async def main() -> None:
+        reader = asyncio.StreamReader()
+        reader.feed_data(b"read")
+        reader.feed_eof()
+        for given, found in ((pieces(), "one tw\u00f6 ".encode()), (reader, b"read"), ("text", b"text"), (b"", b"")):
+            events = [event async for event in aio.stream(["cat"], input=given, **fields)]
+            assert b"".join(event for event in events if isinstance(event, ps.Output)) == found
+            assert isinstance(events[-1], ps.Exited)
 
     with_loop(main)
 
@@ -585,13 +626,13 @@ def test_streams_of_a_config_that_lead_elsewhere_are_refused(fields: dict[str, A
     async def main() -> None:
         for name, value in (("stdout", "log"), ("stdout", ps.DEVNULL), ("stderr", ps.STDOUT), ("stderr", ps.Tee("log"))):
             with pytest.raises(ps.ConfigError, match="the Config has it") as caught:
-                await anext(aio.stream(["true"], config=ps.Config(**{name: value}, **fields)))
+                aio.stream(["true"], config=ps.Config(**{name: value}, **fields))
             assert caught.value.field == name
         async with aio.Sandbox(stdout="log", **fields) as box:
             with pytest.raises(ps.ConfigError, match="stdout"):
-                await anext(aio.stream(["true"], sandbox=box))
+                aio.stream(["true"], sandbox=box)
         with pytest.raises(ps.ConfigError, match="input"):
-            await anext(aio.stream(["true"], stdin=ps.DEVNULL, input=b"x", **fields))
+            aio.stream(["true"], stdin=ps.DEVNULL, input=b"x", **fields)
         plain = ps.Config(stdout=ps.CAPTURE, stderr=ps.PIPE, **fields)
         assert isinstance([event async for event in aio.stream(["true"], config=plain)][-1], ps.Exited)
 

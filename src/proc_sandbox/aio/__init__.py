@@ -19,9 +19,10 @@ from __future__ import annotations
 from proc_sandbox.aio.admission import Limit, limit
 from proc_sandbox.aio.calls import run
 from proc_sandbox.aio.handle import Popen, stream
+from proc_sandbox.aio.pieces import AsyncReadable, Input
 from proc_sandbox.aio.sandbox import Sandbox
 
-__all__ = ["Limit", "Popen", "Sandbox", "limit", "run", "stream"]
+__all__ = ["AsyncReadable", "Input", "Limit", "Popen", "Sandbox", "limit", "run", "stream"]
 
 
 def __dir__() -> list[str]:

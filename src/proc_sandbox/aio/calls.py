@@ -61,8 +61,8 @@ async def run(
 ) -> Result[Any]:
     """Run one command in a sandbox of its own and return the verdict; as proc_sandbox.run(), but for this:
 
-    - input, and a file object as stdin, may be an asyncio.StreamReader or another object whose read() is a coroutine; input may be
-      an asynchronous iterator of bytes too. The next piece is asked for when the command has taken the one before.
+    - input, and a file object as stdin, may be an asyncio.StreamReader or another AsyncReadable; input may be an asynchronous
+      iterator of bytes, or of text, too. The next piece is asked for when the command has taken the one before.
     - A file object as stdout or stderr is called in the loop. It may be an asyncio.StreamWriter, or its write() may be a coroutine:
       then nothing more is read until that has returned.
     - Without limit() as many runs are under way in one loop as a tenth of the descriptors that this process may have (the soft

@@ -6,29 +6,28 @@ import asyncio
 import os
 import signal
 import warnings
-from collections.abc import AsyncIterator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.held import Held
+from proc_sandbox.aio.pieces import Input, awaited_input
 from proc_sandbox.aio.room import Room
-from proc_sandbox.config import PIPE, Config, check_command
+from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
 from proc_sandbox.handle import (
     Event,
     Exited,
     Started,
-    check_free,
-    check_not_given,
     check_size,
+    configured_for_events,
     live_usage,
     order_to_send,
     whole_usage,
 )
 from proc_sandbox.result import LiveUsage, Output, Result
-from proc_sandbox.sandbox import check_input, configured
-from proc_sandbox.streams import is_constant
+from proc_sandbox.sandbox import configured
 from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
@@ -243,37 +242,41 @@ def room_of(sandbox: Sandbox | None, config: Config | None) -> tuple[Room | None
     return room, room.config if config is None else config
 
 
-async def stream(
+def stream(
     args: Args,
     *,
-    input: bytes | str | None = None,
+    input: Input | None = None,
     config: Config | None = None,
     sandbox: Sandbox | None = None,
     **overrides: Unpack[Options],
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Run a command and yield what happens: Started, Output as it comes, Exited at the end; as proc_sandbox.stream().
 
-    The command waits while nobody takes its events. Leaving the loop ends the run (contextlib.aclosing() does so at once).
+    The command waits while nobody takes its events. Leaving the loop ends the run (contextlib.aclosing() does so at once). input may
+    be what it may be for run().
 
     Raises:
-        SandboxError: as run(), when the first event is asked for.
+        ConfigError: a value is not valid, or stdout or stderr goes elsewhere. UnsupportedError: on Windows. SandboxError: as run(), when
+            the first event is asked for, which starts the command.
     """
-    given: Mapping[str, Any] = overrides
-    check_not_given(given)
-    check_input(input, given)
-    config = room_of(sandbox, config)[1]
-    free = configured(config, given)
-    check_free(free)
     queue: asyncio.Queue[Event] = asyncio.Queue(8)
-    takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
-    if free.pty:
-        del takers["stderr"]  # a terminal has one output
-    whole = configured(config, cast("Any", {**given, **takers}))
-    if input is not None:
-        whole = whole.replace(stdin=input_bytes(input))
-    elif is_constant(whole.stdin, PIPE):
-        raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    process = await Popen(args, config=whole, sandbox=sandbox).start()
+    takers: list[Taker] = []
+
+    def taker(name: str) -> Taker:
+        takers.append(Taker(name, queue))
+        return takers[-1]
+
+    is_awaited = awaited_input(input) is not None
+    data = b"" if is_awaited else input_bytes(cast("bytes | str | None", input))
+    whole = configured_for_events(room_of(sandbox, config)[1], overrides, data, taker)
+    process = Popen(args, config=whole, sandbox=sandbox)
+    if is_awaited:
+        process.held.given = input
+    return happenings(process, queue, takers)
+
+
+async def happenings(process: Popen, queue: asyncio.Queue[Event], takers: list[Taker]) -> AsyncGenerator[Event, None]:
+    await process
     end = asyncio.ensure_future(process.wait())
     try:
         yield Started(process.pid or 0)
@@ -281,7 +284,7 @@ async def stream(
             yield event
         yield Exited(await end)
     finally:
-        for taker in takers.values():
+        for taker in takers:
             taker.drop()
         end.cancel()
         await process.close()
