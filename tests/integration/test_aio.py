@@ -1022,6 +1022,58 @@ def test_files_stay_from_run_to_run_and_go_with_the_sandbox(with_loop: Loop) -> 
     with_loop(main())
 
 
+def test_a_sandbox_that_was_closed_before_it_was_entered_says_so(with_loop: Loop) -> None:
+    async def main() -> None:
+        box = aio.Sandbox()
+        await box.cleanup()
+        with pytest.raises(ps.SandboxClosedError, match="is closed"):
+            async with box:
+                pass
+        with pytest.raises(ps.SandboxClosedError, match="is closed"):
+            await box.run(["true"])
+
+    with_loop(main())
+
+
+def test_files_are_written_and_read_as_those_of_a_sandbox(with_loop: Loop) -> None:
+    async def main() -> None:
+        box = aio.Sandbox()
+        with pytest.raises(ps.SandboxClosedError, match="not open yet"):
+            await box.write("file", b"x")
+        async with box:
+            await box.write("sub/file", "tw\u00f6", mode=0o600)
+            assert (await box.run(["stat", "-c", "%a", "sub/file"], text=True)).stdout == "600\n"
+            assert await box.read("sub/file") == "tw\u00f6".encode()
+            with pytest.raises(OSError, match="large"):
+                await box.read("sub/file", max_size=2)
+            with pytest.raises(FileNotFoundError):
+                await box.read("no-such-file")
+            piped = box.cmd(["cat", "sub/file"]) | box.cmd(["tee", "copy"])
+            assert (await asyncio.to_thread(piped.run, text=True)).stdout == "tw\u00f6"
+            assert await box.read("copy") == "tw\u00f6".encode()
+        for ask in (box.read("copy"), box.write("copy", b"")):
+            with pytest.raises(ps.SandboxClosedError, match="is closed"):
+                await ask
+        with pytest.raises(ps.SandboxClosedError, match="is closed"):
+            box.cmd(["true"])
+
+    with_loop(main())
+
+
+def test_the_end_of_the_block_ends_a_pipeline_in_it(with_loop: Loop) -> None:
+    with witness() as pipe:
+
+        async def main() -> None:
+            async with aio.Sandbox() as box:
+                piped = box.cmd(python(FAMILY.format(pipe.write_end)), pass_fds=[pipe.write_end]) | box.cmd(["cat"])
+                run = asyncio.ensure_future(asyncio.to_thread(piped.run))
+                await heard(pipe, 4)
+            assert is_alone(pipe)
+            assert (await run).results[0].reason is ps.Reason.CANCELLED
+
+        with_loop(main())
+
+
 def test_cleanup_ends_the_runs_which_are_told_as_cancelled(with_loop: Loop) -> None:
     with witness() as pipe:
 

@@ -68,7 +68,7 @@ def test_completion_shows_subprocesss_vocabulary_and_no_machinery() -> None:
         "set_size", "start", "stderr", "stdin", "stdout", "terminate", "usage", "wait",
     }  # fmt: skip
     assert {name for name in dir(box) if not name.startswith("_")} == {
-        "cleanup", "closed", "config", "directory", "held", "popen", "run",
+        "cleanup", "closed", "cmd", "config", "directory", "held", "popen", "read", "run", "write",
     }  # fmt: skip
     assert dir(aio) == sorted(aio.__all__)
 

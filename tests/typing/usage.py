@@ -190,6 +190,9 @@ async def awaited() -> None:
         again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
         del again
         assert_type(await room.run(["true"]), ps.Result[ps.Output])
+        await room.write(Path("file"), "x", mode=0o600)
+        assert_type(await room.read("file", max_size="1M"), bytes)
+        assert_type(room.cmd(["true"], timeout=1) | ps.cmd(["true"]), ps.Pipeline)
         assert_type(await room.run(["true"], text=True, check=True), ps.Result[str])
         async with room.popen(["cat"], stdin=ps.PIPE) as handle, aio.Popen(["cat"], sandbox=room) as other:
             assert_type((handle, other), tuple[aio.Popen, aio.Popen])

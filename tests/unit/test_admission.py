@@ -35,6 +35,14 @@ async def rounds(count: int = 5) -> None:
         await asyncio.sleep(0)
 
 
+def test_a_limit_is_what_its_n_and_name_are_and_nothing_else() -> None:
+    assert aio.limit(3) == aio.limit(3)
+    assert len({aio.limit(3), aio.limit(3), aio.limit(3, "a"), aio.limit(4)}) == 3
+    assert aio.limit(3) != (3, "")
+    with pytest.raises(AttributeError):
+        aio.limit(3).n = 4  # type: ignore[misc]
+
+
 @in_loop
 async def test_no_more_than_its_size_and_in_the_order_of_their_coming() -> None:
     door = Gate(asyncio.get_running_loop(), lambda: 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from proc_sandbox.aio.apart import apart
 from proc_sandbox.aio.calls import execute
 from proc_sandbox.aio.handle import Popen
 from proc_sandbox.aio.pieces import Input
@@ -11,15 +12,17 @@ from proc_sandbox.aio.room import Room
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
-from proc_sandbox.sandbox import check_input, configured
+from proc_sandbox.sandbox import MOST_READ, check_input, configured
 from proc_sandbox.text import check_decoding
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
     from typing_extensions import Self, Unpack
 
     from proc_sandbox.config import Options
+    from proc_sandbox.pipeline import Command
     from proc_sandbox.text import BytesOptions, EitherOptions, EncodedOptions, TextOptions
 
 __all__ = ["Sandbox"]
@@ -100,6 +103,35 @@ class Sandbox:
             SandboxClosedError: when it is entered, and the Sandbox is not open; nothing was started.
         """
         return Popen(args, config=config, sandbox=self, limit=limit, **overrides)
+
+    def cmd(self, args: Args, **overrides: Unpack[Options]) -> Command:
+        """Return a command that runs in this Sandbox, alone or in a pipeline: box.cmd(...) | box.cmd(...); see Command.
+
+        Its run() waits in its thread, as pipelines know no loop: await asyncio.to_thread((one | other).run). cleanup() ends it.
+
+        Raises:
+            ConfigError: a value is not valid. SandboxClosedError: the Sandbox is not open.
+        """
+        return self.held.opened().cmd(args, **overrides)
+
+    async def write(self, path: str | os.PathLike[str], data: bytes | str, *, mode: int = 0o644) -> None:
+        """Write a file anew in the private directory, or the working_dir; as proc_sandbox.Sandbox.write(), in a thread. A task that is
+        cancelled meanwhile waits until it is written.
+
+        Raises:
+            As proc_sandbox.Sandbox.write(). SandboxClosedError: the Sandbox is not open.
+        """
+        box = self.held.opened()
+        await apart(lambda: box.write(path, data, mode=mode))
+
+    async def read(self, path: str | os.PathLike[str], *, max_size: int | str = MOST_READ) -> bytes:
+        """Return what a regular file in the private directory, or the working_dir, holds; as proc_sandbox.Sandbox.read(), in a thread.
+
+        Raises:
+            As proc_sandbox.Sandbox.read(). SandboxClosedError: the Sandbox is not open.
+        """
+        box = self.held.opened()
+        return await apart(lambda: box.read(path, max_size=max_size))
 
     async def cleanup(self) -> None:
         """End the runs that are under way, which return as cancelled, handles' gently where they have a kill_grace; then remove the
