@@ -139,8 +139,10 @@ def test_no_thread_waits_for_a_run(with_loop: Loop, backend: str) -> None:
         async def main() -> None:
             runs = [family(pipe) for _ in range(5)]
             await heard(pipe, 5)
-            while any("apart" in thread.name for thread in threading.enumerate()):  # until those that started them have ended
-                await asyncio.sleep(0)
+            for thread in threading.enumerate():
+                if "apart" in thread.name:  # one that started a run ends; one that waited for it would not
+                    await asyncio.to_thread(thread.join, HANG)
+                    assert not thread.is_alive()
             for run in runs:
                 run.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
@@ -360,23 +362,22 @@ class Slow(io.RawIOBase):
     """A file object whose reader has to wait."""
 
     def __init__(self) -> None:
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.loop = asyncio.get_running_loop()
+        self.begun, self.go = asyncio.Event(), threading.Event()
         self.pieces = [b"one ", b"two"]
 
     def read(self, size: int = -1) -> bytes:
         """Wait first."""
-        self.begun.set()
+        self.loop.call_soon_threadsafe(self.begun.set)
         assert self.go.wait(HANG)
         return self.pieces.pop(0) if self.pieces else b""
 
 
 def test_a_file_object_that_keeps_its_reader_waiting_does_not_keep_the_loop(with_loop: Loop) -> None:
-    file = Slow()
-
     async def main() -> ps.Result:
+        file = Slow()
         run = asyncio.ensure_future(aio.run(["cat"], stdin=file))
-        while not file.begun.is_set():
-            await asyncio.sleep(0)
+        await file.begun.wait()
         file.go.set()
         return await run
 
@@ -384,18 +385,18 @@ def test_a_file_object_that_keeps_its_reader_waiting_does_not_keep_the_loop(with
 
 
 def test_who_is_cancelled_does_not_wait_for_a_file_object(with_loop: Loop) -> None:
-    file = Slow()
+    files: list[Slow] = []
 
     async def main() -> None:
-        run = asyncio.ensure_future(aio.run(["cat"], stdin=file))
-        while not file.begun.is_set():
-            await asyncio.sleep(0)
+        files.append(Slow())
+        run = asyncio.ensure_future(aio.run(["cat"], stdin=files[0]))
+        await files[0].begun.wait()
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
 
     with_loop(main())
-    file.go.set()
+    files.pop().go.set()
 
 
 def test_files_in_memory_and_of_the_system(with_loop: Loop, tmp_path: Path) -> None:
@@ -524,12 +525,23 @@ def test_no_number_of_cancellations_hurries_it(with_loop: Loop) -> None:
 @pytest.mark.parametrize("again", [False, True])
 def test_cancelled_at_any_moment(with_loop: Loop, backend: str, *, again: bool) -> None:
     """After any number of the loop's rounds: before it begins, while it is started, when it runs, when it has ended."""
-    moments = range(60) if backend == "linux" else range(0, 60, 6)
+    count = 60 if backend == "linux" else 10
+
+    def begin() -> asyncio.Future[ps.Result]:
+        return asyncio.ensure_future(aio.run(["sh", "-c", "cat; exit 3"], input=pieces_of(b"text" * 10000, 8000), stdout=Sink()))
+
+    async def rounds_of_one() -> int:
+        run, rounds = begin(), 0
+        while not run.done():
+            await asyncio.sleep(0)
+            rounds += 1
+        return rounds
 
     async def one(rounds: int) -> str:
-        run = asyncio.ensure_future(aio.run(["sh", "-c", "cat; exit 3"], input=pieces_of(b"text" * 10000, 8000), stdout=Sink()))
-        for _ in range(rounds):
+        run = begin()
+        while rounds and not run.done():
             await asyncio.sleep(0)
+            rounds -= 1
         run.cancel()
         while again and not run.done():
             await asyncio.sleep(0)
@@ -539,12 +551,16 @@ def test_cancelled_at_any_moment(with_loop: Loop, backend: str, *, again: bool) 
         except asyncio.CancelledError:
             return "cancelled"
 
-    async def main() -> list[str]:
+    async def main() -> None:
+        whole = await rounds_of_one()
+        moments = [*range(count // 2), *(whole * part // count for part in range(count // 2, count)), -1]  # the last one: never
         one_by_one = [await one(rounds) for rounds in moments]
         together = await asyncio.gather(*(one(rounds) for rounds in moments))
-        return one_by_one + together
+        for found in (one_by_one, together):
+            assert (found[0], found[-1]) == ("cancelled", "3")
+            assert set(found) == {"cancelled", "3"}
 
-    assert set(with_loop(main())) <= {"cancelled", "3"}
+    with_loop(main())
 
 
 def test_a_first_run_that_is_cancelled_while_all_is_being_started(backend: str) -> None:

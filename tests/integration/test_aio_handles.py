@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -90,11 +91,19 @@ def test_communicate_moves_more_than_pipes_hold_and_keeps_max_output(fields: dic
     with_loop(main)
 
 
+async def until_it_is(process: aio.Popen, *, stopped: bool) -> None:
+    """Wait until the command is, or is not, what proc_pid_stat(5) calls stopped."""
+    while (Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T") is not stopped:
+        await asyncio.sleep(0.01)
+
+
 def test_signals_pause_and_the_end_of_the_block(fields: dict[str, Any]) -> None:
     async def main() -> None:
         async with aio.Popen(["sleep", "100"], **fields) as process:
             process.pause()
+            await until_it_is(process, stopped=True)
             process.resume()
+            await until_it_is(process, stopped=False)
             process.send_signal(signal.SIGINT)
             result = await process.wait()
         assert (result.reason, result.signal) == (ps.Reason.SIGNALED, signal.SIGINT)
@@ -282,15 +291,17 @@ def test_a_command_that_is_not_there_is_told_when_it_is_started(fields: dict[str
 def test_a_cancelled_task_leaves_nothing(fields: dict[str, Any]) -> None:
     async def main() -> None:
         begun: list[aio.Popen] = []
+        all_have = asyncio.Event()
 
         async def hold() -> None:
             async with aio.Popen(["sleep", "1000"], **fields) as process:
                 begun.append(process)
+                if len(begun) == 5:
+                    all_have.set()
                 await process.wait()
 
         tasks = [asyncio.create_task(hold()) for _ in range(5)]
-        while len(begun) < 5:
-            await asyncio.sleep(0)
+        await all_have.wait()
         for task in tasks:
             task.cancel()
         assert all(isinstance(error, asyncio.CancelledError) for error in await asyncio.gather(*tasks, return_exceptions=True))
