@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import proc_sandbox as ps
+from proc_sandbox import aio
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -28,6 +29,7 @@ def test_every_page_is_in_the_menu() -> None:
 def test_the_reference_has_every_public_name_once() -> None:
     page = (DOCS / "reference.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^::: proc_sandbox\.(\w+)$", page, re.MULTILINE)) == sorted(ps.__all__)
+    assert sorted(re.findall(r"^::: proc_sandbox\.aio\.(\w+)$", page, re.MULTILINE)) == sorted(aio.__all__)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))], ids=lambda page: page.name)
