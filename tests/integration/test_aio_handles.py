@@ -425,6 +425,49 @@ def test_each_handle_is_of_one_run(fields: dict[str, Any]) -> None:
             assert process.pid == pid
         with pytest.raises(ps.ConfigError, match="started before"):
             await process.start()
+        with pytest.raises(ps.ConfigError, match="started before"):
+            async with process:
+                raise AssertionError("it was closed")
+        missing = aio.Popen(["no-such-command"], **fields)
+        for _ in range(2):
+            with pytest.raises((FileNotFoundError, ps.ConfigError)):
+                async with missing:
+                    raise AssertionError("it was started")
+
+    with_loop(main)
+
+
+def test_what_communicate_was_cancelled_over_is_not_lost(fields: dict[str, Any]) -> None:
+    """As of a handle that is not awaited: it is called again, without the input."""
+
+    async def main() -> None:
+        gate, go = os.pipe()
+        command = ["bash", "-c", f"cat; echo error >&2; read line <&{gate}; echo more"]
+        async with aio.Popen(command, stdin=ps.PIPE, stdout=ps.PIPE, stderr=ps.PIPE, pass_fds=[gate], **fields) as process:
+            task = asyncio.ensure_future(process.communicate(b"word\n"))
+            while {bytes(each.kept) for each in process.held.collected.values()} != {b"word\n", b"error\n"}:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            os.write(go, b"\n")
+            assert await process.communicate() == (b"word\nmore\n", b"error\n")
+            assert await process.communicate() == (b"word\nmore\n", b"error\n")
+        os.close(gate)
+        os.close(go)
+
+    with_loop(main)
+
+
+@pytest.mark.parametrize("close", ["close", "write_eof"])
+def test_input_is_refused_where_the_caller_has_closed_stdin(close: str, fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with aio.Popen(["cat"], stdin=ps.PIPE, stdout=ps.PIPE, **fields) as process:
+            assert process.stdin is not None
+            getattr(process.stdin, close)()
+            with pytest.raises(ps.ConfigError, match="no open pipe"):
+                await process.communicate(b"x")
+            assert await process.communicate() == (b"", None)
 
     with_loop(main)
 

@@ -147,7 +147,8 @@ class Popen:
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
         """Write input to stdin, read stdout and stderr to their ends where they are pipes, and wait for the end of the run.
 
-        Of each stream max_output bytes are kept, and the rest is thrown away.
+        Of each stream max_output bytes are kept, and the rest is thrown away. Who is cancelled meanwhile, as by asyncio.timeout(), can call
+        it again, without input: nothing is lost.
 
         Raises:
             ConfigError: input without an open pipe, or none of bytes. And what wait() raises.
@@ -155,7 +156,7 @@ class Popen:
         self.held.started()
         if input is not None and not isinstance(input, (bytes, bytearray, memoryview)):
             raise ConfigError("input", input, "pass bytes; an awaited handle's pipes know no text")
-        if input is not None and (self.stdin is None or self.held.fed):
+        if input is not None and (self.held.stdin is None or self.held.stdin.closed or self.held.fed):
             raise ConfigError("input", input, "stdin is no open pipe; pass stdin=PIPE, and input once")
         return await self.held.communicate(input or b"")
 
@@ -205,7 +206,7 @@ class Popen:
         await self.held.close()
 
     async def __aenter__(self) -> Self:
-        return self if self.held.task is not None else await self.start()
+        return await self.start() if self.held.task is None or self.held.closed else self  # one that is closed is refused there
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -36,7 +36,8 @@ class Held:
     """One run and whoever awaits something of it. It does not know its handle: that may be forgotten while the run goes on.
 
     Attributes: args; config; given, input that no Config can have; pid, None before the start; task, which moves the run's bytes, None
-    before the start; fed: communicate() has had stdin; stdin, stdout, stderr, our ends of its pipes.
+    before the start; fed: communicate() has had stdin; closed: close() was called; stdin, stdout, stderr, our ends of its pipes;
+    collected, what communicate() has read of them.
     """
 
     def __init__(self, args: tuple[str, ...], config: Config, room: Room | None, limit: int) -> None:
@@ -45,13 +46,14 @@ class Held:
         self.guest: Guest | None = None
         self.driver: Driver | None = None
         self.task: asyncio.Task[Ended | Failed] | None = None
-        self.stdin: asyncio.StreamWriter | None = None
+        self.stdin: Outgoing | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
         self.transports: list[asyncio.BaseTransport] = []
         self.places: list[Gate] = []
         self.pid: int | None = None
-        self.begun = self.fed = self.abandoned = False
+        self.collected: dict[asyncio.StreamReader, Collector] = {}
+        self.begun = self.fed = self.closed = self.abandoned = False
         self.owner = os.getpid()
         self.verdict: Result | None = None
 
@@ -103,7 +105,7 @@ class Held:
         if descriptor is not None:
             protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
             transport = await self.connect(loop.connect_write_pipe, protocol, descriptor, "wb")
-            self.stdin = asyncio.StreamWriter(cast("asyncio.WriteTransport", transport), protocol, None, loop)
+            self.stdin = Outgoing(cast("asyncio.WriteTransport", transport), protocol, None, loop)
 
     async def connect(
         self,
@@ -202,10 +204,10 @@ class Held:
         return out.result(), err.result()
 
     async def read_all(self, reader: asyncio.StreamReader | None) -> bytes | None:
-        """Return what comes up to max_output; None where there is no pipe."""
+        """Return what comes up to max_output, after what was read before; None where there is no pipe."""
         if reader is None:
             return None
-        collector = Collector(self.config.max_output)
+        collector = self.collected.setdefault(reader, Collector(self.config.max_output))
         while data := await reader.read(CHUNK):
             collector.feed(data)
         return bytes(collector.kept)
@@ -269,6 +271,7 @@ class Held:
         task = self.task
         if task is None or os.getpid() != self.owner:
             return
+        self.closed = True
         late: asyncio.CancelledError | None = None
         self.order("end")
         while not task.done():
@@ -312,7 +315,7 @@ class Held:
 
     def give_up(self) -> None:
         """A block is left whose task is thrown away: nothing can be awaited."""
-        task = self.task
+        task, self.closed = self.task, True
         if task is not None and task.get_loop().is_running():  # an asynchronous generator's block is left
             task.cancel()
         elif task is not None and not task.done():
@@ -331,6 +334,22 @@ class Incoming(asyncio.StreamReaderProtocol):
         if rest := self.rest():
             self.reader.feed_data(rest)
         return super().eof_received()
+
+
+class Outgoing(asyncio.StreamWriter):
+    """Our end of stdin. closed: who writes has said that nothing more will come; that nobody reads any more is something else."""
+
+    closed = False
+
+    def write_eof(self) -> None:
+        """Close it when all is written."""
+        self.closed = True
+        super().write_eof()
+
+    def close(self) -> None:
+        """Close it."""
+        self.closed = True
+        super().close()
 
 
 pipes: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
