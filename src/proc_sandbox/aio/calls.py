@@ -70,7 +70,7 @@ async def run(
 
     Raises:
         CancelledError: the task was cancelled; the command and all that it has started is gone.
-        As proc_sandbox.run(). And what a stream of the caller's raises, when the run has been killed for it.
+        SandboxError: as proc_sandbox.run(). And what a stream of the caller's raises, when the run has been killed for it.
     """
     check_input(input, overrides)
     decoding = check_decoding(text, encoding, errors)

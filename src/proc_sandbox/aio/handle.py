@@ -127,7 +127,7 @@ class Popen:
         """Return the returncode if the run has ended, None if it has not.
 
         Raises:
-            As wait().
+            SandboxError: as wait(). And what a stream of the caller's has raised.
         """
         return self.held.conclude().returncode if self.held.started().done() else None
 

@@ -119,7 +119,7 @@ class Sandbox:
         cancelled meanwhile waits until it is written.
 
         Raises:
-            As proc_sandbox.Sandbox.write(). SandboxClosedError: the Sandbox is not open.
+            ConfigError, OSError: as proc_sandbox.Sandbox.write(). SandboxClosedError: the Sandbox is not open.
         """
         box = self.held.opened()
         await apart(lambda: box.write(path, data, mode=mode))
@@ -128,7 +128,7 @@ class Sandbox:
         """Return what a regular file in the private directory, or the working_dir, holds; as proc_sandbox.Sandbox.read(), in a thread.
 
         Raises:
-            As proc_sandbox.Sandbox.read(). SandboxClosedError: the Sandbox is not open.
+            ConfigError, OSError: as proc_sandbox.Sandbox.read(). SandboxClosedError: the Sandbox is not open.
         """
         box = self.held.opened()
         return await apart(lambda: box.read(path, max_size=max_size))
