@@ -227,9 +227,11 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		record->user = nanoseconds(usage.ru_utime);
 		record->system = nanoseconds(usage.ru_stime);
 	}
+	if (send(own->command, "", 1, MSG_NOSIGNAL) < 0) /* from here on it uses nothing: on_parked() */
+		_exit(125); /* nobody needs it any longer */
 	ssize_t size = recvmsg(own->command, &header, 0);
 	if (size <= 0)
-		_exit(125); /* nobody needs it any longer */
+		_exit(125);
 	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || parse_command(words, (size_t)size, arguments, &command, &why) < 0) {
 		errno = EBADMSG;
 		die(record, "words", "");
