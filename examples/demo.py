@@ -1,4 +1,4 @@
-"""Run the six examples and print a table of verdicts; exit 1 if one is not what it should be."""
+"""Run the examples and print a table of verdicts; exit 1 if one is not what it should be."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ EXAMPLES = (
     "environment",
     "compile_and_run_c",
     "package_cli",
+    "live_handle",
+    "events",
+    "many_runs",
+    "pipeline",
+    "service",
 )
 COLUMNS = ("example", "what was tried", "reason", "exit", "wall s", "cpu s", "peak MiB", "as expected")
 RIGHT_ALIGNED = {"exit", "wall s", "cpu s", "peak MiB"}
 
 
-def row(name: str, title: str, result: ps.Result, as_expected: bool) -> tuple[str, ...]:
+def row(name: str, title: str, result: ps.Result[bytes | str], as_expected: bool) -> tuple[str, ...]:
     """Return one line of the table."""
     peak = "-" if result.peak_memory is None else f"{result.peak_memory / 2**20:.1f}"
     return (
@@ -45,7 +50,7 @@ def print_table(rows: list[tuple[str, ...]]) -> None:
         print("  ".join(padded).rstrip())
 
 
-def describe_failure(title: str, result: ps.Result) -> str:
+def describe_failure(title: str, result: ps.Result[bytes | str]) -> str:
     """Return what is needed to see why a verdict is not the expected one."""
     return f"{title}: error={result.error!r} stdout={result.stdout[:500]!r} stderr={result.stderr[-2000:]!r}"
 

@@ -11,8 +11,7 @@
 /* The caller may have more on the way than it has read; what does not fit it can ask for again. */
 static void reply(const struct run *run, const struct message *message)
 {
-	if (send(run->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		return;
+	(void)send(run->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* What the host calls the command: who holds a handle reads of it in /proc. 0: it has ended already. */
@@ -95,6 +94,14 @@ static void pause_run(struct run *run, bool pause)
 		run->next_look = 0;
 }
 
+/* What a timeout has begun to end stays the timeout's. */
+static void end_by_caller(struct run *run)
+{
+	if (!run->terminated)
+		run->cancelled = true;
+	end_gently(run);
+}
+
 /* Whether it was such a message; if not, the run is to end. */
 bool heed(struct run *run, const char *text)
 {
@@ -108,7 +115,7 @@ bool heed(struct run *run, const char *text)
 	else if (!strcmp(text, "usage"))
 		ask_usage(run);
 	else if (!strcmp(text, "end"))
-		run->cancelled |= !run->terminated, end_gently(run);
+		end_by_caller(run);
 	else
 		return false;
 	return true;

@@ -11,12 +11,25 @@ from proc_sandbox.later import load
 from proc_sandbox.units import parse_percent, parse_seconds, parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from datetime import timedelta
-    from typing import Literal, TypedDict
+    from typing import Literal, Protocol, TypeAlias, TypedDict
 
+    from _typeshed import HasFileno, SupportsWrite
     from typing_extensions import Unpack
 
+    class Readable(Protocol):
+        """What has bytes, or text, piece by piece; for aio it may be awaited."""
+
+        def read(self, size: int, /) -> bytes | str | Awaitable[bytes] | None:
+            """Return at most that much; nothing at the end."""
+
     BackendName = Literal["linux", "posix", "windows"]
+    # An int is a descriptor, or one of the constants.
+    Place: TypeAlias = str | os.PathLike[str] | int | HasFileno
+    Source: TypeAlias = Place | bytes | bytearray | memoryview | Readable | None
+    Target: TypeAlias = Place | SupportsWrite[bytes] | Callable[[bytes], object]
+    Sink: TypeAlias = "Target | Tee | None"
 
     class Options(TypedDict, total=False):
         """The fields of Config as callers write them."""
@@ -39,9 +52,9 @@ if TYPE_CHECKING:
         hidden_paths: Iterable[str | os.PathLike[str]]
         env: Mapping[str, str] | Iterable[str]
         pass_env: Iterable[str]
-        stdin: Any
-        stdout: Any
-        stderr: Any
+        stdin: Source
+        stdout: Sink
+        stderr: Sink
         network_access: bool | Literal["loopback"]
         pty: bool
         pass_fds: Iterable[int]
@@ -96,7 +109,7 @@ class Tee:
         ConfigError: there is no target, or one is something else.
     """
 
-    def __init__(self, *targets: Any) -> None:
+    def __init__(self, *targets: "Target") -> None:
         if not targets:
             raise ConfigError("Tee", targets, "name a path, a file object, a descriptor or a function")
         check = stream()

@@ -11,7 +11,9 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import itertools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -19,16 +21,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from proc_sandbox.backends import current
 from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, SandboxError
 from proc_sandbox.execution import Args, remove_at_exit, run_to_end
-from proc_sandbox.result import Result
+from proc_sandbox.progress import bar
+from proc_sandbox.result import Result, StreamT_co
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
-from proc_sandbox.text import input_bytes
+from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 
 if TYPE_CHECKING:
     from typing import Literal
@@ -37,6 +40,17 @@ if TYPE_CHECKING:
 
     from proc_sandbox.backends.protocol import Run
     from proc_sandbox.config import Options
+    from proc_sandbox.result import Output
+    from proc_sandbox.text import (
+        BytesOptions,
+        EitherOptions,
+        Encoded,
+        EncodedOptions,
+        InBytes,
+        InEither,
+        InText,
+        TextOptions,
+    )
 
 __all__ = ["Job", "SandboxExecutor", "run_many"]
 
@@ -45,35 +59,81 @@ MOST_BY_DEFAULT = 32
 
 
 @dataclass(frozen=True, init=False)
-class Job:
-    """A command with what is its own, for run_many() and SandboxExecutor.map(): its input, and fields of Config.
+class Job(Generic[StreamT_co]):
+    """A command with what is its own, for run_many() and SandboxExecutor.map(): its input, fields of Config, and output as text.
 
-    Job(["./a"], input=b"1", timeout=5). Attributes: args; input; overrides.
+    Job(["./a"], input=b"1", timeout=5). Attributes: args, a tuple of str; input; text, encoding and errors, as given; overrides, the
+    fields that were given, as Config has them.
     """
 
-    args: Args
+    args: tuple[str, ...]
     input: bytes | str | None
     overrides: Mapping[str, Any]
+    text: bool | None
+    encoding: str | None
+    errors: str | None
 
-    def __init__(self, args: Args, *, input: bytes | str | None = None, **overrides: Unpack[Options]) -> None:
-        self.__dict__.update(args=args, input=input, overrides=overrides)
+    @overload
+    def __init__(self: Job[Output], args: Args, *, input: bytes | str | None = None, **options: Unpack[BytesOptions]) -> None: ...
+
+    @overload
+    def __init__(self: Job[str], args: Args, *, input: bytes | str | None = None, **options: Unpack[TextOptions]) -> None: ...
+
+    @overload
+    def __init__(self: Job[str], args: Args, *, input: bytes | str | None = None, **options: Unpack[EncodedOptions]) -> None: ...
+
+    @overload
+    def __init__(self: Job[Any], args: Args, *, input: bytes | str | None = None, **options: Unpack[EitherOptions]) -> None: ...
+
+    def __init__(
+        self,
+        args: Args,
+        *,
+        input: bytes | str | None = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> None:
+        """Say what is to be run; nothing is started yet.
+
+        Args:
+            args: The command and its arguments, as for run().
+            input: What the command reads from stdin; instead of the Config's stdin.
+            text: As of run(): whether output is str. It is where the Job asks for that or who has it run; the Job's encoding comes first.
+            encoding: As of run().
+            errors: As of run().
+            overrides: Fields of Config, for this run.
+
+        Raises:
+            ConfigError: a value is not valid. What is so only together with the Config that it is run with is told then.
+        """
+        command = check_command(args)
+        check_input(input, overrides)
+        input_bytes(input, check_decoding(text, encoding, errors))
+        config = configured(None, overrides)
+        given = {name: getattr(config, name) for name in overrides}
+        self.__dict__.update(args=command, input=input, overrides=given, text=text, encoding=encoding, errors=errors)
 
 
 class Task:
     """One run that was asked for, from its submission to its end."""
 
-    def __init__(self, command: tuple[str, ...], config: Config, data: bytes | None, *, check: bool) -> None:
+    def __init__(
+        self, command: tuple[str, ...], config: Config, data: bytes | None, *, check: bool, decoding: Decoding | None = None
+    ) -> None:
         self.command = command
         self.config = config
         self.data = data
         self.check = check
+        self.decoding = decoding
         self.owner = os.getpid()
         self.lock = threading.RLock()  # a signal handler may cancel what its own thread is about to cancel
         self.run: Run[Any] | None = None
         self.future = RunFuture()
         self.future.add_done_callback(self.stop)  # the first one: the tree is killed before anybody is told
 
-    def stop(self, future: Future[Result]) -> None:
+    def stop(self, future: Future[Result[Any]]) -> None:
         """Kill the run of a future that was cancelled; in a child by os.fork() it is the parent's run."""
         if future.cancelled() and os.getpid() == self.owner:
             with self.lock:
@@ -110,12 +170,12 @@ class Task:
                 self.future.set_exception(error)
         del error  # its traceback has this frame
 
-    def execute(self) -> Result:
+    def execute(self) -> Result[Any]:
         result = run_to_end(self.command, self.config, data=self.data, holder=self)
-        return result.check() if self.check else result
+        return as_asked(result, self.decoding, check=self.check)
 
 
-class RunFuture(Future[Result]):
+class RunFuture(Future[Result[Any]]):
     """A future that can be cancelled until its run is over."""
 
     begun = False
@@ -287,15 +347,47 @@ class SandboxExecutor(Executor):
         atexit.unregister(end_all)
         atexit.register(end_all)
 
-    def submit(  # type: ignore[override]
-        self, args: Args, /, *rest: Never, input: bytes | str | None = None, check: bool = False, **overrides: Unpack[Options]
-    ) -> Future[Result]:
+    @overload  # type: ignore[override]
+    def submit(
+        self, args: Args, /, *rest: Never, input: bytes | str | None = None, check: bool = False, **options: Unpack[BytesOptions]
+    ) -> Future[Result]: ...
+
+    @overload
+    def submit(
+        self, args: Args, /, *rest: Never, input: bytes | str | None = None, check: bool = False, **options: Unpack[TextOptions]
+    ) -> Future[Result[str]]: ...
+
+    @overload
+    def submit(
+        self, args: Args, /, *rest: Never, input: bytes | str | None = None, check: bool = False, **options: Unpack[EncodedOptions]
+    ) -> Future[Result[str]]: ...
+
+    @overload
+    def submit(
+        self, args: Args, /, *rest: Never, input: bytes | str | None = None, check: bool = False, **options: Unpack[EitherOptions]
+    ) -> Future[Result[Any]]: ...
+
+    def submit(
+        self,
+        args: Args,
+        /,
+        *rest: Never,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        **overrides: Unpack[Options],
+    ) -> Future[Any]:
         """Have one command run; return the future of its Result.
 
         Args:
             args: The command and its arguments, as for run().
             input: What the command reads from stdin; instead of the Config's stdin.
             check: The future raises ExecutionError (or a class of it) unless the command exited with 0.
+            text: As of run(): whether output is str.
+            encoding: As of run().
+            errors: As of run(); with "strict" the future raises where it is no such text.
             overrides: Fields of Config, for this run.
 
         Raises:
@@ -306,27 +398,66 @@ class SandboxExecutor(Executor):
             raise ConfigError("args", args, remedy)
         command = check_command(args)
         check_input(input, overrides)
+        decoding = check_decoding(text, encoding, errors)
         config = configured(self.config, overrides)
         check_streams(config)
-        task = Task(command, config, input_bytes(input), check=check)
+        task = Task(command, config, input_bytes(input, decoding), check=check, decoding=decoding)
         self.crew.put(task)
         return task.future
 
-    def submit_job(self, job: Job | Args, **more: Any) -> Future[Result]:
-        """Have a Job run, or a bare command; see submit()."""
-        if isinstance(job, Job):
-            return self.submit(job.args, input=job.input, **job.overrides, **more)
-        return self.submit(job, **more)
+    def submit_job(self, job: Job[Any] | Args, *, check: bool = False, **how: Unpack[InEither]) -> Future[Any]:
+        """Have a Job run, or a bare command; see submit(). how: as what output comes where the Job does not ask for text."""
+        if not isinstance(job, Job):
+            return self.submit(job, check=check, **how)
+        if check_decoding(job.text, job.encoding, job.errors) is not None:
+            how = {"text": job.text, "encoding": job.encoding, "errors": job.errors}
+        return self.submit(job.args, input=job.input, check=check, **how, **job.overrides)
 
-    def map(  # type: ignore[override]
-        self, commands: Iterable[Job | Args], /, *, timeout: float | None = None, buffersize: int | None = None
-    ) -> Iterator[Result]:
+    @overload  # type: ignore[override]
+    def map(
+        self, commands: Iterable[Job | Args], /, *, timeout: float | None = None, buffersize: int | None = None, **how: Unpack[InBytes]
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def map(
+        self, commands: Iterable[Job[str]], /, *, timeout: float | None = None, buffersize: int | None = None, **how: Unpack[InEither]
+    ) -> Iterator[Result[str]]: ...
+
+    @overload
+    def map(
+        self, commands: Iterable[Job[Any] | Args], /, *, timeout: float | None = None, buffersize: int | None = None, **how: Unpack[InText]
+    ) -> Iterator[Result[str]]: ...
+
+    @overload
+    def map(
+        self, commands: Iterable[Job[Any] | Args], /, *, timeout: float | None = None, buffersize: int | None = None, **how: Unpack[Encoded]
+    ) -> Iterator[Result[str]]: ...
+
+    @overload
+    def map(
+        self, commands: Iterable[Job[Any] | Args], /, *, timeout: float | None = None, buffersize: int | None = None, **how: Unpack[InEither]
+    ) -> Iterator[Result[Any]]: ...
+
+    def map(
+        self,
+        commands: Iterable[Job[Any] | Args],
+        /,
+        *,
+        timeout: float | None = None,
+        buffersize: int | None = None,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+    ) -> Iterator[Result[Any]]:
         """Return an iterator of the Results of many commands, in their order; they start at once.
 
         Args:
             commands: Commands, or Jobs. From an iterator no more is taken than is under way or waits: it may be endless.
             timeout: Seconds, from this call, after which asking for a Result that is not there raises TimeoutError.
             buffersize: Commands whose Results have not been asked for yet. Default: 4 for each worker.
+            text: As of run(), for all of them; a Job may ask for text itself.
+            encoding: As of run().
+            errors: As of run().
 
         What is raised for one command (LaunchError, ...) is raised when its Result is asked for. That, and leaving the iterator,
         cancels what is not done yet.
@@ -336,31 +467,24 @@ class SandboxExecutor(Executor):
         """
         end = None if timeout is None else time.monotonic() + timeout
         most = 4 * self.max_workers if buffersize is None else whole_number("buffersize", buffersize)
-        left = iter(check_commands(commands))
-        futures: collections.deque[Future[Result]] = collections.deque()
+        check_decoding(text, encoding, errors)
+        left = (self.submit_job(job, text=text, encoding=encoding, errors=errors) for job in check_commands(commands))
+        futures: collections.deque[Future[Any]] = collections.deque()
         try:
-            self.fill(futures, left, most)
+            fill(futures, left, most)
         except BaseException:
             cancel_all(futures)
             raise
         return self.results(futures, left, most, end)
 
-    def fill(self, futures: collections.deque[Future[Result]], left: Iterator[Job | Args], most: int) -> None:
-        while len(futures) < most:
-            try:
-                job = next(left)
-            except StopIteration:
-                return
-            futures.append(self.submit_job(job))
-
     def results(
-        self, futures: collections.deque[Future[Result]], left: Iterator[Job | Args], most: int, end: float | None
-    ) -> Iterator[Result]:
+        self, futures: collections.deque[Future[Any]], left: Iterator[Future[Any]], most: int, end: float | None
+    ) -> Iterator[Result[Any]]:
         try:
             while futures:
                 result = futures[0].result(None if end is None else end - time.monotonic())
                 futures.popleft()
-                self.fill(futures, left, most)
+                fill(futures, left, most)
                 yield result
         finally:
             cancel_all(futures)
@@ -391,7 +515,12 @@ class SandboxExecutor(Executor):
         self.shutdown()
 
 
-def cancel_all(futures: Iterable[Future[Result]]) -> None:
+def fill(futures: collections.deque[Future[Any]], left: Iterator[Future[Any]], most: int) -> None:
+    """Have as many runs under way as there may be; each is submitted when it is taken from what is left."""
+    futures.extend(itertools.islice(left, most - len(futures)))
+
+
+def cancel_all(futures: Iterable[Future[Any]]) -> None:
     for future in futures:
         future.cancel()
 
@@ -418,7 +547,7 @@ def whole_number(name: str, value: int) -> int:
     return value
 
 
-def check_commands(commands: Iterable[Job | Args]) -> Iterable[Job | Args]:
+def check_commands(commands: Iterable[Job[Any] | Args]) -> Iterable[Job[Any] | Args]:
     """Refuse what was meant as one command, which would be taken for many.
 
     Raises:
@@ -438,8 +567,60 @@ def run_many(
     progress: bool | None = None,
     check: bool = False,
     return_exceptions: Literal[False] = False,
-    **overrides: Unpack[Options],
+    **options: Unpack[BytesOptions],
 ) -> list[Result]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[str]],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[EitherOptions],
+) -> list[Result[str]]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[TextOptions],
+) -> list[Result[str]]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[EncodedOptions],
+) -> list[Result[str]]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[False] = False,
+    **options: Unpack[EitherOptions],
+) -> list[Result[Any]]: ...
 
 
 @overload
@@ -451,20 +632,75 @@ def run_many(
     progress: bool | None = None,
     check: bool = False,
     return_exceptions: Literal[True],
-    **overrides: Unpack[Options],
+    **options: Unpack[BytesOptions],
 ) -> list[Result | SandboxError]: ...
 
 
+@overload
 def run_many(
-    commands: Iterable[Job | Args],
+    commands: Iterable[Job[str]],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[True],
+    **options: Unpack[EitherOptions],
+) -> list[Result[str] | SandboxError]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[True],
+    **options: Unpack[TextOptions],
+) -> list[Result[str] | SandboxError]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[True],
+    **options: Unpack[EncodedOptions],
+) -> list[Result[str] | SandboxError]: ...
+
+
+@overload
+def run_many(
+    commands: Iterable[Job[Any] | Args],
+    *,
+    config: Config | None = None,
+    max_workers: int | None = None,
+    progress: bool | None = None,
+    check: bool = False,
+    return_exceptions: Literal[True],
+    **options: Unpack[EitherOptions],
+) -> list[Result[Any] | SandboxError]: ...
+
+
+def run_many(
+    commands: Iterable[Job[Any] | Args],
     *,
     config: Config | None = None,
     max_workers: int | None = None,
     progress: bool | None = None,
     check: bool = False,
     return_exceptions: bool = False,
+    text: bool | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
     **overrides: Unpack[Options],
-) -> list[Result] | list[Result | SandboxError]:
+) -> list[Any]:
     """Run many commands side by side, each in a sandbox of its own, and return their Results in the order of the commands.
 
     An exception, KeyboardInterrupt too, kills what is under way: when it leaves, nothing is left.
@@ -475,33 +711,40 @@ def run_many(
         max_workers: Runs at one time; as of SandboxExecutor.
         progress: Whether a bar on stderr tells how far it is. Default: if stderr is a terminal.
         check: Raise ExecutionError (or a class of it) unless each command exited with 0.
-        return_exceptions: What is raised for one command takes the place of its Result, and the others go on.
+        return_exceptions: The SandboxError that is raised for one command takes the place of its Result, and the others go on.
+        text: As of run(), for all of them; a Job may ask for text itself.
+        encoding: As of run().
+        errors: As of run().
         overrides: Fields of Config, for all of them.
 
     Raises:
         As run(): what is raised for any of the commands.
     """
     check_commands(commands)
-    many = Many(SandboxExecutor(config, max_workers=max_workers, **overrides), check=check, keep_going=return_exceptions)
+    check_decoding(text, encoding, errors)
+    pool = SandboxExecutor(config, max_workers=max_workers, **overrides)
+    how: InEither = {"text": text, "encoding": encoding, "errors": errors}
+    many = Many(pool, check=check, keep_going=return_exceptions, how=how)
     with contextlib.ExitStack() as stack:
         stack.callback(many.pool.kill)
-        many.advance = stack.enter_context(bar(progress, len(commands) if isinstance(commands, Sized) else None))
+        many.advance = stack.enter_context(progress_bar(progress, len(commands) if isinstance(commands, Sized) else None))
         return many.run(commands)
 
 
 class Many:
     """What run_many() has under way."""
 
-    def __init__(self, pool: SandboxExecutor, *, check: bool, keep_going: bool) -> None:
+    def __init__(self, pool: SandboxExecutor, *, check: bool, keep_going: bool, how: InEither) -> None:
         self.pool = pool
         self.check = check
+        self.how = how
         self.keep_going = keep_going
         self.room = threading.Semaphore(2 * pool.max_workers)  # so that a thread finds its next run waiting
         self.failed = threading.Event()
-        self.advance: Callable[[], object] = lambda: None
+        self.advance: Callable[[bool], object] = lambda ok: None
 
-    def run(self, commands: Iterable[Job | Args]) -> list[Any]:
-        futures: list[Future[Result]] = []
+    def run(self, commands: Iterable[Job[Any] | Args]) -> list[Any]:
+        futures: list[Future[Any]] = []
         for command in commands:
             self.room.acquire()
             if self.failed.is_set():
@@ -514,9 +757,9 @@ class Many:
                     future.result()
         return [self.outcome(future) for future in futures]
 
-    def submit(self, command: Job | Args) -> Future[Result]:
+    def submit(self, command: Job[Any] | Args) -> Future[Any]:
         try:
-            future = self.pool.submit_job(command, check=self.check)
+            future = self.pool.submit_job(command, check=self.check, **self.how)
         except SandboxError as error:
             if not self.keep_going:
                 raise
@@ -525,13 +768,14 @@ class Many:
         future.add_done_callback(self.done)
         return future
 
-    def done(self, future: Future[Result]) -> None:
-        if not self.keep_going and (future.cancelled() or future.exception() is not None):
+    def done(self, future: Future[Any]) -> None:
+        failed = future.cancelled() or future.exception() is not None
+        if failed and not self.keep_going:
             self.failed.set()
         self.room.release()
-        self.advance()
+        self.advance(not failed and future.result().ok)
 
-    def outcome(self, future: Future[Result]) -> Result | SandboxError:
+    def outcome(self, future: Future[Any]) -> Any:
         try:
             return future.result()
         except SandboxError as error:
@@ -540,17 +784,8 @@ class Many:
             return error
 
 
-@contextlib.contextmanager
-def bar(asked: bool | None, total: int | None) -> Iterator[Callable[[], object]]:
-    """Show a bar on stderr; yield what is called when one more is done, from any thread."""
-    import sys
-
+def progress_bar(asked: bool | None, total: int | None) -> contextlib.AbstractContextManager[Callable[[bool], object]]:
+    """Return what shows how far it is, where that is wanted."""
     if not (sys.stderr is not None and sys.stderr.isatty() if asked is None else asked):
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as shown:
-        task = shown.add_task("", total=total)
-        yield lambda: shown.advance(task)
+        return contextlib.nullcontext(lambda ok: None)
+    return bar(total)

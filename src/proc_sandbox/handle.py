@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, NamedTuple, cast, overload
 
-from proc_sandbox.config import PIPE, Config, check_command
+from proc_sandbox.config import CAPTURE, PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, LauncherDiedError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
@@ -591,7 +591,7 @@ def stream(
     contextlib.closing()).
 
     Raises:
-        ConfigError: a value is not valid. SandboxError: as run(), when the first event is asked for, which starts the command.
+        ConfigError: a value is not valid, or stdout or stderr goes elsewhere. SandboxError: as run(), when the first event is asked for, which starts the command.
     """
     command = check_command(args)
     check_not_given(overrides)
@@ -600,7 +600,9 @@ def stream(
         config = sandbox.config
     events: deque[Event] = deque()
     sinks: dict[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
-    if configured(config, overrides).pty:
+    base = configured(config, overrides)
+    check_free(base)
+    if base.pty:
         del sinks["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**overrides, **sinks}))
     if input is not None:
@@ -640,6 +642,19 @@ def check_not_given(overrides: Mapping[str, Any]) -> None:
     for name in ("stdout", "stderr"):
         if name in overrides:
             raise ConfigError(name, shown(overrides[name]), "stream() yields both; use run() or Popen to send them elsewhere")
+
+
+def check_free(config: Config) -> None:
+    """Refuse a Config that sends output to where stream() would not: of a terminal that is stdout.
+
+    Raises:
+        ConfigError: it does.
+    """
+    for name in ("stdout",) if config.pty else ("stdout", "stderr"):
+        given = getattr(config, name)
+        if not is_constant(given, CAPTURE) and not is_constant(given, PIPE):
+            remedy = f"the Config has it, and stream() yields both; pass config.replace({name}=CAPTURE), or use run() or Popen"
+            raise ConfigError(name, shown(given), remedy)
 
 
 def order_to_send(number: int) -> str:

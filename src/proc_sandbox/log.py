@@ -17,6 +17,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from proc_sandbox.result import Reason
+from proc_sandbox.visible import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from proc_sandbox.result import Result
 
-__all__ = ["DEBUG", "INFO", "WARNING", "listener", "printable", "run_begins", "run_ended", "tell", "unenforced"]
+__all__ = ["DEBUG", "INFO", "WARNING", "listener", "run_begins", "run_ended", "tell", "unenforced"]
 
 NAME = "proc_sandbox"
 DEBUG, INFO, WARNING = 10, 20, 30
@@ -71,11 +72,6 @@ def tell(level: int, message: str, *arguments: object) -> None:
     logger = listener(level)
     if logger is not None:
         logger.log(level, message, *arguments, stacklevel=2)
-
-
-def printable(text: str) -> str:
-    """Return a text as it is, or where it holds what would not be one visible line, as repr() has it."""
-    return text if text.isprintable() else repr(text)
 
 
 def shown(command: Sequence[str]) -> str:

@@ -10,18 +10,18 @@ one that has ended comes to the end. Each run has its own limits and its own ver
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from proc_sandbox.backends import current
 from proc_sandbox.config import CAPTURE, PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.execution import Args, Execution
-from proc_sandbox.result import Output, Result
+from proc_sandbox.result import Result, StreamT_co
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams, is_constant, shown
-from proc_sandbox.text import input_bytes
+from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proc_sandbox.config import Options
     from proc_sandbox.sandbox import Sandbox
     from proc_sandbox.streams import PipeEnd
+    from proc_sandbox.text import Encoded, InBytes, InEither, InText
 
 __all__ = ["Command", "Pipeline", "PipelineResult", "cmd"]
 
@@ -47,9 +48,30 @@ class Command:
     def __or__(self, other: Command | Pipeline) -> Pipeline:
         return Pipeline((self,)) | other
 
-    def run(self, *, input: bytes | str | None = None, check: bool = False) -> Result:
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InBytes]) -> Result: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InText]) -> Result[str]: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[Encoded]) -> Result[str]: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InEither]) -> Result[Any]: ...
+
+    def run(
+        self,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+    ) -> Result[Any]:
         """Run it alone; as run() and Sandbox.run()."""
-        return Pipeline((self,)).run(input=input, check=check).results[0]
+        whole = Pipeline((self,)).run(input=input, check=check, text=text, encoding=encoding, errors=errors)
+        return whole.results[0]
 
 
 def cmd(args: Args, config: Config | None = None, **overrides: Unpack[Options]) -> Command:
@@ -67,14 +89,14 @@ def command(args: Args, config: Config | None, overrides: Mapping[str, Any], san
 
 
 @dataclass(frozen=True)
-class PipelineResult:
-    """The verdicts on a pipeline's commands, in their order.
+class PipelineResult(Generic[StreamT_co]):
+    """The verdicts on a pipeline's commands, in their order; with output as text where that was asked for.
 
     Each is told as it is: a command that was still writing when the next one ended, as "yes" into "head", was ended by SIGPIPE. Its
     result is not ok, and so the pipeline's is not, as with a shell's pipefail. Where that is expected, results[-1].ok is what counts.
     """
 
-    results: tuple[Result, ...]
+    results: tuple[Result[StreamT_co], ...]
 
     @property
     def ok(self) -> bool:
@@ -82,16 +104,16 @@ class PipelineResult:
         return all(result.ok for result in self.results)
 
     @property
-    def stdout(self) -> Output:
+    def stdout(self) -> StreamT_co:
         """What the last command wrote to stdout."""
         return self.results[-1].stdout
 
     @property
-    def stderr(self) -> tuple[Output, ...]:
+    def stderr(self) -> tuple[StreamT_co, ...]:
         """What each command wrote to stderr."""
         return tuple(result.stderr for result in self.results)
 
-    def check(self) -> PipelineResult:
+    def check(self) -> PipelineResult[StreamT_co]:
         """Return this if it is ok.
 
         Raises:
@@ -120,20 +142,45 @@ class Pipeline:
             return Pipeline(self.commands + other.commands)
         return NotImplemented
 
-    def run(self, *, input: bytes | str | None = None, check: bool = False) -> PipelineResult:
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InBytes]) -> PipelineResult: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InText]) -> PipelineResult[str]: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[Encoded]) -> PipelineResult[str]: ...
+
+    @overload
+    def run(self, *, input: bytes | str | None = None, check: bool = False, **how: Unpack[InEither]) -> PipelineResult[Any]: ...
+
+    def run(
+        self,
+        *,
+        input: bytes | str | None = None,
+        check: bool = False,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+    ) -> PipelineResult[Any]:
         """Run all commands at the same time, and return when all have ended.
 
         Args:
             input: What the first command reads from stdin; instead of its Config's stdin.
             check: Raise ExecutionError (or a class of it) unless all of them exited with 0; see PipelineResult.check().
+            text: As of run(): whether what the Results have of output is str. What goes through the pipes stays as it is.
+            encoding: As of run().
+            errors: As of run().
 
         Raises:
             As run(), for any of the commands: the others are killed, and nothing is left.
             SandboxClosedError: cleanup() of one of the Sandboxes was called; nothing was started.
         """
         self.check(input)
-        result = PipelineResult(tuple(Started(self.commands, input_bytes(input)).results()))
-        return result.check() if check else result
+        decoding = check_decoding(text, encoding, errors)
+        results = Started(self.commands, input_bytes(input, decoding)).results()
+        whole: PipelineResult[Any] = PipelineResult(tuple(in_words(results, decoding)))
+        return whole.check() if check else whole
 
     def check(self, input: bytes | str | None) -> None:
         """Refuse streams that leave no room for a pipe, and those that are closed.
@@ -151,6 +198,10 @@ class Pipeline:
         for each in self.commands[:-1]:
             if not is_constant(each.config.stdout, CAPTURE) and not is_constant(each.config.stdout, PIPE):
                 raise ConfigError("stdout", shown(each.config.stdout), "it is the pipe to the next command; name none")
+
+
+def in_words(results: list[Result], how: Decoding | None) -> Iterable[Result[Any]]:
+    return results if how is None else (as_text(result, how) for result in results)
 
 
 class Started:

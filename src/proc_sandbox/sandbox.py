@@ -19,17 +19,19 @@ from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Result, Unenforced
-from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
+from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 from proc_sandbox.units import parse_size
 
 if TYPE_CHECKING:
-    from typing import Literal, Protocol
+    from typing import Protocol
 
     from typing_extensions import Unpack
 
     from proc_sandbox.backends.protocol import PrivatePlace, Run
     from proc_sandbox.config import BackendName, Options
     from proc_sandbox.handle import Popen
+    from proc_sandbox.pipeline import Command
+    from proc_sandbox.text import BytesOptions, EitherOptions, EncodedOptions, TextOptions
 
     class Handle(Protocol):
         """What goes on in a Sandbox while nobody waits for it."""
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """End it; returns when nothing of it is left."""
-    from proc_sandbox.pipeline import Command
+
 
 __all__ = ["Capabilities", "Sandbox", "capabilities", "plan", "run"]
 
@@ -83,57 +85,25 @@ made: dict[Hashable, tuple[Config, Config]] = {}
 
 @overload
 def run(
-    args: Args,
-    *,
-    input: bytes | str | None = None,
-    check: bool = False,
-    text: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **options: Unpack[BytesOptions]
 ) -> Result: ...
 
 
 @overload
 def run(
-    args: Args,
-    *,
-    input: bytes | str | None = None,
-    check: bool = False,
-    text: Literal[True],
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **options: Unpack[TextOptions]
 ) -> Result[str]: ...
 
 
 @overload
 def run(
-    args: Args,
-    *,
-    input: bytes | str | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    encoding: str,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EncodedOptions]
 ) -> Result[str]: ...
 
 
 @overload
 def run(
-    args: Args,
-    *,
-    input: bytes | str | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: bytes | str | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EitherOptions]
 ) -> Result[Any]: ...
 
 
@@ -191,10 +161,7 @@ def execute(
 ) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
     result = run_to_end(args, config, data=input_bytes(input, decoding), private=private, holder=sandbox)
-    if decoding is not None:
-        text = as_text(result, decoding)
-        return text.check() if check else text
-    return result.check() if check else result
+    return as_asked(result, decoding, check=check)
 
 
 def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Plan:
@@ -280,54 +247,22 @@ class Sandbox:
 
     @overload
     def run(
-        self,
-        args: Args,
-        *,
-        input: bytes | str | None = None,
-        check: bool = False,
-        text: Literal[False] | None = None,
-        encoding: None = None,
-        errors: None = None,
-        **overrides: Unpack[Options],
+        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **options: Unpack[BytesOptions]
     ) -> Result: ...
 
     @overload
     def run(
-        self,
-        args: Args,
-        *,
-        input: bytes | str | None = None,
-        check: bool = False,
-        text: Literal[True],
-        encoding: str | None = None,
-        errors: str | None = None,
-        **overrides: Unpack[Options],
+        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **options: Unpack[TextOptions]
     ) -> Result[str]: ...
 
     @overload
     def run(
-        self,
-        args: Args,
-        *,
-        input: bytes | str | None = None,
-        check: bool = False,
-        text: bool | None = None,
-        encoding: str,
-        errors: str | None = None,
-        **overrides: Unpack[Options],
+        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **options: Unpack[EncodedOptions]
     ) -> Result[str]: ...
 
     @overload
     def run(
-        self,
-        args: Args,
-        *,
-        input: bytes | str | None = None,
-        check: bool = False,
-        text: bool | None = None,
-        encoding: str | None = None,
-        errors: str | None = None,
-        **overrides: Unpack[Options],
+        self, args: Args, *, input: bytes | str | None = None, check: bool = False, **options: Unpack[EitherOptions]
     ) -> Result[Any]: ...
 
     def run(
@@ -360,41 +295,22 @@ class Sandbox:
 
     @overload
     def popen(
-        self,
-        args: Args,
-        *,
-        config: Config | None = None,
-        text: Literal[False] = False,
-        encoding: None = None,
-        errors: None = None,
-        bufsize: int = -1,
-        **overrides: Unpack[Options],
+        self, args: Args, *, config: Config | None = None, bufsize: int = -1, **options: Unpack[BytesOptions]
     ) -> Popen[bytes]: ...
 
     @overload
     def popen(
-        self,
-        args: Args,
-        *,
-        config: Config | None = None,
-        text: Literal[True],
-        encoding: str | None = None,
-        errors: str | None = None,
-        bufsize: int = -1,
-        **overrides: Unpack[Options],
+        self, args: Args, *, config: Config | None = None, bufsize: int = -1, **options: Unpack[TextOptions]
     ) -> Popen[str]: ...
 
     @overload
     def popen(
-        self,
-        args: Args,
-        *,
-        config: Config | None = None,
-        text: bool = False,
-        encoding: str | None = None,
-        errors: str | None = None,
-        bufsize: int = -1,
-        **overrides: Unpack[Options],
+        self, args: Args, *, config: Config | None = None, bufsize: int = -1, **options: Unpack[EncodedOptions]
+    ) -> Popen[str]: ...
+
+    @overload
+    def popen(
+        self, args: Args, *, config: Config | None = None, bufsize: int = -1, **options: Unpack[EitherOptions]
     ) -> Popen[Any]: ...
 
     def popen(self, args: Args, **options: Any) -> Popen[Any]:

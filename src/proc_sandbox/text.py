@@ -1,12 +1,62 @@
 """Text instead of bytes: what text=, encoding= and errors= of run() mean."""
 
 import codecs
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.result import Result
 
-__all__ = ["Decoding", "as_text", "check_decoding", "decoded", "input_bytes"]
+if TYPE_CHECKING:
+    from typing import Literal, TypedDict
+
+    from typing_extensions import Required
+
+    from proc_sandbox.config import Options
+
+    # The ways to ask for bytes or for text, one for each overload of whatever returns output; and the same with the fields of Config.
+
+    class InBytes(TypedDict, total=False):
+        """Output that stays bytes."""
+
+        text: Literal[False] | None
+        encoding: None
+        errors: None
+
+    class InText(TypedDict, total=False):
+        """Output as str."""
+
+        text: Required[Literal[True]]
+        encoding: str | None
+        errors: str | None
+
+    class Encoded(TypedDict, total=False):
+        """Output as str, for there is an encoding."""
+
+        text: bool | None
+        encoding: Required[str]
+        errors: str | None
+
+    class InEither(TypedDict, total=False):
+        """Output as only the program knows."""
+
+        text: bool | None
+        encoding: str | None
+        errors: str | None
+
+    class BytesOptions(InBytes, Options, total=False):
+        """Fields of Config, and output as bytes."""
+
+    class TextOptions(InText, Options, total=False):
+        """Fields of Config, and output as str."""
+
+    class EncodedOptions(Encoded, Options, total=False):
+        """Fields of Config, and output as str in an encoding."""
+
+    class EitherOptions(InEither, Options, total=False):
+        """Fields of Config, and output as either."""
+
+
+__all__ = ["Decoding", "as_asked", "as_text", "check_decoding", "decoded", "input_bytes"]
 
 
 class Decoding(NamedTuple):
@@ -50,6 +100,16 @@ def as_text(result: Result, how: Decoding) -> Result[str]:
     changed: Result[str] = object.__new__(Result)
     changed.__dict__.update(result.__dict__, stdout=decoded(result.stdout, how), stderr=decoded(result.stderr, how))
     return changed
+
+
+def as_asked(result: Result, how: Decoding | None, *, check: bool) -> Result[Any]:
+    """Return the result as who has it run wants it. how: None: its output stays bytes.
+
+    Raises:
+        ExecutionError: it is not ok, and that is to be checked. UnicodeDecodeError: as as_text().
+    """
+    asked: Result[Any] = result if how is None else as_text(result, how)
+    return asked.check() if check else asked
 
 
 def input_bytes(data: bytes | str | None, how: Decoding | None = None) -> bytes | None:

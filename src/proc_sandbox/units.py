@@ -51,7 +51,7 @@ def format_size(size: int) -> str:
     """Return a size for people: the largest binary unit that divides it well."""
     for unit in ("T", "G", "M", "K"):
         if size >= FACTORS[unit]:
-            return f"{size / FACTORS[unit]:.4g} {unit}iB"
+            return f"{four_digits(size / FACTORS[unit])} {unit}iB"
     return f"{size} B"
 
 
@@ -94,7 +94,15 @@ def nanoseconds(seconds: float | None) -> int:
 
 def format_seconds(seconds: float) -> str:
     """Return a duration for people."""
-    return f"{seconds:.4g} s"
+    return f"{four_digits(seconds)} s"
+
+
+def four_digits(value: float) -> str:
+    """Return a number with four digits that count, or as many as it has before the point; never with an exponent."""
+    text = f"{value:.4g}"
+    if "e" not in text:
+        return text
+    return f"{value:.0f}" if value >= 1 else f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def parse_percent(value: float | str, *, field: str) -> float:

@@ -828,6 +828,11 @@ def test_what_cannot_be_run_raises(run: Runner) -> None:
             run.stream(python("pass"), **options)
     with pytest.raises(ps.ConfigError, match="stdin"):
         ps.stream(python("pass"), config=ps.Config(stdin=ps.PIPE, **run.config()))
+    for name, value in (("stdout", "log"), ("stdout", ps.DEVNULL), ("stderr", ps.STDOUT), ("stderr", ps.Tee("log"))):
+        with pytest.raises(ps.ConfigError, match="the Config has it") as caught:
+            ps.stream(python("pass"), config=ps.Config(**{name: value}, **run.config()))  # type: ignore[arg-type]
+        assert caught.value.field == name
+    assert list(ps.stream(python("pass"), config=ps.Config(stdout=ps.CAPTURE, stderr=ps.PIPE, **run.config())))
     with pytest.raises(ps.ConfigError, match="input"):
         run.stream(python("pass"), stdin=ps.DEVNULL, input=b"x")
     with pytest.raises(ps.ConfigError, match="args"):

@@ -177,3 +177,94 @@ def test_text_is_awaited_as_text(fields: dict[str, Any]) -> None:
         assert (await aio.run(["cat"], input="ä", **fields)).stdout == "ä".encode()
 
     with_loop(main)
+
+
+def test_a_handle_has_its_sandboxs_directory_and_config(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with aio.Sandbox(env={"A": "box"}, **fields) as box:
+            async with box.popen(["sh", "-c", "cat > file; echo $A"], stdin=ps.PIPE, stdout=ps.PIPE) as process:
+                assert await process.communicate(b"kept") == (b"box\n", None)
+            assert (await box.run(["cat", "file"])).stdout == b"kept"
+            own = ps.Config(env={"A": "own"}, **fields)
+            async with aio.Popen(["sh", "-c", "cat file; echo $A"], sandbox=box, config=own, stdout=ps.PIPE) as process:
+                assert await process.communicate() == (b"keptown\n", None)
+            events = [event async for event in aio.stream(["sh", "-c", "cat file; echo $A"], sandbox=box)]
+            assert b"".join(event for event in events if isinstance(event, ps.Output)) == b"keptbox\n"
+            with pytest.raises(FileNotFoundError):
+                async with box.popen(["no-such-command"]):
+                    pass
+            assert not box.guests
+        assert box.directory is None
+
+    with_loop(main)
+
+
+def test_cleanup_ends_a_handle_gently_and_waits_for_it(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        box = aio.Sandbox(kill_grace=HANG, **fields)
+        async with box:
+            script = "trap 'exit 7' TERM; echo; while :; do sleep 0.05; done"
+            process = box.popen(["sh", "-c", script], stdout=ps.PIPE)
+            await process.start()
+            assert process.stdout is not None
+            await process.stdout.readline()
+            directory = box.directory
+            assert directory is not None
+            await box.cleanup()
+            assert not os.path.lexists(directory)
+            assert process.returncode == 7
+            assert (await process.wait()).reason is ps.Reason.CANCELLED
+            await process.close()
+            assert not box.guests
+
+    with_loop(main)
+
+
+def test_a_sandbox_that_closes_while_a_handle_starts_ends_it(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with aio.Sandbox(**fields) as box:
+            await box.run(["true"])
+            process = box.popen(["sleep", "1000"])
+            starting = asyncio.create_task(process.start())
+            while not box.guests:
+                await asyncio.sleep(0)
+            await box.cleanup()
+            with contextlib.suppress(ps.LaunchError):  # it was killed before it had become the command, or after
+                await starting
+                assert (await process.wait()).reason is ps.Reason.CANCELLED
+            await process.close()
+            assert box.directory is None
+
+    with_loop(main)
+
+
+def test_a_sandbox_that_is_not_open_has_no_handles(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        box = aio.Sandbox(**fields)
+        with pytest.raises(ps.SandboxClosedError, match="not open yet"):
+            await box.popen(["true"]).start()
+        async with box:
+            pass
+        with pytest.raises(ps.SandboxClosedError, match="closed"):
+            await box.popen(["true"]).start()
+        with ps.Sandbox(**fields) as other, pytest.raises(ps.ConfigError, match=r"aio\.Sandbox"):
+            aio.Popen(["true"], sandbox=other)  # type: ignore[arg-type]
+
+    with_loop(main)
+
+
+def test_streams_of_a_config_that_lead_elsewhere_are_refused(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        for name, value in (("stdout", "log"), ("stdout", ps.DEVNULL), ("stderr", ps.STDOUT), ("stderr", ps.Tee("log"))):
+            with pytest.raises(ps.ConfigError, match="the Config has it") as caught:
+                await anext(aio.stream(["true"], config=ps.Config(**{name: value}, **fields)))
+            assert caught.value.field == name
+        async with aio.Sandbox(stdout="log", **fields) as box:
+            with pytest.raises(ps.ConfigError, match="stdout"):
+                await anext(aio.stream(["true"], sandbox=box))
+        with pytest.raises(ps.ConfigError, match="input"):
+            await anext(aio.stream(["true"], stdin=ps.DEVNULL, input=b"x", **fields))
+        plain = ps.Config(stdout=ps.CAPTURE, stderr=ps.PIPE, **fields)
+        assert isinstance([event async for event in aio.stream(["true"], config=plain)][-1], ps.Exited)
+
+    with_loop(main)

@@ -69,7 +69,7 @@ def test_show_prints_what_a_policy_comes_to(tmp_path: Path) -> None:
     furnish(tmp_path)
     done = cli("policy", "show", "sandbox.toml:strict", cwd=tmp_path)
     assert done.returncode == 0
-    assert b"timeout = 5.0  # sandbox.toml:3" in done.stdout
+    assert b'timeout = "5 s"  # sandbox.toml:3' in done.stdout
     assert cli("policy", "show", "sandbox.toml:x", cwd=tmp_path).returncode == 125
 
 

@@ -110,6 +110,23 @@ def test_what_cannot_be_started_is_the_futures_exception() -> None:
         assert fine.result().ok
 
 
+def test_output_is_text_where_that_is_asked_for() -> None:
+    latin = ["printf", "na\\303\\257ve\\r\\n\\377"]
+    with ps.SandboxExecutor(timeout=HANG, max_workers=2) as pool:
+        assert pool.submit(latin).result().stdout == b"na\xc3\xafve\r\n\xff"
+        assert pool.submit(latin, text=True).result().stdout == "naïve\n\ufffd"
+        assert pool.submit(["cat"], input="é", encoding="latin-1").result().stdout == "é"
+        failed = pool.submit(["sh", "-c", "echo problem >&2; exit 3"], text=True, check=True).exception()
+        assert isinstance(failed, ps.ExecutionError)
+        assert failed.result.stderr == "problem\n"
+        assert isinstance(pool.submit(latin, errors="strict").exception(), UnicodeDecodeError)
+        assert [each.stdout for each in pool.map([latin, ps.Job(latin, errors="ignore")], text=True)] == ["naïve\n\ufffd", "naïve\n"]
+        with pytest.raises(ps.ConfigError, match="encoding"):
+            pool.submit(latin, encoding="no-such")
+        with pytest.raises(ps.ConfigError, match="encoding"):
+            pool.map([latin], encoding="no-such")
+
+
 def test_nothing_is_taken_after_shutdown() -> None:
     pool = ps.SandboxExecutor(max_workers=1)
     future = pool.submit(["true"])
@@ -334,6 +351,19 @@ def test_run_many_returns_results_in_order() -> None:
     assert ps.run_many([]) == []
 
 
+def test_run_many_returns_text_where_it_or_the_job_asks_for_it() -> None:
+    jobs = [ps.Job(["cat"], input="é"), ps.Job(["cat"], input="é", encoding="latin-1"), ps.Job(["cat"], input="é", text=False)]
+    assert [result.stdout for result in ps.run_many(jobs, timeout=HANG)] == ["é".encode(), "é", "é".encode()]
+    assert [result.stdout for result in ps.run_many(jobs, text=True, timeout=HANG)] == ["é"] * 3
+    assert [result.stdout for result in ps.run_many(jobs, encoding="utf-16", timeout=HANG)] == ["é"] * 3
+    mixed = ps.run_many([["true"], ["no-such-command"]], text=True, return_exceptions=True)
+    assert isinstance(mixed[0], ps.Result)
+    assert mixed[0].stdout == ""
+    assert isinstance(mixed[1], ps.CommandNotFoundError)
+    with pytest.raises(ps.ConfigError, match="errors"):
+        ps.run_many([], errors="no-such")
+
+
 def test_run_many_raises_what_one_raises_and_kills_the_others(sleepers: Sleepers) -> None:
     command, config, path = sleepers.command()
 
@@ -386,7 +416,7 @@ def test_progress_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch
 
     for asked, stream, shown in ((None, Terminal(), True), (False, Terminal(), False), (None, io.StringIO(), False), (True, io.StringIO(), True)):
         monkeypatch.setattr(sys, "stderr", stream)
-        ps.run_many([["true"]] * 3, progress=asked)
-        assert ("3/3" in stream.getvalue()) is shown
+        ps.run_many([["true"], ["false"], ["no-such-command"]], progress=asked, return_exceptions=True)
+        assert all((word in stream.getvalue()) is shown for word in ("3/3", "2 not ok"))
     monkeypatch.setattr(sys, "stderr", None)
     assert len(ps.run_many([["true"]])) == 1

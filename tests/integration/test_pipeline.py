@@ -50,6 +50,24 @@ def test_each_reads_what_the_one_before_writes() -> None:
     assert (ps.cmd(["true"]) | ps.cmd(["true"])).run(check=True).ok
 
 
+def test_output_is_text_where_that_is_asked_for() -> None:
+    talker = ps.cmd(["sh", "-c", "cat; printf 'probl\\303\\250me\\r\\n' >&2"])
+    pipeline = talker | ps.cmd(["sh", "-c", "cat; exit 3"])
+    result = pipeline.run(input="é\n", text=True)
+    assert (result.stdout, result.stderr) == ("é\n", ("problème\n", ""))
+    assert [type(each.stdout) for each in result.results] == [str, str]
+    assert pipeline.run(input="é", encoding="latin-1").stdout == "é"  # encoded as it is decoded, and passed on as it is
+    with pytest.raises(ps.ExecutionError) as caught:
+        pipeline.run(input="x", text=True, check=True)
+    assert caught.value.result.stdout == "x"
+    with pytest.raises(UnicodeDecodeError):
+        pipeline.run(input=b"\xff", errors="strict")
+    with pytest.raises(ps.ConfigError, match="encoding"):
+        pipeline.run(encoding="no-such")
+    assert talker.run(input="x").stdout == b"x"
+    assert talker.run(input="x", text=True).stderr == "problème\n"
+
+
 def test_pipelines_are_joined() -> None:
     cat = ps.cmd(["cat"])
     for whole in ((cat | cat) | (cat | cat), cat | (cat | (cat | cat)), cat | cat | cat | cat):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 from typing_extensions import assert_type
 
@@ -41,6 +46,11 @@ with ps.Sandbox(ps.Config(cpu_limit=50), network_access="loopback", enforcement=
     kept: bytes = box.read(Path("main"), max_size="1M")
     alone: ps.Result = box.cmd(["true"], timeout=1).run(check=True)
     joined: ps.PipelineResult = (box.cmd(["true"]) | ps.cmd(["true"], ps.Config(), timeout=5) | ps.cmd(("true",))).run(input="x")
+    assert_type(joined.stdout, ps.Output)
+    words = (box.cmd(["true"]) | ps.cmd(["true"])).run(text=True, check=True)
+    assert_type(words, ps.PipelineResult[str])
+    assert_type(words.check().stderr, tuple[str, ...])
+    assert_type(ps.cmd(["true"]).run(encoding="utf-8", input="x"), ps.Result[str])
     assert_type(box.run(["true"]), ps.Result[ps.Output])
     assert_type(box.run(["true"], text=True, check=True), ps.Result[str])
     assert_type(box.run(["true"], encoding="utf-8", timeout=5).stderr, str)
@@ -69,8 +79,18 @@ with ps.SandboxExecutor(ps.Config(), max_workers=2, timeout=5) as pool:
     future: Future[ps.Result] = pool.submit(["true"], input=b"x", check=True, memory_limit="64M")
     mapped: Iterator[ps.Result] = pool.map([["true"], ps.Job(["true"], timeout=1)], buffersize=3)
     any_executor: Executor = pool
+    assert_type(pool.submit(["true"], text=True), Future[ps.Result[str]])
+    assert_type(pool.submit(["true"], encoding="latin-1", timeout=1).result().stderr, str)
+    assert_type(pool.map([["true"]], text=True, timeout=5), Iterator[ps.Result[str]])
+    assert_type(pool.map([ps.Job(["true"], text=True)]), Iterator[ps.Result[str]])
 many: list[ps.Result] = ps.run_many([["true"], ps.Job(["cat"], input="x")], progress=False, timeout=5)
 some: list[ps.Result | ps.SandboxError] = ps.run_many([["true"]], return_exceptions=True)
+assert_type(ps.run_many([["true"], ps.Job(["cat"])], text=True, timeout=5), list[ps.Result[str]])
+assert_type(ps.run_many([["true"]], encoding="utf-8")[0].stdout, str)
+assert_type(ps.run_many([["true"]], text=True, return_exceptions=True), list[ps.Result[str] | ps.SandboxError])
+assert_type(ps.Job(["true"], text=True), ps.Job[str])
+assert_type(ps.Job(["true"]), ps.Job[ps.Output])
+assert_type(ps.run_many([ps.Job(["true"], text=True), ps.Job(["true"], encoding="utf-8")]), list[ps.Result[str]])
 try:
     ps.run(["false"], check=True, text=True)
 except ps.ExecutionError as error:
@@ -79,6 +99,49 @@ plan: ps.Plan = ps.plan(["true"], config=ps.Config(), writable_dirs=[Path("out")
 
 portable: ps.Plan = ps.plan(["true"], backend="posix")
 offered: ps.Capabilities = ps.capabilities(backend="windows")
+
+
+
+class Reader:
+    """Has input in pieces."""
+
+    def read(self, size: int) -> bytes:
+        """Return one."""
+        return b"x" * size
+
+
+class Writer:
+    """Takes output."""
+
+    async def write(self, data: bytes) -> None:
+        """Take a piece."""
+        del data
+
+
+def streams(file: BinaryIO, words: TextIO, pipe: socket.socket, writer: asyncio.StreamWriter) -> None:
+    """All that a stream can be."""
+    for source in (None, ps.PIPE, ps.INHERIT, 3, "path", Path("path"), b"x", bytearray(b"x"), file, words, io.StringIO("x"), pipe, Reader()):
+        ps.run(["true"], stdin=source)
+    lines: list[bytes] = []
+    for target in ("path", Path("path"), 3, file, words, io.BytesIO(), pipe, lines.append, hashlib.sha256().update, Writer(), writer):
+        ps.run(["true"], stdout=target, stderr=ps.Tee(target, "path"))
+    with tempfile.TemporaryFile() as kept:
+        ps.Config(stdin=kept, stdout=kept, stderr=ps.STDOUT)
+    ps.Popen(["true"], stdin=ps.PIPE, stdout=ps.DEVNULL, stderr=None)
+    ps.run(["true"], stdin=len)  # type: ignore[call-overload]
+    ps.run(["true"], stdin=["a line"])  # type: ignore[call-overload]
+    ps.run(["true"], stdin=ps.Tee("path"))  # type: ignore[call-overload]
+    ps.run(["true"], stdin=Writer())  # type: ignore[call-overload]
+    ps.run(["true"], stdout=b"path")  # type: ignore[call-overload]
+    ps.run(["true"], stdout=1.5)  # type: ignore[call-overload]
+    ps.run(["true"], stderr=Reader())  # type: ignore[call-overload]
+    ps.run(["true"], stderr=Path.mkdir)  # type: ignore[arg-type]
+    ps.Config(stdout=["path"])  # type: ignore[arg-type]
+    ps.Config().replace(stderr=object())  # type: ignore[arg-type]
+    ps.Popen(["true"], stdout=lambda: None)  # type: ignore[arg-type]
+    ps.Tee("path", None)  # type: ignore[arg-type]
+    ps.Tee(ps.Tee("path"))  # type: ignore[arg-type]
+
 
 ps.run(["true"], timout=5)  # type: ignore[call-overload]
 ps.run(["true"], timeout=[1])  # type: ignore[call-overload]
@@ -89,9 +152,11 @@ ps.Config(text=True)  # type: ignore[call-arg]
 ps.Config(enforcement="lenient")  # type: ignore[arg-type]
 ps.Config(backend="qnx")  # type: ignore[arg-type]
 ps.capabilities(backend="qnx")  # type: ignore[arg-type]
-ps.SandboxExecutor().submit(len, "x")  # type: ignore[arg-type]
+ps.SandboxExecutor().submit(len, "x")  # type: ignore[call-overload]
 ps.cmd(["true"], timout=5)  # type: ignore[call-arg]
-ps.Job(["true"], timout=5)  # type: ignore[call-arg]
+ps.Job(["true"], timout=5)  # type: ignore[call-overload]
+ps.run_many([["true"]], text="yes")  # type: ignore[call-overload]
+ps.cmd(["true"]).run(text="yes")  # type: ignore[call-overload]
 
 
 async def awaited() -> None:
@@ -105,5 +170,12 @@ async def awaited() -> None:
     async with aio.limit(8, "compilers"), aio.Sandbox(ps.Config(), umask=0o77) as room:
         again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
         del again
+        assert_type(await room.run(["true"]), ps.Result[ps.Output])
+        assert_type(await room.run(["true"], text=True, check=True), ps.Result[str])
+        async with room.popen(["cat"], stdin=ps.PIPE) as handle, aio.Popen(["cat"], sandbox=room) as other:
+            assert_type((handle, other), tuple[aio.Popen, aio.Popen])
+        async for happening in aio.stream(["true"], sandbox=room, timeout=5):
+            assert_type(happening, ps.Started | ps.Output | ps.Exited)
+    aio.Popen(["true"], sandbox=ps.Sandbox())  # type: ignore[arg-type]
     await aio.run(["true"], timout=5)  # type: ignore[call-overload]
     await aio.run(["true"], input=5)  # type: ignore[call-overload]

@@ -12,8 +12,9 @@ import proc_sandbox as ps
 from proc_sandbox.cli import main, options, parse
 from proc_sandbox.cli.examples import TOPICS
 from proc_sandbox.cli.parser import ACTIONS
-from proc_sandbox.cli.printing import print_table, printable, quoted, wants_colour
+from proc_sandbox.cli.printing import print_table, quoted, wants_colour
 from proc_sandbox.cli.verdict import print_stats, print_verdict, stats_rows, verdict_line
+from proc_sandbox.visible import printable
 
 RESULT = ps.Result(
     args=("true",),

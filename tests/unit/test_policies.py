@@ -187,10 +187,34 @@ def test_the_users_own_are_refused_where_others_can_write(user_directory: Path) 
 def test_what_is_merged_can_be_read_again(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     text = policies.explain(f"{path}:grader")
-    assert f"timeout = 1.5  # {path}:13" in text
+    assert f'timeout = "1.5 s"  # {path}:13' in text
     assert f"# {path}:5" in text
     again = write(tmp_path, text, "again.toml")
     assert ps.Config.from_toml(again) == ps.Config.from_toml(path, "grader")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (1, '"1 B"'),
+        (1023, '"1023 B"'),
+        (1536, '"1.5 KiB"'),
+        (256 << 20, '"256 MiB"'),
+        ((1 << 20) + 1, "1048577"),
+        (5000 << 40, '"5000 TiB"'),
+        ((1 << 62), '"4194304 TiB"'),
+        ((1 << 63) - 1, "9223372036854775807"),
+    ],
+)
+@pytest.mark.parametrize(("time", "told"), [(0.25, '"0.25 s"'), (1e-5, '"0.00001 s"'), (1 / 3, "0.3333333333333333"), (86400.0, '"86400 s"'), (1e9, '"1000000000 s"')])
+def test_amounts_are_shown_as_people_read_them_and_mean_the_same(tmp_path: Path, size: int, shown: str, time: float, told: str) -> None:
+    path = write(tmp_path, f"[policies.p]\nmax_output = {size}\ntimeout = {time!r}\n")
+    text = policies.explain(str(path))
+    assert f"max_output = {shown}  #" in text
+    assert f"timeout = {told}  #" in text
+    assert ps.Config.from_toml(write(tmp_path, text, "again.toml")) == ps.Config(max_output=size, timeout=time)
+    valid = jsonschema.Draft202012Validator(policies.schema()).is_valid
+    assert valid(files.parse("", text))
 
 
 def test_the_schema_takes_what_we_take(tmp_path: Path) -> None:
@@ -490,6 +514,7 @@ def test_what_is_shown_writes_no_lines_of_its_own(tmp_path: Path) -> None:
     path = write(directory, text)
     shown = policies.explain(str(path))
     assert all(line.isprintable() for line in shown.splitlines())
+    assert "x\\x0acore_dumps = true" in shown  # what it was can be told
     assert policies.load(write(tmp_path, shown, "shown.toml")) == policies.load(path)
 
 

@@ -75,3 +75,5 @@ def test_for_people() -> None:
     assert format_size(64 << 20) == "64 MiB"
     assert format_size(100) == "100 B"
     assert format_seconds(1.23456) == "1.235 s"
+    assert [format_seconds(time) for time in (86400, 1e9, 0.00002, 0)] == ["86400 s", "1000000000 s", "0.00002 s", "0 s"]
+    assert format_size(2**63) == "8388608 TiB"

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
@@ -33,15 +33,14 @@ from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams
-from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
+from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 
 if TYPE_CHECKING:
-    from typing import Literal
-
     from typing_extensions import Unpack
 
     from proc_sandbox.backends.protocol import Run
     from proc_sandbox.config import Options
+    from proc_sandbox.text import BytesOptions, EitherOptions, EncodedOptions, TextOptions
 
 __all__ = ["Limit", "Popen", "Sandbox", "limit", "run", "stream"]
 
@@ -51,43 +50,25 @@ Input: TypeAlias = "bytes | str | AsyncIterable[bytes]"
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: Literal[False] | None = None,
-    encoding: None = None,
-    errors: None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[BytesOptions]
 ) -> Result: ...
 
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: Literal[True],
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[TextOptions]
 ) -> Result[str]: ...
 
 
 @overload
 async def run(
-    args: Args,
-    *,
-    input: Input | None = None,
-    check: bool = False,
-    text: bool | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    config: Config | None = None,
-    **overrides: Unpack[Options],
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EncodedOptions]
+) -> Result[str]: ...
+
+
+@overload
+async def run(
+    args: Args, *, input: Input | None = None, check: bool = False, config: Config | None = None, **options: Unpack[EitherOptions]
 ) -> Result[Any]: ...
 
 
@@ -156,10 +137,7 @@ async def execute(
         for place in places:
             place.leave()
     result = one.result(outcome)
-    if decoding is not None:
-        words = as_text(result, decoding)
-        return words.check() if check else words
-    return result.check() if check else result
+    return as_asked(result, decoding, check=check)
 
 
 class Guest:
@@ -168,6 +146,7 @@ class Guest:
     def __init__(self, box: Sandbox | None) -> None:
         self.box = box
         self.run: Run[Any] | None = None
+        self.end: Callable[[], object] | None = None
         self.directory: str | None = None
 
     def __enter__(self) -> Guest:
@@ -178,15 +157,23 @@ class Guest:
             self.box.empty.clear()
         return self
 
-    def hold(self, run: Run[Any]) -> None:
-        """Have the run that has begun killed by cleanup(), at once if that has been called meanwhile."""
-        self.run = run
+    def hold(self, run: Run[Any], end: Callable[[], object] | None = None) -> None:
+        """Have the run that has begun ended by cleanup(), at once if that has been called meanwhile. end: default: it is killed."""
+        self.run, self.end = run, end or run.kill
         if self.box is not None and self.box.closed:
-            run.kill()
+            self.end()
+
+    def let_go(self) -> None:
+        """There is nothing to be ended any more, but to be waited for."""
+        self.run = self.end = None
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Tell who waits in cleanup() that the run is over; harmless when done twice."""
         if self.box is not None:
             self.box.guests.discard(self)
             if not self.box.guests and not self.box.loop.is_closed():
@@ -219,6 +206,26 @@ class Sandbox:
         """Where the private directory lies on the host; None without one."""
         return self.box.directory if self.box is not None else None
 
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[BytesOptions]
+    ) -> Result: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[TextOptions]
+    ) -> Result[str]: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[EncodedOptions]
+    ) -> Result[str]: ...
+
+    @overload
+    async def run(
+        self, args: Args, *, input: Input | None = None, check: bool = False, **options: Unpack[EitherOptions]
+    ) -> Result[Any]: ...
+
     async def run(
         self,
         args: Args,
@@ -240,6 +247,19 @@ class Sandbox:
         decoding = check_decoding(text, encoding, errors)
         return await execute(args, configured(self.config, overrides), input=input, check=check, decoding=decoding, box=self)
 
+    def popen(self, args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Popen:
+        """Return a handle to one command in this Sandbox, to be entered: async with box.popen(...) as process; see Popen. A config
+        takes the place of the Sandbox's.
+
+        Raises:
+            SandboxClosedError: when it is entered, and the Sandbox is not open; nothing was started.
+        """
+        return Popen(args, config=config, sandbox=self, **overrides)
+
+    def guest(self) -> Guest:
+        """Return what stands for a run here, to be entered."""
+        return Guest(self)
+
     def check_open(self) -> None:
         if self.box is None:
             raise SandboxClosedError("this Sandbox is not open yet: async with aio.Sandbox(...) as box")
@@ -247,7 +267,8 @@ class Sandbox:
             raise SandboxClosedError("this Sandbox is closed; make a new one")
 
     async def cleanup(self) -> None:
-        """End the runs that are under way, which return as cancelled, then remove the private directory.
+        """End the runs that are under way, which return as cancelled, handles' gently where they have a kill_grace; then remove the
+        private directory.
 
         Harmless when done twice, and in a child by os.fork(). Returns when nothing is left, however often the task is cancelled
         meanwhile. Not to be awaited by what a run of it waits for, such as a sink.
@@ -258,7 +279,9 @@ class Sandbox:
         self.closed = True
         if os.getpid() != self.owner:
             return
-        self.kill_all()
+        for guest in self.guests:
+            if guest.end is not None:
+                guest.end()
         late: asyncio.CancelledError | None = None
         try:
             await patiently(self.empty)

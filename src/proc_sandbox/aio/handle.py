@@ -14,10 +14,19 @@ from proc_sandbox.aio.runs import Driver, end, start, take
 from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
-from proc_sandbox.handle import Event, Exited, Started, check_not_given, live_usage, order_to_send, whole_usage
+from proc_sandbox.handle import (
+    Event,
+    Exited,
+    Started,
+    check_free,
+    check_not_given,
+    live_usage,
+    order_to_send,
+    whole_usage,
+)
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import LiveUsage, Output, Result
-from proc_sandbox.sandbox import configured
+from proc_sandbox.sandbox import check_input, configured
 from proc_sandbox.streams import check_streams, is_constant
 from proc_sandbox.supervise import Collector
 from proc_sandbox.text import input_bytes
@@ -25,6 +34,7 @@ from proc_sandbox.text import input_bytes
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from proc_sandbox.aio import Guest, Sandbox
     from proc_sandbox.aio.admission import Gate
     from proc_sandbox.backends.protocol import HeldRun
     from proc_sandbox.config import Options
@@ -49,8 +59,16 @@ class Popen:
     for, else None.
     """
 
-    def __init__(self, args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> None:
+    def __init__(
+        self, args: Args, *, config: Config | None = None, sandbox: Sandbox | None = None, **overrides: Unpack[Options]
+    ) -> None:
         """Say what is to be run; nothing is started yet.
+
+        Args:
+            args: The command and its arguments; never a shell line.
+            config: The limits and grants; None: the defaults, or the Sandbox's.
+            sandbox: An aio.Sandbox, in whose directory it runs; its cleanup() ends the run.
+            overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
         Raises:
             ConfigError: a value is not valid. UnsupportedError: on Windows, where no loop can watch a run.
@@ -58,7 +76,9 @@ class Popen:
         if os.name == "nt":
             raise UnsupportedError("aio.Popen", "asyncio watches no run there", "proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.args = check_command(args)
-        self.config = configured(config, overrides)
+        self.box = sandbox
+        self.guest: Guest | None = None
+        self.config = configured(config_of(sandbox, config), overrides)
         if self.config.pty:
             raise ConfigError("pty", True, "a terminal is not awaited; use proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.pid = 0
@@ -74,13 +94,16 @@ class Popen:
         """Start the command; return when it has been executed.
 
         Raises:
-            SandboxError: as run(); nothing is left then.
+            SandboxError: as run(); nothing is left then. SandboxClosedError: the Sandbox is not open.
         """
         check_streams(self.config)
         self.driver: Any = Driver(self.config, None)
         try:
             await take(self.places)
-            self.execution = await start(self.args, self.driver, None, held=True)
+            directory = self.enter_box()
+            self.execution = await start(self.args, self.driver, directory, held=True)
+            if self.guest is not None:
+                self.guest.hold(self.run, lambda: self.run.ask("end"))
         except BaseException:
             self.give_places_back()
             raise
@@ -106,13 +129,25 @@ class Popen:
         try:
             outcome: Ended | Failed = await self.driver.communicate(self.execution)
         finally:
+            if self.guest is not None:
+                self.guest.let_go()
             try:
                 await end(self.execution, self.driver)
             finally:
                 self.give_places_back()
         return outcome
 
+    def enter_box(self) -> str | None:
+        """Have the Sandbox's cleanup() end this run, and wait for it; return its directory."""
+        if self.box is None:
+            return None
+        guest = self.box.guest().__enter__()
+        self.guest = guest
+        return guest.directory
+
     def give_places_back(self) -> None:
+        if self.guest is not None:
+            self.guest.leave()
         while self.places:
             self.places.pop().leave()
 
@@ -298,8 +333,26 @@ class Taker:
             self.queue.get_nowait()
 
 
+def config_of(sandbox: Sandbox | None, config: Config | None) -> Config | None:
+    """Return the Config to begin with: what is given, or the Sandbox's.
+
+    Raises:
+        ConfigError: the Sandbox is none whose runs are awaited.
+    """
+    if sandbox is None:
+        return config
+    if not hasattr(sandbox, "guest"):
+        raise ConfigError("sandbox", sandbox, "pass a proc_sandbox.aio.Sandbox: async with aio.Sandbox(...) as box")
+    return sandbox.config if config is None else config
+
+
 async def stream(
-    args: Args, *, input: bytes | str | None = None, config: Config | None = None, **overrides: Unpack[Options]
+    args: Args,
+    *,
+    input: bytes | str | None = None,
+    config: Config | None = None,
+    sandbox: Sandbox | None = None,
+    **overrides: Unpack[Options],
 ) -> AsyncIterator[Event]:
     """Run a command and yield what happens: Started, Output as it comes, Exited at the end; as proc_sandbox.stream().
 
@@ -310,6 +363,9 @@ async def stream(
     """
     given: Mapping[str, Any] = overrides
     check_not_given(given)
+    check_input(input, given)
+    config = config_of(sandbox, config)
+    check_free(configured(config, given))
     queue: asyncio.Queue[Event] = asyncio.Queue(8)
     takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
     whole = configured(config, cast("Any", {**given, **takers}))
@@ -317,7 +373,7 @@ async def stream(
         whole = whole.replace(stdin=input_bytes(input))
     elif is_constant(whole.stdin, PIPE):
         raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    async with Popen(args, config=whole) as process:
+    async with Popen(args, config=whole, sandbox=sandbox) as process:
         end = asyncio.ensure_future(process.wait())
         try:
             yield Started(process.pid)

@@ -92,7 +92,7 @@ def show_warning(
 
 def complain(text: object) -> None:
     """Print one line on stderr. What is not ours in it, names of files and keys of policies, does nothing to the terminal."""
-    from proc_sandbox.cli.printing import printable
+    from proc_sandbox.visible import printable
 
     print(f"proc-sandbox: {printable(str(text))}", file=sys.stderr)
 

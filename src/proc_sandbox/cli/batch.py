@@ -31,10 +31,12 @@ from proc_sandbox.cli.jobs import (
     read_jobs,
     survey,
 )
-from proc_sandbox.cli.printing import is_smart, printable, wants_colour
+from proc_sandbox.cli.printing import is_smart, wants_colour
 from proc_sandbox.execution import run_to_end
 from proc_sandbox.executor import processors
+from proc_sandbox.progress import bar
 from proc_sandbox.text import input_bytes
+from proc_sandbox.visible import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -68,7 +70,7 @@ class Batch:
     """
 
     def __init__(
-        self, workers: int, results: Results, twice: frozenset[int], advance: Callable[[Batch], object]
+        self, workers: int, results: Results, twice: frozenset[int], advance: Callable[[bool], object]
     ) -> None:
         self.workers, self.results, self.advance = workers, results, advance
         self.ok = self.bad = self.skipped = 0
@@ -136,7 +138,7 @@ class Batch:
     def count(self, ok: bool) -> None:
         self.ok += ok
         self.bad += not ok
-        self.advance(self)
+        self.advance(ok)
 
     def take_one(self) -> None:
         """Wait for the next end, and write it.
@@ -281,33 +283,8 @@ def summary(batch: Batch, jobs: int) -> str:
     return text if done == jobs else f"{text}; the same command goes on"
 
 
-def progress(jobs: int, parsed: argparse.Namespace) -> AbstractContextManager[Callable[[Batch], object]]:
+def progress(jobs: int, parsed: argparse.Namespace) -> AbstractContextManager[Callable[[bool], object]]:
     """Return what shows how far it is, on a terminal only."""
     if parsed.quiet or not is_smart(sys.stderr):
-        return nullcontext(lambda batch: None)
-    return bar(jobs, colour=wants_colour(parsed.colour, sys.stderr))
-
-
-@contextmanager
-def bar(jobs: int, *, colour: bool) -> Iterator[Callable[[Batch], object]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(file=sys.stderr, color_system="auto" if colour else None, highlight=False)
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[bad]} not ok"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as shown:
-        task = shown.add_task("jobs", total=jobs, bad=0)
-        yield lambda batch: shown.update(task, completed=batch.ok + batch.bad, bad=batch.bad)
+        return nullcontext(lambda ok: None)
+    return bar(jobs, colour=wants_colour(parsed.colour, sys.stderr), transient=True)

@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from proc_sandbox import policies
-from proc_sandbox.cli.printing import print_table, printable
+from proc_sandbox.cli.printing import print_table
+from proc_sandbox.visible import printable
 
 if TYPE_CHECKING:
     import argparse

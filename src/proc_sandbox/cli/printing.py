@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-__all__ = ["is_smart", "paint", "print_table", "printable", "quoted", "wants_colour"]
+from proc_sandbox.visible import printable
+
+__all__ = ["is_smart", "paint", "print_table", "quoted", "wants_colour"]
 
 CODES = {"green": "32", "yellow": "33", "red": "31"}
 """Of ECMA-48's "select graphic rendition"."""
@@ -33,20 +35,6 @@ def wants_colour(choice: str, file: TextIO) -> bool:
 def paint(text: str, colour: str) -> str:
     """Return a text in a colour."""
     return f"\033[{CODES[colour]}m{text}\033[0m"
-
-
-def printable(text: str) -> str:
-    """Return a text with everything escaped that is no visible character: control characters, line ends, marks that turn the
-    direction of writing, bytes that are no text.
-    """
-    return "".join(char if char.isprintable() else escaped(char) for char in text)
-
-
-def escaped(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no text: os.fsdecode()
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def quoted(words: Sequence[str]) -> str:

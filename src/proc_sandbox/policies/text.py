@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from proc_sandbox.config import BestEffort
-from proc_sandbox.policies.keys import FIELDS, LISTS, NONE, SIZES
+from proc_sandbox.errors import ConfigError
+from proc_sandbox.policies.keys import FIELDS, LISTS, NONE, SIZES, TIMES
 from proc_sandbox.policies.merging import Merged, Value, lacking
+from proc_sandbox.units import format_seconds, format_size, parse_seconds, parse_size
+from proc_sandbox.visible import printable
 
 __all__ = ["as_policy"]
 
 WIDTH = 100
-UNITS = (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10))
 
 
 def as_policy(name: str, merged: Merged) -> str:
@@ -39,7 +41,7 @@ def as_policy(name: str, merged: Merged) -> str:
 
 def comment(origin: str) -> str:
     """Return where a value comes from, as a comment. A name of a file may hold anything."""
-    return "  # " + "".join(letter if letter.isprintable() else "?" for letter in origin)
+    return f"  # {printable(origin)}"
 
 
 def variables(items: list[Value]) -> Iterator[str]:
@@ -69,10 +71,21 @@ def as_toml(field: str, value: Any) -> str:
         names = ", ".join(map(as_string, value.fields))
         return f'{{ default = "strict", best_effort = [{names}] }}' if names else '"best-effort"'
     if field in SIZES:
-        return next((f'"{value // size}{unit}"' for unit, size in UNITS if value and not value % size), str(value))
+        return as_amount(value, format_size(value), parse_size)
+    if field in TIMES:
+        return as_amount(value, format_seconds(value), parse_seconds)
     if field == "umask":
         return f"0o{value:03o}"
     return as_string(value) if isinstance(value, str) else json.dumps(value)
+
+
+def as_amount(value: float, text: str, parse: Callable[..., float]) -> str:
+    """Return an amount as people read it, where that is all of it: what is shown can be loaded, and means the same."""
+    try:
+        same = parse(text, field="") == value
+    except ConfigError:  # rounded up, it is more than can be had
+        same = False
+    return as_string(text) if same else json.dumps(value)
 
 
 def as_key(name: str) -> str:

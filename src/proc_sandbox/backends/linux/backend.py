@@ -23,6 +23,7 @@ from proc_sandbox.planner.linux.filesystem import PRIVATE_DIRECTORY
 from proc_sandbox.planner.linux.plan import LinuxPlan
 from proc_sandbox.planner.linux.planner import needs_cgroups
 from proc_sandbox.planner.unix.words import encode
+from proc_sandbox.visible import printable
 
 __all__ = ["LinuxBackend"]
 
@@ -44,9 +45,9 @@ def tell_of_cgroups(host: Host) -> None:
     found = host.cgroup
     if found is None:
         why = host.feature("cgroup2").reason or host.feature("cgroup1").reason
-        log.tell(log.INFO, "no cgroups, so what they would limit is sampled: %s", log.printable(why))
+        log.tell(log.INFO, "no cgroups, so what they would limit is sampled: %s", printable(why))
     elif found.scope:
-        log.tell(log.INFO, "the user's systemd was asked for cgroups, and has delegated %s", log.printable(found.scope))
+        log.tell(log.INFO, "the user's systemd was asked for cgroups, and has delegated %s", printable(found.scope))
     else:
         log.tell(log.INFO, "cgroups of version %d: %s", found.version, ", ".join(name for name, _ in found.directories))
 
