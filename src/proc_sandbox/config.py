@@ -232,8 +232,9 @@ class Config:
     """Files or directories that are empty to the command, and can't be written, though they lie in what is granted. Default: none.
 
     Of a link what it leads to is hidden. One that does not exist hides nothing; one that is granted itself, or holds what is, is
-    refused. What is hidden is the file that has the name when the run starts. Not hidden are hard links to it elsewhere in what is
-    granted, a file that gets the name later, and what takes its place on the host while the run lasts, as an editor's rename does.
+    refused. What is hidden is the file that has the name when the run starts, on Linux by every name that another mount of its
+    file system gives it. Not hidden are hard links to it elsewhere in what is granted, a file that gets the name later, and what
+    takes its place on the host while the run lasts, as an editor's rename does.
     Where what is hidden lies deeper in what can be written, the directories on the way to it can't be renamed or removed, and
     rename(2) and link(2) into and out of them fail (EXDEV; mv(1) copies).
 
@@ -283,6 +284,8 @@ class Config:
     """
     pass_fds: tuple[int, ...] = ()
     """The caller's descriptors, from 3 on, that the command gets under the same numbers. Default: none.
+
+    A directory is refused, here and as a stream: from it a command could walk around all that is hidden or read-only.
 
     Mechanism: SCM_RIGHTS; close_range(2) closes all others.
     """

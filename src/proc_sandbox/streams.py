@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ __all__ = [
     "CHUNK",
     "Choice",
     "PipeEnd",
+    "check_open",
     "check_streams",
     "choose_input",
     "choose_output",
@@ -143,7 +145,7 @@ def check_streams(config: Config) -> None:
     """Refuse what is closed, before descriptors of our own can take its number.
 
     Raises:
-        ConfigError: a stream or passed descriptor is not open.
+        ConfigError: a stream or passed descriptor is not open, or a directory.
     """
     if not config.has_own_streams and not config.pass_fds:
         return
@@ -164,13 +166,20 @@ def check_stream(name: str, number: int, stream: Any) -> None:
         raise ConfigError(name, stream, "it is closed; pass an open file")
     elif name != "stdin" and isinstance(stream, io.TextIOBase) and descriptor_of(stream) is None:
         raise ConfigError(name, stream, "it takes text; pass a binary stream, or take the text from result.stdout.text()")
+    elif (descriptor := descriptor_of(stream)) is not None:
+        check_open(name, stream, descriptor)
 
 
 def check_open(field: str, value: object, descriptor: int) -> None:
+    """Refuse what is closed, and a directory: from one on the host that a command holds it walks around all that is mounted over
+    what is hidden or read-only, and out of its view (openat(2)).
+    """
     try:
-        os.fstat(descriptor)
+        status = os.fstat(descriptor)
     except OSError:
         raise ConfigError(field, value, "the descriptor is not open; pass an open one") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ConfigError(field, value, "it is a directory; name it in allowed_dirs or writable_dirs instead")
 
 
 def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:

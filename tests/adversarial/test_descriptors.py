@@ -181,3 +181,53 @@ def test_the_callers_descriptors_stay_as_they_are() -> None:
     finally:
         os.close(read_end)
         os.close(write_end)
+
+
+# From a directory of the host's by descriptor: around a mount over a hidden file, around one that makes read-only, and out.
+AROUND = """
+import os, sys
+number = int(sys.argv[1])
+for name, flags in ((".env", os.O_RDONLY), ("kept/file", os.O_WRONLY), ("../other", os.O_RDONLY)):
+    try:
+        os.close(os.open(name, flags, dir_fd=number))
+        print("ESCAPED", name)
+    except OSError:
+        pass
+"""
+
+
+def test_a_directory_is_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tmp_path / "project"
+    (project / "kept").mkdir(parents=True)
+    for path in (project / ".env", project / "kept" / "file", tmp_path / "other"):
+        path.write_text("x")
+    config: dict[str, object] = {"working_dir": project, "hidden_paths": [project / ".env"], "read_only_dirs": [project / "kept"]}
+    held = os.open(project, os.O_RDONLY | os.O_DIRECTORY)
+    here = os.open(project, os.O_PATH | os.O_DIRECTORY)
+    file = os.open(project / ".env", os.O_RDONLY)
+    try:
+        for given in ({"pass_fds": [held]}, {"pass_fds": [here]}, {"stdin": held}, {"stdin": tmp_path}, {"stdout": held}, {"stdin": Fileno(held)}):
+            with pytest.raises(ps.ConfigError, match="it is a directory") as caught:
+                inside(python(AROUND, str(held)), **config, **given)  # type: ignore[arg-type]
+            assert caught.value.field in given
+        read = python("import os, sys; print(os.read(int(sys.argv[1]), 9))", str(file))
+        assert text(inside(read, **config, pass_fds=[file])) == "b'x'\n", "a file is what it is"  # type: ignore[arg-type]
+        monkeypatch.setattr("proc_sandbox.streams.check_open", lambda *words: None)
+        result = inside(python(AROUND, str(held)), **config, pass_fds=[held])  # type: ignore[arg-type]
+        assert "ESCAPED .env" in text(result), "the control"
+    finally:
+        for descriptor in (held, here, file):
+            os.close(descriptor)
+
+
+class Fileno:
+    """An object with a descriptor."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def fileno(self) -> int:
+        return self.number
+
+    def read(self, size: int) -> bytes:
+        return b""

@@ -208,6 +208,54 @@ def test_it_is_hidden_by_every_name_that_a_link_gives_it(project: Path, tmp_path
         assert text(inside(look, working_dir=tmp_path / "other", hidden_paths=[name])) == ""
 
 
+# In a mount namespace of the test's own, where {place}/data is also {place}/mnt and {place}/far/data.
+BOUND = """
+import os, subprocess, sys
+import proc_sandbox as ps
+place, = sys.argv[1:]
+data, mnt, far = f"{place}/data", f"{place}/mnt", f"{place}/far of all"
+for name in (f"{data}/sub/deep", mnt, f"{far}/data"):
+    os.makedirs(name)
+open(f"{data}/sub/deep/secret", "w").write("the secret that nobody is to find")
+subprocess.run(["mount", "--bind", data, mnt], check=True)
+subprocess.run(["mount", "--bind", f"{data}/sub", f"{far}/data"], check=True)
+names = [f"{data}/sub/deep/secret", f"{mnt}/sub/deep/secret", f"{far}/data/deep/secret"]
+look = ["sh", "-c", 'for name; do cat "$name" 2> /dev/null; done; true', "sh", *names]
+write = ["sh", "-c", 'for name; do echo evil > "$name"; mv "${name%/*}" "${name%/*}.old"; done; true', "sh", *names]
+for shown in ({"working_dir": place}, {"allowed_dirs": [place]}, {"allowed_dirs": [mnt]}, {"working_dir": f"{far}/data"}):
+    print("control", ps.run(look, **shown).stdout.text())
+    for name in names:
+        for hidden in (name, os.path.dirname(name)):
+            print("hidden", repr(ps.run(look, **shown, hidden_paths=[hidden]).stdout.text()))
+for writable in (place, mnt, far):
+    for name in names:
+        ps.run(write, working_dir=writable, read_only_dirs=[os.path.dirname(name)])
+        print("kept", os.listdir(f"{data}/sub"), open(names[0]).read())
+try:
+    ps.run(["true"], allowed_dirs=[f"{mnt}/sub/deep"], hidden_paths=[data])
+except ps.ConfigError as error:
+    print("refused", error)
+ps.run(write, working_dir=mnt)
+print("evil", os.listdir(f"{data}/sub"))
+"""
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can mount")
+def test_it_is_hidden_by_every_name_that_a_mount_gives_it(tmp_path: Path) -> None:
+    """And what is only to be read is so by each of them, though the directory around it is writable."""
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", BOUND, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert [line for line in said if line.startswith("control")] == [
+        f"control {'the secret that nobody is to find' * count}" for count in (3, 3, 1, 1)
+    ]
+    assert [line for line in said if line.startswith("hidden")] == ["hidden ''"] * 24
+    assert [line for line in said if line.startswith("kept")] == ["kept ['deep'] the secret that nobody is to find"] * 9
+    assert any(line.startswith("refused") for line in said)
+    assert "evil ['deep.old']" in said, "the control"
+
+
 def test_of_a_link_what_it_leads_to_is_hidden(project: Path) -> None:
     (project / "link").symlink_to("plain")
     result = inside(["cat", project / "link", project / "plain"], allowed_dirs=[project], hidden_paths=[project / "link"])

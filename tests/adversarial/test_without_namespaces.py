@@ -168,6 +168,15 @@ def test_what_is_to_be_read_in_what_can_be_written_is_refused(directory: Path) -
         )
 
 
+def test_nor_by_another_name_that_a_mount_gives_it(directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setattr("proc_sandbox.backends.linux.survey.names_by_mounts", lambda path, mounts: [f"{directory}/kept"])
+    (directory / "kept").mkdir()
+    with pytest.raises(ps.UnsupportedError, match="Landlock knows no exceptions"):
+        ps.plan(["true"], writable_dirs=[directory], read_only_dirs=[kept], enforcement=ps.best_effort("tmp_size"))
+
+
 @pytest.mark.usefixtures("directory")
 def test_files_are_moved_between_directories_of_ones_own() -> None:
     with ps.Sandbox() as sandbox:

@@ -371,6 +371,17 @@ def test_an_agent_leaves_nothing_that_runs_in_the_users_name(project: Path, home
     assert seen(home) != before, "the control"
 
 
+def test_an_agent_writes_no_hooks_where_gits_config_has_them(project: Path) -> None:
+    hooks = project / "scripts" / "hooks"
+    hooks.mkdir(parents=True)
+    (hooks / "post-commit").write_text("#!/bin/sh\n")
+    subprocess.run(["git", "config", "core.hooksPath", "scripts/hooks"], cwd=project, check=True, timeout=HANG)
+    for script in ("echo evil > scripts/hooks/pre-commit", "echo evil >> scripts/hooks/post-commit", "mv scripts moved"):
+        assert not run(["sh", "-c", script], ps.Config.preset("agent", working_dir=project)).ok
+        assert os.listdir(hooks) == ["post-commit"]
+    assert run(["sh", "-c", "echo evil > scripts/hooks/pre-commit"], ps.Config.preset("build", working_dir=project)).ok, "the control"
+
+
 def test_an_agent_that_may_commit(project: Path) -> None:
     config = ps.Config.preset(
         "agent", working_dir=project, writable_dirs=[project / ".git"],

@@ -136,6 +136,20 @@ def test_a_home_directory_is_no_project(home: Path, project: Path, tmp_path: Pat
     assert ps.Config.preset("agent", working_dir="~/project").working_dir == str(project)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pwd")
+def test_nor_is_that_of_its_owner(home: Path, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root sees it by sudo, whose HOME is another one."""
+    import pwd
+
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    entry = pwd.struct_passwd(("them", "x", os.getuid(), 0, "", str(theirs), "/bin/sh"))
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: entry)
+    with pytest.raises(ps.ConfigError, match="home directory"):
+        ps.Config.preset("agent", working_dir=theirs)
+    assert ps.Config.preset("agent", working_dir=project).working_dir == str(project)
+
+
 def test_what_is_hidden_in_a_project(project: Path) -> None:
     touch(project, ".env", ".env.local", "api/.env", "packages/web/.env.production", "server.pem", ".aws/credentials", "credentials.json")
     touch(project, ".env.example", "api/.env.sample", "node_modules/x/.env", ".venv/.env", "src/main.py", "secrets.py", "a/b/c/.env")
@@ -143,6 +157,13 @@ def test_what_is_hidden_in_a_project(project: Path) -> None:
     assert below(project, config.hidden_paths) == {
         ".env", ".env.local", "api/.env", "packages/web/.env.production", "server.pem", ".aws", "credentials.json",
     }  # fmt: skip
+
+
+def test_upper_case_is_as_secret(project: Path) -> None:
+    touch(project, ".ENV", "Secrets.YAML", "api/.Env.Local", "a/b/C.txt", ".ENVRC")
+    config = ps.Config.preset("agent", working_dir=project)
+    assert below(project, config.hidden_paths) == {".ENV", "Secrets.YAML", "api/.Env.Local"}
+    assert below(project, config.read_only_dirs) == {".ENVRC"}
 
 
 def test_what_is_read_only_in_a_project(project: Path) -> None:
@@ -165,6 +186,11 @@ def test_who_names_git_gets_it_but_for_what_git_runs(project: Path) -> None:
         ("url = https://user:token@example.org/x.git", True),
         ("url = https://ghp_0123456789abcdefghij@example.org/x.git", True),
         ("extraHeader = AUTHORIZATION: basic eA==", True),
+        ("url = https://:token@example.org/x.git", True),
+        ("smtpPass = hunter2", True),
+        ("token=0123", True),
+        ("helper = \"!f() { echo username=me; echo password=hunter2; }; f\"", True),
+        ("helper = cache", False),
         ("url = https://example.org/x.git", False),
         ("url = ssh://git@example.org/x.git", False),
         ("url = git@example.org:x/y.git", False),
@@ -180,6 +206,43 @@ def test_a_git_config_with_a_password_is_hidden(project: Path, line: str, hidden
     assert below(project, committing.read_only_dirs) == ({".git/hooks"} if hidden else {".git/hooks", ".git/config"})
     shown = ps.Config.preset("agent", working_dir=project, allowed_dirs=[project / ".git" / "config"])
     assert below(project, shown.hidden_paths) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("hooksPath = tools/hooks", {"tools/hooks"}),
+        ('hookspath="tools/hooks/"', {"tools/hooks"}),
+        ("[core] hooksPath = tools", {"tools"}),
+        ("hooksPath = .", set()),
+        ("hooksPath = ..", set()),
+        ("hooksPath = ../elsewhere", set()),
+        ("hooksPath = /etc", set()),
+        ("hooksPath = missing", set()),
+        ("path = ../tools/gitconfig", {"tools/gitconfig"}),
+        ("fsmonitor = ./tools/watch --fast", {"tools/watch"}),
+        ("clean = python3 tools/watch %f", {"tools/watch"}),
+        ('helper = "!tools/watch; true"', {"tools/watch"}),
+        ("merge = tools/watch", set()),
+    ],
+)
+def test_what_gits_config_has_run_is_read_only(project: Path, line: str, kept: set[str]) -> None:
+    touch(project, ".git/config", "tools/hooks/pre-commit", "tools/gitconfig", "tools/watch")
+    touch(project.parent, "elsewhere/pre-commit")
+    (project / ".git" / "config").write_text(f"[core]\n\t{line}\n")
+    assert below(project, ps.Config.preset("agent", working_dir=project).read_only_dirs) == {".git", *kept}
+    config = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / "tools" / "hooks"])
+    assert below(project, config.read_only_dirs) == {".git", *(kept - {"tools/hooks", "tools"})}, "what is granted"
+
+
+def test_so_is_one_of_a_submodule_or_a_worktree(project: Path) -> None:
+    names = (".git/modules/a/config", ".git/modules/lib/b/config", ".git/worktrees/w/config.worktree", ".git/config.worktree")
+    touch(project, ".git/config", ".git/modules/c/config", *names)
+    for name in names:
+        (project / name).write_text("url = https://user:token@example.org/x.git")
+    config = ps.Config.preset("agent", working_dir=project, writable_dirs=[project / ".git"])
+    assert below(project, config.hidden_paths) == set(names)
+    assert below(project, config.read_only_dirs) == {".git/config", ".git/modules", ".git/worktrees"}
 
 
 @needs_links
@@ -202,9 +265,10 @@ def test_who_names_a_secret_sees_it(project: Path) -> None:
 
 def test_tools_of_the_home_directory_and_no_credentials(home: Path, project: Path) -> None:
     touch(home, ".cargo/bin/cargo", ".cargo/credentials.toml", ".rustup/settings.toml", ".ssh/id_ed25519", ".aws/credentials", ".nvm/nvm.sh")
+    touch(home, ".local/share/uv/python/x", ".local/share/uv/credentials/credentials.toml", ".local/share/mise/installs/x", ".local/share/mise/token")
     config = ps.Config.preset("agent", working_dir=project)
-    assert below(home, config.allowed_dirs) == {".cargo/bin", ".rustup", ".nvm"}
-    assert below(home, config.hidden_paths) == {".ssh", ".aws", ".cargo/credentials.toml"}
+    assert below(home, config.allowed_dirs) == {".cargo/bin", ".rustup", ".nvm", ".local/share/uv/python", ".local/share/mise/installs"}
+    assert below(home, config.hidden_paths) == {".ssh", ".aws", ".cargo/credentials.toml", ".local/share/uv/credentials"}
     assert dict(config.env)["RUSTUP_HOME"] == str(home / ".rustup")
     assert "PYENV_ROOT" not in dict(config.env)
 
@@ -227,6 +291,18 @@ def test_links_of_a_project(project: Path, home: Path, tmp_path: Path) -> None:
         (project / f".env.{number}").symlink_to(target)
     config = ps.Config.preset("agent", working_dir=project, allowed_dirs=[tmp_path / "shared"])
     assert config.hidden_paths == (str(project / "conf" / "env"), str(tmp_path / "shared" / "env"))
+    assert below(project, config.read_only_dirs) == {".git"}
+
+
+@needs_links
+def test_no_link_uncovers_what_is_hidden(project: Path) -> None:
+    """A link of a read-only name: what it leads to is hidden all the same, and no Config is refused."""
+    touch(project, "conf/prod", ".aws/config", ".env.local", ".git/config")
+    (project / ".env").symlink_to("conf/prod")
+    for name, target in ((".envrc", "conf/prod"), (".vimrc", ".aws/config"), (".vscode", ".aws"), (".exrc", ".env.local"), (".env.git", ".git")):
+        (project / name).symlink_to(target)
+    config = ps.Config.preset("agent", working_dir=project)
+    assert below(project, config.hidden_paths) == {"conf/prod", ".aws", ".env.local"}
     assert below(project, config.read_only_dirs) == {".git"}
 
 

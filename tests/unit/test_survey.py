@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from proc_sandbox.backends.linux.mounts import Mounted, names_by_mounts, unescape
 from proc_sandbox.backends.linux.survey import as_it_stands, interpreter_paths, numbers_of_disks
 from proc_sandbox.backends.unix.survey import programs_on
 from proc_sandbox.host import SystemPath
@@ -88,3 +89,20 @@ def test_an_environment_cannot_name_what_is_no_installation(tmp_path: Path, monk
     for number, named in enumerate((home / "bin", home / ".local" / "bin", tmp_path / "data" / "bin", Path("/bin"))):
         python = make_environment(tmp_path / f"venv{number}", named)
         assert [entry.path for entry in interpreter_paths(str(python))] == [str(python.parents[1])]
+
+
+def test_the_other_names_of_a_path_by_mounts(tmp_path: Path) -> None:
+    """Only those that lead to the same file: what is below another mount has none."""
+    for name in ("a/b/c", "m"):
+        (tmp_path / name).mkdir(parents=True)
+    top = str(tmp_path)
+    mounts = [Mounted("8:1", "/", "/"), Mounted("8:1", f"{top}/a/b", f"{top}/m"), Mounted("8:2", f"{top}/a", f"{top}/a")]
+    assert list(names_by_mounts(f"{top}/a/b/c", mounts)) == []
+    (tmp_path / "a" / "b" / "file").write_text("x")
+    (tmp_path / "m" / "file").hardlink_to(tmp_path / "a" / "b" / "file")  # as a bind mount would show it
+    assert list(names_by_mounts(f"{top}/a/b/file", mounts)) == [f"{top}/m/file"]
+    assert list(names_by_mounts(f"{top}/m/file", mounts)) == [f"{top}/a/b/file"]
+
+
+def test_an_escaped_mount_point() -> None:
+    assert unescape("/a\\040b\\134") == "/a b\\"

@@ -14,11 +14,13 @@ A file of the project's that comes to be after the Config was made is not covere
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,21 @@ MOST_FOUND = 128
 """Files of a project that the patterns may name: each is a mount of its own."""
 MOST_READ = 1 << 20
 """Bytes of a git config that are looked at; a larger one counts as one with a password."""
-PASSWORD = re.compile(rb"://[^/\s@]+:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader", re.IGNORECASE)
-"""A URL with a password or a token, or what actions/checkout leaves behind (git-config(1), http.extraHeader)."""
+PASSWORD = re.compile(
+    rb"://[^/\s@]*:[^/\s@]+@|://[^/\s@:]{20,}@|extraheader|(?:pass|passwd|password|passphrase|token|secret)[\"']?[ \t]*=", re.IGNORECASE
+)
+"""A URL with a password or a token, what actions/checkout leaves behind (git-config(1), http.extraHeader), or a key or a helper's
+output of such a name (sendemail.smtpPass).
+"""
+GIT_CONFIGS = (
+    ".git/config", ".git/config.worktree", ".git/worktrees/*/config.worktree", ".git/modules/*/config", ".git/modules/*/*/config",
+)  # fmt: skip
+GIT_RUNS = re.compile(
+    rb"(?:^|\])[ \t]*(hookspath|path|fsmonitor|sshcommand|editor|pager|clean|smudge|process|textconv|command|cmd|driver|helper|program)"
+    rb"[ \t]*=[ \t]*([^#;\r\n]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Keys of git-config(1) whose value is run, or is a directory or a file of what is."""
 OWN_KEYS = ("description", "extends", "project_hidden", "project_read_only", "home_readable", "home_hidden", "home_env")
 PROJECT_KEYS = {"project_hidden", "project_read_only"}
 
@@ -70,7 +85,7 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
 
     Raises:
         ConfigError: there is no preset of that name, it needs a working_dir and none is given, that is no directory or holds the home
-            directory, or its patterns name more than 128 files.
+            directory, its patterns name more than 128 files, or what has to be seen lies in a directory that we cannot look into.
     """
     table = table_of(name)
     found = {key: value for key, value in table.items() if key not in OWN_KEYS}
@@ -83,12 +98,9 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
     }
     if needs(name) and (whole or changes.get("working_dir") is not None):
         project = project_of(name, changes.get("working_dir"), home)
-        own["read_only_dirs"] = project_paths(project, table.get("project_read_only", ()), granted)
-        around = {*granted, *own["read_only_dirs"], *own["allowed_dirs"], project}
-        own["hidden_paths"] += project_paths(project, table.get("project_hidden", ()), granted, around)
-        passwords = [place for place in git_passwords(project) if place not in granted]
-        own["hidden_paths"] += passwords
-        own["read_only_dirs"] = [place for place in own["read_only_dirs"] if place not in passwords]
+        hidden, read_only = covered(project, table, granted, own["allowed_dirs"])
+        own["hidden_paths"] += hidden
+        own["read_only_dirs"] = read_only
     for key, paths in own.items():
         if paths:
             found[key] = tuple(dict.fromkeys((*found.get(key, ()), *paths)))
@@ -156,17 +168,60 @@ def project_of(name: str, given: Any, home: str) -> str:
     project = os.path.abspath(os.path.expanduser(given))
     if not os.path.isdir(project):
         raise ConfigError("working_dir", given, "no such directory; name the project's")
-    if holds(os.path.realpath(project), os.path.realpath(home)):
-        raise ConfigError("working_dir", given, "your home directory lies in it, with your keys; name the project's own directory")
+    for directory in (home, *homes_of(project)):
+        if holds(os.path.realpath(project), os.path.realpath(directory)):
+            remedy = f"a home directory lies in it, with its keys ({directory}); name the project's own directory"
+            raise ConfigError("working_dir", given, remedy)
     return project
+
+
+def homes_of(project: str) -> list[str]:
+    """Return the home directories of our user and of the project's owner, whatever the variable HOME says (sudo(8), cron(8))."""
+    found: list[str] = []
+    if sys.platform != "win32":
+        import pwd
+
+        for uid in {os.getuid(), os.stat(project).st_uid}:
+            with contextlib.suppress(KeyError):
+                found.append(pwd.getpwuid(uid).pw_dir)
+    return [directory for directory in found if directory != "/" and os.path.isdir(directory)]
 
 
 def holds(directory: str, path: str) -> bool:
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 
-def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str], around: Iterable[str] = ()) -> list[str]:
-    """Return what the patterns name in a project, but not what the caller grants by that very name, nor what lies in another one.
+def covered(project: str, table: Mapping[str, Any], granted: Iterable[str], readable: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return what of a project is hidden, and what is read-only.
+
+    What is hidden is not read-only too, though a link of a command's making has such a name. A link has nothing hidden that has a
+    read-only name of its own. A directory that cannot be looked into is hidden: who has its caller's user could close one by
+    chmod(2), and open it when the next Config was made of what there was to be seen.
+
+    Raises:
+        ConfigError: see fields_of().
+    """
+    around = {*granted, *readable, project}
+    read_only, closed = project_paths(project, table.get("project_read_only", ()), granted)
+    own = {place for place, linked in read_only.items() if not linked}
+    for path in map(os.path.abspath, git_runs(project)):
+        place = place_of(project, path, granted, around) if holds(project, path) and os.path.exists(path) else None
+        if place and not any(holds(place, other) for other in around):
+            read_only.setdefault(place, True)
+    hidden, also_closed = project_paths(project, table.get("project_hidden", ()), granted, {*around, *own})
+    for place in dict.fromkeys((*closed, *also_closed)):
+        if any(holds(os.path.realpath(place), os.path.realpath(other)) for other in around):
+            raise ConfigError("working_dir", place, "it cannot be looked into, and may hold secrets; open it with chmod u+rx")
+        hidden[place] = False
+    found = outermost((*hidden, *(place for place in git_passwords(project) if place not in granted)))
+    return found, [place for place in outermost(read_only) if not any(holds(other, place) for other in found)]
+
+
+def project_paths(
+    project: str, patterns: Iterable[str], granted: Iterable[str], around: Iterable[str] = ()
+) -> tuple[dict[str, bool], list[str]]:
+    """Return what the patterns name in a project, but not what the caller grants by that very name, and of each whether it is
+    named by a link alone; and the directories in which they could name something that cannot be seen.
 
     around: what has to be seen.
 
@@ -175,35 +230,104 @@ def project_paths(project: str, patterns: Iterable[str], granted: Iterable[str],
     """
     listed = list(patterns)
     excluded = [pattern[1:] for pattern in listed if pattern.startswith("!")]
-    found: dict[str, None] = {}
-    for pattern in listed:
-        for path in Path(project).glob(pattern) if not pattern.startswith("!") else ():
-            parts = path.relative_to(project).parts
-            if any(fnmatchcase(part, name) for part in parts for name in excluded):
-                continue
-            place = place_of(project, str(path), granted, around)
-            if place and place not in granted:
-                found[place] = None
-        if len(found) > MOST_FOUND:
-            raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {pattern!r} is; name a directory in it")
+    split = [tuple(pattern.split("/")) for pattern in listed if not pattern.startswith("!")]
+    found: dict[str, bool] = {}
+    closed: list[str] = []
+    for path, is_closed in named_in(project, split, excluded):
+        place = path if path == project else place_of(project, path, granted, around)
+        if place and is_closed:
+            closed.append(place)
+        elif place and place not in granted:
+            found[place] = found.get(place, True) and place != path
+        if len(found) + len(closed) > MOST_FOUND:
+            raise ConfigError("working_dir", project, f"more than {MOST_FOUND} files are named as {path!r} is; name a directory in it")
+    return found, closed
+
+
+def named_in(directory: str, patterns: Sequence[tuple[str, ...]], excluded: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    """Yield what patterns, each split into names, name in a directory; and (True) the directories that cannot be looked into.
+
+    Upper and lower case are the same, as they are on many a file system. Each directory is read once: what a command changes
+    meanwhile is either seen as it was, or closed.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
+    except PermissionError:
+        yield directory, True
+        return
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return
+        raise
+    if not os.access(directory, os.X_OK):
+        yield directory, True
+        return
+    for name, is_file in names:
+        if any(fnmatchcase(name, pattern) for pattern in excluded):
+            continue
+        rest = [pattern[1:] for pattern in patterns if fnmatchcase(name.lower(), pattern[0].lower())]
+        path = os.path.join(directory, name)
+        if () in rest:
+            yield path, False
+        deeper = [pattern for pattern in rest if pattern]
+        if deeper and not is_file:
+            yield from named_in(path, deeper, excluded)
+
+
+def outermost(places: Iterable[str]) -> list[str]:
+    """Return places, each once, but not what lies in another one."""
+    found = dict.fromkeys(places)
     return [place for place in found if not any(place != other and holds(other, place) for other in found)]
 
 
 def git_passwords(project: str) -> Iterator[str]:
-    """Yield the config of a project's git if it holds a password or a token, in a URL or a header; git works without one.
+    """Yield the configs of a project's git, its submodules and worktrees that hold a password or a token; git works without one.
 
-    A command may have put something else in its place: no link is followed, and nothing waits for a FIFO.
+    What cannot be read counts as one that does.
     """
-    place = os.path.join(project, ".git", "config")
-    if os.path.islink(os.path.dirname(place)) or not os.path.isfile(place) or os.path.islink(place):
-        return
-    descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    for place, closed in git_configs(project, GIT_CONFIGS):
+        text = None if closed else content_of(place)
+        if text is None or PASSWORD.search(text):
+            yield place
+
+
+def git_runs(project: str) -> Iterator[str]:
+    """Yield what a project's git is told to run, or to read for its config: as core.hooksPath and include.path name it.
+
+    It may be no file, or not the project's.
+    """
+    for place, closed in git_configs(project, (".git/config", ".git/config.worktree")):
+        for key, value in GIT_RUNS.findall(b"" if closed else content_of(place) or b""):
+            text = os.fsdecode(value).strip().strip("\"'!")
+            if key.lower() == b"path":
+                yield os.path.join(os.path.dirname(place), text)
+            else:
+                yield from (os.path.join(project, word.strip("\"';")) for word in ([text] if key.lower() == b"hookspath" else text.split()))
+
+
+def git_configs(project: str, patterns: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Yield those of git's configs that there are, and what cannot be looked into (True).
+
+    A command may have put something else in their place: no link is followed.
+    """
+    top = os.path.realpath(project)
+    for place, closed in named_in(project, [tuple(name.split("/")) for name in patterns], ()):
+        if os.path.realpath(place) == os.path.join(top, os.path.relpath(place, project)) and (closed or os.path.isfile(place)):
+            yield place, closed
+
+
+def content_of(place: str) -> bytes | None:
+    """Return what a regular file holds, None of one that cannot be read or is too long; nothing waits for a FIFO."""
+    try:
+        descriptor = os.open(place, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
     try:
         text = os.read(descriptor, MOST_READ + 1)
     finally:
         os.close(descriptor)
-    if PASSWORD.search(text) or len(text) > MOST_READ:
-        yield place
+    return text if len(text) <= MOST_READ else None
 
 
 def place_of(project: str, path: str, granted: Iterable[str], around: Iterable[str]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from proc_sandbox.backends.linux.container import in_container
+from proc_sandbox.backends.linux.mounts import unescape
 from proc_sandbox.host import CgroupHost, Feature
 
 __all__ = ["admit", "find_cgroups", "sweep"]
@@ -33,11 +34,6 @@ class Hierarchy(NamedTuple):
     mount_point: str
     controllers: frozenset[str]
     version: int
-
-
-def unescape(text: str) -> str:
-    """Undo the octal escapes of /proc/PID/mountinfo (proc_pid_mountinfo(5))."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def hierarchies() -> Iterator[Hierarchy]:

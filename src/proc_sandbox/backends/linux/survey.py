@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from proc_sandbox.backends.grants import PlantedLinkError, elsewhere
+from proc_sandbox.backends.linux.mounts import mounted, names_by_mounts
 from proc_sandbox.backends.unix.links import resolve
 from proc_sandbox.backends.unix.survey import (
     activated,
@@ -299,14 +300,17 @@ def grants(config: Config, private: str | None, can_idmap: CanIdmap) -> tuple[Gr
 
 def by_every_name(granted: Sequence[Grant]) -> list[Grant]:
     """Return the grants, and those in another one also by its other names: a link to a writable directory would else be a way to
-    write to what is read-only in it.
+    write to what is read-only in it, and so would another mount of that.
     """
     found = {item.path: item for item in granted}
-    for outer in granted:
-        for inner in granted:
-            if inner.path == inner.source and inner.source.startswith(outer.source + "/"):
-                name = outer.path + inner.source.removeprefix(outer.source)
-                found.setdefault(name, inner._replace(path=name))
+    mounts = mounted() if {item.access for item in granted} == {"read", "write"} else ()
+    for inner in (item for item in granted if item.path == item.source):
+        names = {inner.source, *(names_by_mounts(inner.source, mounts) if inner.access == "read" else ())}
+        for outer in granted:
+            for source in names:
+                if source.startswith(outer.source + "/"):
+                    name = outer.path + source.removeprefix(outer.source)
+                    found.setdefault(name, inner._replace(path=name))
     return list(found.values())
 
 
@@ -430,7 +434,8 @@ def survey(
         own_grant, device = private_grant(start, private)
         given += (own_grant._replace(idmap=can_idmap(private, device)),)
     seen_places = (*(item.source for item in given), *(entry.path for entry in system))
-    covered = hidden_paths(config, config.writable_places(private), seen_places)
+    mounts = mounted() if config.hidden_paths else ()
+    covered = hidden_paths(config, config.writable_places(private), seen_places, lambda real: names_by_mounts(real, mounts))
     check_not_hidden(program.path, covered)
     if not contained:
         system.update(dict.fromkeys(in_plain_sight()))

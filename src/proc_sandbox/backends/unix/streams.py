@@ -15,7 +15,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.launcher.channel import Channel
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output, whole
+from proc_sandbox.streams import CHUNK, Choice, PipeEnd, check_open, choose_input, choose_output, whole
 from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
@@ -166,11 +166,13 @@ class DescriptorStreams:
         text = os.fsdecode(path)
         try:
             found = resolve(text, self.writable, missing_ok=bool(flags & os.O_CREAT))
-            return self.own(open_resolved(found, flags))
+            descriptor = self.own(open_resolved(found, flags))
         except OSError as error:
             raise ConfigError(field, text, f"{error.strerror}; name a file that can be opened") from None
         except ValueError:  # half of a surrogate pair, or a NUL
             raise ConfigError(field, text, "it cannot be the name of a file") from None
+        check_open(field, text, descriptor)
+        return descriptor
 
     def release(self) -> None:
         """Close the command's ends, once the launcher has them.

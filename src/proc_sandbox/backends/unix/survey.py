@@ -36,12 +36,15 @@ def granted(field: str, path: str, access: str, writable: Sequence[str]) -> tupl
     return Grant(path, real, access, directory, status.st_uid, status.st_gid), status.st_dev
 
 
-def hidden_paths(config: Config, writable: Sequence[str], shown: Iterable[str]) -> tuple[Hidden, ...]:
+def hidden_paths(
+    config: Config, writable: Sequence[str], shown: Iterable[str], names: Callable[[str], Iterable[str]] = lambda real: ()
+) -> tuple[Hidden, ...]:
     """Return what the Config hides and there is, each once.
 
     Args:
         writable: Directories that a command can write to: a link there is not followed.
         shown: Where everything lies that a command is to see.
+        names: Says by which other names a path without links can be reached.
 
     Raises:
         ConfigError: something that is to be seen lies in it, or a command may have made it lead elsewhere.
@@ -56,10 +59,11 @@ def hidden_paths(config: Config, writable: Sequence[str], shown: Iterable[str]) 
             continue
         except OSError as error:
             raise refusal("hidden_paths", path, error) from None
-        for place in places:
-            if place == real or place.startswith(real.rstrip("/") + "/"):
-                raise ConfigError("hidden_paths", path, shown_all_the_same(place))
-        found.setdefault(real, Hidden(path, real, directory))
+        for name in (real, *names(real)):
+            for place in places:
+                if place == name or place.startswith(name.rstrip("/") + "/"):
+                    raise ConfigError("hidden_paths", path, shown_all_the_same(place))
+            found.setdefault(name, Hidden(path, name, directory))
     return tuple(found[real] for real in sorted(found))
 
 

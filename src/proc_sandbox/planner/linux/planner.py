@@ -90,10 +90,12 @@ def is_writable(grant: Grant, host: Host, paths: Paths) -> bool:
 
 
 def lies_in_writable(paths: Paths) -> str | None:
-    """Return a path that is only to be read and lies in a directory that is to be written."""
-    writable = [grant.source for grant in paths.grants if grant.access == "write"]
-    readable = (grant for grant in paths.grants if grant.access == "read")
-    return next((grant.path for grant in readable if any(below(grant.source, place) for place in writable)), None)
+    """Return a path that is only to be read and lies in a directory that is to be written, by any of its names."""
+    writable = [grant for grant in paths.grants if grant.access == "write"]
+    for grant in paths.grants:
+        if grant.access == "read" and any(below(grant.source, outer.source) or below(grant.path, outer.path) for outer in writable):
+            return grant.path
+    return None
 
 
 def network_enforcement(config: Config, host: Host) -> Enforced | Unenforced:
