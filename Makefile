@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # What is never imported there, and uses what is not there. All else is type-checked as if it were on each system.
 NOT_ON_DARWIN := '/proc_sandbox/(backends/(linux|windows)/|launcher/process)'
-NOT_ON_WINDOWS := '/proc_sandbox/(aio/descriptors|backends/(linux|posix|unix)/|launcher/)'
+NOT_ON_WINDOWS := '/proc_sandbox/(aio/(descriptors|terminal)|backends/(linux|posix|unix)/|launcher/)'
 
 help:        ## list the targets
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/'

@@ -4,7 +4,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.later import load
@@ -231,10 +231,12 @@ class Config:
     hidden_paths: tuple[str, ...] = ()
     """Files or directories that are empty to the command, and can't be written, though they lie in what is granted. Default: none.
 
-    Of a link what it leads to is hidden. One that does not exist hides nothing; one that is granted itself, or holds what is, is
-    refused. What is hidden is the file that has the name when the run starts, on Linux by every name that another mount of its
-    file system gives it. Not hidden are hard links to it elsewhere in what is granted, a file that gets the name later, and what
-    takes its place on the host while the run lasts, as an editor's rename does.
+    Of a link what it leads to is hidden; but one that lies in what can be written a command may have made, and is refused: where a run
+    makes a link of a name that was not there, every later run of this Config is a ConfigError until somebody removes it. A path that
+    does not exist hides nothing, which Result.enforcement and the log say; one that is granted itself, or holds what is, is refused.
+    What is hidden is the file that has the name when the run starts, on Linux by every name that another mount of its file system
+    gives it. Not hidden are hard links to it elsewhere in what is granted, a file that gets the name later, and what takes its place
+    on the host while the run lasts, as an editor's rename does.
     Where what is hidden lies deeper in what can be written, the directories on the way to it can't be renamed or removed, and
     rename(2) and link(2) into and out of them fail (EXDEV; mv(1) copies).
 
@@ -342,12 +344,14 @@ class Config:
     where its own backend can do nothing at all.
     """
 
+    # Whether a preset has looked what is to be hidden and read-only in working_dir. No field, but kept by replace() and pickle.
+    is_for_project: ClassVar[bool] = False
+
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
 
         def __init__(self, **values: Unpack[Options]) -> None: ...
 
     else:
-
         def __init__(self, **values: Any) -> None:
             # The defaults below the class are normal already: only what is given is looked at.
             self.__dict__.update(DEFAULTS)
@@ -374,12 +378,18 @@ class Config:
 
         Args:
             changes: Fields as of a policy that extends it: paths, variables and names are added, any other value wins. replace()
-                takes away.
+                takes away; but not what a preset for a project has hidden or made read-only: see there.
 
         Raises:
             ConfigError: there is none of that name, or it needs a field that is not given.
         """
         made: Config = load("proc_sandbox.policies", "preset", {})(name, **changes)
+        return made
+
+    def for_project(self) -> "Config":
+        """Return the Config as one that a preset has made for the project that is its working_dir."""
+        made = self.replace()
+        made.__dict__["is_for_project"] = True
         return made
 
     def writable_places(self, private: str | None = None) -> tuple[str, ...]:
@@ -420,10 +430,19 @@ class Config:
         return not {type(self.stdin), type(self.stdout), type(self.stderr)} <= {int, str, type(None)}
 
     def replace(self, **changes: "Unpack[Options]") -> "Config":
-        """Return a Config with some fields changed, validated anew."""
+        """Return a Config with some fields changed, validated anew.
+
+        Of one that a preset has made for a project (agent) working_dir stays, and hidden_paths and read_only_dirs may only become
+        more: what the preset has found there would be seen else, or written to.
+
+        Raises:
+            ConfigError: a value is not valid, or takes away what is hidden or read-only in a project.
+        """
         changed = object.__new__(Config)
         changed.__dict__.update(self.__dict__)
         changed.__dict__.update(normalised(changes))
+        if self.is_for_project:
+            check_project(self, changed)
         check_paths(changed)
         check_terminal(changed)
         return changed
@@ -691,6 +710,22 @@ def check_paths(config: Config) -> None:
         for _, place, _ in config.named_paths():
             if place == hidden or place.startswith(hidden + os.sep):
                 raise ConfigError("hidden_paths", hidden, shown_all_the_same(place))
+
+
+def check_project(before: Config, after: Config) -> None:
+    """Refuse to take from a project what its Config was made to keep.
+
+    Raises:
+        ConfigError: it has another working_dir, or less is hidden or read-only.
+    """
+    if after.working_dir != before.working_dir:
+        remedy = f"what is hidden and read-only was looked for in {before.working_dir!r}; make another Config for it, by the preset or policy"
+        raise ConfigError("working_dir", after.working_dir, remedy)
+    for name, state in (("hidden_paths", "hidden"), ("read_only_dirs", "read-only")):
+        lost = [item for item in getattr(before, name) if item not in getattr(after, name)]
+        if lost:
+            remedy = f"{lost[0]!r} would not be {state} any more; write [*config.{name}, ...], or give it to the preset, which adds it"
+            raise ConfigError(name, list(getattr(after, name)), remedy)
 
 
 def shown_all_the_same(place: str) -> str:

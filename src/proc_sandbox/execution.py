@@ -73,6 +73,8 @@ def make_plan(
     paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
     warn_unenforced(planned)
+    if paths.missing:
+        log.not_there(paths.missing)
     return planned, paths
 
 

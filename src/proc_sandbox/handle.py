@@ -1,6 +1,6 @@
 """Handles: a run that goes on while its caller does something else, in subprocess.Popen's vocabulary; and its output as events.
 
-There is no thread behind a handle. Whoever waits for something (the command's beginning, its end, an answer) moves the run's bytes
+There is no thread behind a handle, but for one with pipes to a terminal. Whoever waits for something (the command's beginning, its end, an answer) moves the run's bytes
 meanwhile; of several threads one does, and the others wait for what it finds out.
 """
 
@@ -18,6 +18,7 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, AnyStr, Generic, Literal, NamedTuple, cast, overload
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["Event", "Exited", "Popen", "Started", "stream"]
 
 
+MOST_CELLS = 0xFFFF
+"""Rows or columns: struct winsize has unsigned shorts, ioctl_tty(2)."""
 LARGEST_PIPE = 1 << 26
 """Bytes; more than a pipe holds on any system."""
 
@@ -77,9 +80,31 @@ class Held:
         self.asked = 0
         try:
             self.pump: Pump = execution.run.pump(execution.streams)
+            if execution.streams.relayed:
+                self.be_driven()
         except BaseException:
             execution.close()
             raise
+
+    def be_driven(self) -> None:
+        """Have a thread move the bytes from now on: who reads or writes a pipe to a relay waits for what nobody else would move."""
+        thread = threading.Thread(target=self.drive, name="proc-sandbox-terminal", daemon=True)
+        with self.changed:  # which it has to take first
+            thread.start()
+            self.driven_by = thread.ident or 0
+
+    def drive(self) -> None:
+        """Move bytes until the run has ended."""
+        try:
+            self.advance(lambda: False)
+        except Exception:  # noqa: BLE001 - raised where the run is awaited: it is our failure
+            return
+        finally:
+            with self.changed:
+                self.driven_by = 0
+                if self.leaving:
+                    self.finish()
+                self.changed.notify_all()
 
     def advance(self, done: Callable[[], object], timeout: float | None = None) -> bool:
         """Move bytes until something is so, or the run has ended; return whether that came in time. timeout: seconds.
@@ -190,10 +215,14 @@ class Held:
 
 
 class Tap(io.RawIOBase):
-    """Our end of a pipe that the command writes to; once communicate() has had what comes from it collected, that."""
+    """Our end of a pipe that the command writes to; once communicate() has had what comes from it collected, that. rest: gives what
+    belongs after its end.
+    """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, rest: Callable[[], bytes]) -> None:
         self.source: Any = os.fdopen(descriptor, "rb", 0)
+        self.rest = rest
+        self.last = io.BytesIO()
 
     def readable(self) -> bool:
         """Return True."""
@@ -201,7 +230,11 @@ class Tap(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read once."""
-        return cast("int | None", self.source.readinto(buffer))
+        count = self.source.readinto(buffer)
+        if count == 0 and len(buffer) and (count := self.last.readinto(buffer)) == 0 and (rest := self.rest()):
+            self.last = io.BytesIO(rest)
+            count = self.last.readinto(buffer)
+        return cast("int | None", count)
 
     def fileno(self) -> int:
         """Return the pipe's descriptor."""
@@ -217,6 +250,16 @@ class Tap(io.RawIOBase):
         if not self.closed:
             self.source.close()
         super().close()
+
+
+class Keys(io.BufferedWriter):
+    """Our end of a pipe to who types into a terminal: as from a user's keyboard, every piece goes at once."""
+
+    def write(self, data: Any) -> int:
+        """Write all of it."""
+        count = super().write(data)
+        self.flush()
+        return count
 
 
 class Kept:
@@ -323,7 +366,7 @@ class Popen(Generic[AnyStr]):
             sandbox: In whose directory it runs; its cleanup() ends the run.
             text: Pipes, and what the Result has of the output, hold text: encoding (default: UTF-8), errors (default: "replace", for
                 what a command writes need not be text).
-            bufsize: Of pipes, as in open(); with 0 they are not buffered.
+            bufsize: Of pipes, as in open(); with 0 they are not buffered. By default what is written to a terminal is typed at once.
             overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
         Raises:
@@ -369,13 +412,15 @@ class Popen(Generic[AnyStr]):
         descriptor = self.held.execution.streams.take("stdin")
         if descriptor is None:
             return None
+        if self.held.execution.streams.relayed and bufsize == -1:
+            return self.as_text(Keys(io.FileIO(descriptor, "wb")))
         return self.as_text(os.fdopen(descriptor, "wb", -1 if bufsize == 1 else bufsize), line_buffering=bufsize == 1)
 
     def open_output(self, name: str, bufsize: int) -> Any:
         descriptor = self.held.execution.streams.take(name)
         if descriptor is None:
             return None
-        self.taps[name] = tap = Tap(descriptor)
+        self.taps[name] = tap = Tap(descriptor, partial(self.held.execution.streams.rest_of, name))
         return self.as_text(io.BufferedReader(tap, bufsize if bufsize > 1 else io.DEFAULT_BUFFER_SIZE) if bufsize else tap)
 
     def as_text(self, file: Any, *, line_buffering: bool = False) -> Any:
@@ -518,6 +563,17 @@ class Popen(Generic[AnyStr]):
     def resume(self) -> None:
         """Let the tree go on after pause()."""
         self.held.ask("resume")
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal, as of a window: who is in its foreground is told by SIGWINCH. Harmless after the end.
+
+        Raises:
+            ConfigError: it has no terminal (pty=True); no terminal has such a size.
+        """
+        check_size(self.held.execution.config, rows, columns)
+        with self.held.changed:
+            if not self.held.gone:
+                self.held.execution.streams.set_size(rows, columns)
 
     def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
@@ -668,6 +724,19 @@ def order_to_send(number: int) -> str:
     return f"signal {int(number)}"
 
 
+def check_size(config: Config, rows: int, columns: int) -> None:
+    """Refuse what no terminal can be told.
+
+    Raises:
+        ConfigError: there is no terminal, or there is none of that size.
+    """
+    if not config.pty:
+        raise ConfigError("pty", False, "only a terminal has a size; pass pty=True")
+    for name, number in (("rows", rows), ("columns", columns)):
+        if not isinstance(number, int) or not 1 <= number <= MOST_CELLS:
+            raise ConfigError(name, number, f"must be a number from 1 to {MOST_CELLS}")
+
+
 def whole_usage(end: Result) -> LiveUsage:
     """Return what a run that has ended has used in all."""
     return LiveUsage(end.execution_time, end.cpu_time.total, 0, 0, end.read_bytes, end.written_bytes)
@@ -702,6 +771,9 @@ def after_fork_in_child() -> None:
     """A child by os.fork() has no part in its parent's pipes: they would not end before it does, and what is buffered for them would be
     written twice. Their files stay open, on /dev/null.
     """
+    for handle in list(handles):
+        for tap in handle.taps.values():
+            tap.rest = bytes
     files = [file for handle in list(handles) for file in (handle.stdin, handle.stdout, handle.stderr) if file and not file.closed]
     if files:
         null = os.open(os.devnull, os.O_RDWR)

@@ -124,3 +124,5 @@ class Paths(NamedTuple):
     """The numbers MAJOR:MINOR of every disk of the host, where they are to be limited; they come and go, so for each run."""
     hidden: tuple[Hidden, ...] = ()
     """What the Config hides, as far as it exists."""
+    missing: tuple[str, ...] = ()
+    """What the Config hides and does not exist, as it is named."""

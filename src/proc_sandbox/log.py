@@ -4,7 +4,8 @@ To import logging takes longer than all the rest of this package's values, so it
 have asked it for anything. Where it is there, nothing is worded unless the logger is enabled for the level.
 
 Levels: DEBUG a run's beginning and end; INFO what a limit ended, the launcher's start, whose cgroups are used; WARNING what
-was killed from outside, a launcher that has died, what is not enforced (once for each reason).
+was killed from outside, a launcher that has died, what is not enforced (once for each reason), what is to be hidden and is not there
+(once for each path).
 
 What a command controls goes in escaped, for a line of the log is to be ours alone: its arguments as repr() has them, which leaves no
 control character and no line end as it is. Values of variables, input and output never go in.
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from proc_sandbox.result import Result
 
-__all__ = ["DEBUG", "INFO", "WARNING", "listener", "run_begins", "run_ended", "tell", "unenforced"]
+__all__ = ["DEBUG", "INFO", "WARNING", "listener", "not_there", "run_begins", "run_ended", "tell", "unenforced"]
 
 NAME = "proc_sandbox"
 DEBUG, INFO, WARNING = 10, 20, 30
@@ -47,7 +48,9 @@ numbers = itertools.count(1)
 prepared: dict[Any, Logger] = {}
 """The logger, by the module that it came from: a test may take that out of sys.modules, and import it again."""
 said: set[tuple[str, str]] = set()
-"""What was said not to be enforced, and why."""
+"""What was said once: what is not enforced and why, and what is to be hidden and is not there."""
+MOST_SAID = 4096
+"""A service that makes a directory for each run would fill the memory else."""
 
 
 def listener(level: int) -> Logger | None:
@@ -108,9 +111,26 @@ def run_ended(number: int, result: Result[Any]) -> None:
 
 def unenforced(name: str, reason: str, remedy: str) -> None:
     """Tell what is not enforced, once for each reason."""
-    if (name, reason) in said:
-        return
     logger = listener(WARNING)
-    if logger is not None:
-        said.add((name, reason))
+    if logger is not None and is_new(name, reason):
         logger.warning("%s is not enforced: %s; remedy: %s", name, printable(reason), printable(remedy), stacklevel=3)
+
+
+def not_there(paths: Sequence[str]) -> None:
+    """Tell what is to be hidden and is not there, once for each. A preset names only what there is: so the caller did."""
+    logger = listener(WARNING)
+    if logger is None:
+        return
+    for path in paths:
+        if is_new("hidden_paths", path):
+            logger.warning("hidden_paths: %r is not there, so that nothing is hidden by that name; is it misspelt?", path, stacklevel=3)
+
+
+def is_new(name: str, what: str) -> bool:
+    """Return whether something has not been said yet, and note that it has."""
+    if (name, what) in said:
+        return False
+    if len(said) >= MOST_SAID:
+        said.clear()
+    said.add((name, what))
+    return True

@@ -193,9 +193,32 @@ def test_what_does_not_exist_or_is_not_granted_hides_nothing(project: Path, tmp_
     (tmp_path / "elsewhere").write_text("x")
     result = inside(["cat", "plain"], working_dir=project, hidden_paths=[project / "missing", project / "plain" / "x", tmp_path / "elsewhere"])
     assert text(result) == "plain"
-    assert "hidden_paths" not in result.enforcement
+    how = result.enforcement["hidden_paths"]
+    assert how == ps.Enforced(f"nothing of it is to be seen; not there: {str(project / 'missing')!r}, {str(project / 'plain' / 'x')!r}")
     plan: Any = ps.plan(["true"], working_dir=project, hidden_paths=[project / "missing"])
     assert not any(filesystem.EMPTY in mount.target for mount in plan.mounts)
+
+
+def test_a_slip_of_the_pen_is_told(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = project / ".evn"
+    with caplog.at_level("WARNING", "proc_sandbox"):
+        for _ in range(2):
+            result = inside(["cat", ".env", "plain"], working_dir=project, hidden_paths=[wrong, project / "keys"])
+    assert text(result) == "the secret that nobody is to findplain", "as nothing is of that name"
+    told = f"a read-only mount of nothing over each; not there: {str(wrong)!r}"
+    assert result.enforcement["hidden_paths"] == ps.Enforced(told)
+    assert told in ps.plan(["true"], working_dir=project, hidden_paths=[wrong, project / "keys"]).describe()
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in said] == ["WARNING"], "once for each"
+    assert f"{str(wrong)!r} is not there" in said[0][1]
+
+
+def test_what_a_preset_does_not_find_is_no_slip_of_the_pen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It names only what there is."""
+    with caplog.at_level("WARNING", "proc_sandbox"):
+        result = ps.run(["true"], config=ps.Config.preset("agent", working_dir=tmp_path))
+    assert result.ok
+    assert not caplog.records
 
 
 def test_it_is_hidden_by_every_name_that_a_link_gives_it(project: Path, tmp_path: Path) -> None:
@@ -265,9 +288,12 @@ def test_of_a_link_what_it_leads_to_is_hidden(project: Path) -> None:
 def test_a_link_that_a_command_may_have_made_is_refused(project: Path) -> None:
     (project / ".env").rename(project / "real")
     assert inside(["ln", "-s", "plain", ".env"], working_dir=project).ok
-    with pytest.raises(ps.ConfigError, match="link that the command may have made") as caught:
-        inside(["cat", "real"], working_dir=project, hidden_paths=[project / ".env"])
+    hiding = ps.Config(working_dir=project, hidden_paths=[project / ".env"])
+    with pytest.raises(ps.ConfigError, match="link that the command may have made; remove it") as caught:
+        ps.run(["cat", "real"], config=hiding)
     assert caught.value.field == "hidden_paths"
+    (project / ".env").unlink()
+    assert ps.run(["cat", "plain"], config=hiding).ok, "as the error says"
 
 
 def test_what_holds_something_granted_cannot_be_hidden(project: Path, tmp_path: Path) -> None:

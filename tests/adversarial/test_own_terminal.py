@@ -63,6 +63,16 @@ def test_no_answer_is_left_to_the_callers_shell(place: Terminal, ending: str) ->
     assert place.attributes() == before
 
 
+@pytest.mark.parametrize("streams", ["stdin=sys.stdin, stdout=sys.stdout", "stdout=2", "stdout=sys.stdout"])
+def test_nor_where_its_streams_are_named_themselves(place: Terminal, streams: str) -> None:
+    before = place.attributes()
+    code = (RUN % HANG).replace("stdin=ps.INHERIT, stdout=ps.INHERIT", streams)
+    with caller_on(place, code, "protected", "sh", "-c", ASK) as process:
+        assert place.wait(process) == 0
+    assert place.left() == b""
+    assert place.attributes() == before
+
+
 def test_what_would_be_reported_later_is_switched_off(place: Terminal) -> None:
     with caller_on(place, RUN % HANG, "protected", "printf", r"\033[?1003h\033[?1004h\033Pnever ended") as process:
         assert place.wait(process) == 0
@@ -70,6 +80,16 @@ def test_what_would_be_reported_later_is_switched_off(place: Terminal) -> None:
     assert after.startswith(b"\x18\x1b\\"), "what was begun is given up first"
     assert b"\x1b[?1003l" in after
     assert b"\x1b[?1004l" in after
+
+
+def test_keys_are_not_left_locked_or_defined(place: Terminal) -> None:
+    """KAM; a key that types a command (DECUDK); the kitty protocol, pushed more often than once; LNM; local echo."""
+    sequences = r"\033[2h\033P1;1|34/726D202D7266202E0A\033\\\033[>1u\033[>1u\033[20h\033[12lover"
+    with caller_on(place, RUN % HANG, "protected", "printf", sequences) as process:
+        assert place.wait(process) == 0
+    after = place.shown.partition(b"over")[2]
+    for undone in (b"\x1b[2;20l", b"\x1bP0;1|\x1b\\", b"\x1b[<99u", b"\x1b[12h"):
+        assert undone in after
 
 
 def test_a_guess_is_not_taken_for_the_answer(place: Terminal) -> None:

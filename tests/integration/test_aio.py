@@ -235,6 +235,42 @@ def test_output_to_a_coroutine(with_loop: Loop) -> None:
     assert errors.taken == b"error\n"
 
 
+@pytest.mark.parametrize("kind", ["loop", "threads"])
+def test_what_a_tee_brings_is_awaited_too(with_loop: Loop, kind: str, request: pytest.FixtureRequest) -> None:
+    """Else it would not arrive, or fill the caller's memory."""
+    if kind == "threads":
+        request.getfixturevalue("in_threads")
+
+    class Coroutine:
+        def __init__(self) -> None:
+            self.got = b""
+
+        async def write(self, data: bytes) -> None:
+            await asyncio.sleep(0)
+            self.got += data
+
+    class Writer:
+        def __init__(self) -> None:
+            self.waiting = self.most = 0
+
+        def write(self, data: bytes) -> None:
+            self.waiting += len(data)
+            self.most = max(self.most, self.waiting)
+
+        async def drain(self) -> None:
+            await asyncio.sleep(0)
+            self.waiting = 0
+
+    async def main() -> None:
+        one, other = Coroutine(), Writer()
+        tee: Any = ps.Tee(one, other)
+        result = await aio.run(["head", "-c", str(MEGABYTE), "/dev/zero"], stdout=tee)
+        assert len(result.stdout) == len(one.got) == MEGABYTE
+        assert (other.waiting, other.most <= 1 << 16) == (0, True)
+
+    with_loop(main())
+
+
 def test_a_slow_sink_slows_the_command(with_loop: Loop) -> None:
     """What the command has written is never much more than what was taken: a pipe and two pieces."""
     written_end, told = os.pipe()

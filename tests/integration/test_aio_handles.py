@@ -15,6 +15,8 @@ import pytest
 if sys.platform == "win32":
     pytest.skip("asyncio watches no run there", allow_module_level=True)
 
+from support.processes import output_of
+
 import proc_sandbox as ps
 from proc_sandbox import aio
 
@@ -125,6 +127,160 @@ def test_a_cancelled_task_leaves_nothing(fields: dict[str, Any]) -> None:
                 os.kill(process.pid, 0)
 
     with_loop(main)
+
+
+@pytest.mark.parametrize("use", ["run", "Popen", "stream"])
+def test_every_task_of_the_loop_is_cancelled_at_any_moment(use: str, fields: dict[str, Any]) -> None:
+    """As asyncio.run() does at its end, also before a task's first step: then too nothing stays, and places are given back."""
+
+    async def one() -> None:
+        async with aio.limit(1, use):
+            if use == "run":
+                await aio.run(["true"], **fields)
+            elif use == "Popen":
+                async with aio.Popen(["true"], **fields) as process:
+                    await process.wait()
+            else:
+                async for _ in aio.stream(["true"], **fields):
+                    pass
+
+    async def main() -> None:
+        await one()
+        before = len(os.listdir("/proc/self/fd"))
+        me = {asyncio.current_task()}
+        others = asyncio.all_tasks() - me
+        for rounds in range(12 if fields["backend"] == "linux" else 6):
+            task = asyncio.ensure_future(one())
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            for each in asyncio.all_tasks() - me - others:
+                each.cancel()
+            await asyncio.wait({task})
+        await one()  # there is a place
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+    with_loop(main)
+
+
+@pytest.mark.parametrize("use", ["Popen", "stream"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_loop_that_is_thrown_away_takes_its_handles_with_it(use: str, closed: bool, fields: dict[str, Any]) -> None:
+    """Even where what the run writes to holds all that waits for it."""
+    code = """
+import asyncio, gc, os, sys, warnings
+import proc_sandbox as ps
+from proc_sandbox import aio
+warnings.simplefilter("ignore")
+fields = eval(sys.argv[2])
+loop = asyncio.new_event_loop()
+loop.run_until_complete(aio.run(["true"], **fields))
+before = len(os.listdir("/proc/self/fd"))
+up, told = os.pipe()
+command = ["sh", "-c", f"echo; echo up >&{told}; sleep 600"]
+async def main():
+    if sys.argv[1] == "stream":
+        async for _ in aio.stream(command, pass_fds=[told], **fields):
+            pass
+    else:
+        async with aio.Popen(command, pass_fds=[told], stdin=ps.PIPE, **fields) as process:
+            await process.wait()
+task = loop.create_task(main())
+loop.add_reader(up, loop.stop)
+loop.run_forever()
+loop.remove_reader(up)
+for _ in range(10):  # what it has written comes too
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+os.read(up, 100)
+if sys.argv[3] == "True":
+    loop.close()
+del task
+if sys.argv[3] == "False":
+    del loop
+gc.collect()
+os.close(told)
+os.set_blocking(up, False)
+print(os.read(up, 100), len(os.listdir("/proc/self/fd")) <= before)
+"""
+    assert output_of(code, use, repr(fields), str(closed)) == "b'' True\n"
+
+
+def test_a_stream_that_is_closed_has_ended_its_run(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with contextlib.aclosing(aio.stream(["yes"], **fields)) as events:
+            async for event in events:
+                if isinstance(event, ps.Started):
+                    pid = event.pid
+                else:
+                    break
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    with_loop(main)
+
+
+def test_each_handle_is_of_one_run(fields: dict[str, Any]) -> None:
+    """Another one would be forgotten, and go on."""
+
+    async def main() -> None:
+        async with aio.Popen(["cat"], stdin=ps.PIPE, **fields) as process:
+            pid = process.pid
+            with pytest.raises(ps.ConfigError, match="started before"):
+                await process.start()
+            assert process.pid == pid
+        with pytest.raises(ps.ConfigError, match="started before"):
+            await process.start()
+
+    with_loop(main)
+
+
+def test_a_fork_has_no_part_in_its_parents_handles(fields: dict[str, Any]) -> None:
+    """It neither ends the run nor keeps its pipes open."""
+    code = """
+import asyncio, os, sys, warnings
+import proc_sandbox as ps
+from proc_sandbox import aio
+warnings.simplefilter("ignore")
+async def main():
+    async with aio.Popen(["cat"], stdin=ps.PIPE, stdout=ps.PIPE, **eval(sys.argv[1])) as process:
+        gate, go = os.pipe()
+        done, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(go)
+            process.kill()
+            closing = process.close()
+            try:
+                closing.send(None)
+            except StopIteration:
+                os.write(told, b"closed")
+            os.read(gate, 1)  # alive until the parent is done
+            os._exit(0)
+        print(os.read(done, 100))
+        print(await process.communicate(b"parent"), (await process.wait()).reason.value)
+        os.close(go)
+        os.waitpid(pid, 0)
+asyncio.run(main())
+"""
+    assert output_of(code, repr(fields)) == "b'closed'\n(b'parent', None) exited\n"
+
+
+def test_a_pipe_that_the_loop_has_is_the_loops(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
+    """Cancelled while it begins to watch one: uvloop has closed the descriptor then, whose number may be another's already."""
+    taken: list[Any] = []
+
+    async def main() -> None:
+        async def connect(protocol: object, pipe: Any) -> None:
+            taken.append(pipe)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "connect_read_pipe", connect)
+        with pytest.raises(asyncio.CancelledError):
+            await aio.Popen(["cat"], stdout=ps.PIPE, **fields).start()
+
+    with_loop(main)
+    assert not taken[0].closed
+    taken[0].close()
 
 
 def test_events_come_as_they_are_written_and_the_command_waits_for_them(fields: dict[str, Any]) -> None:

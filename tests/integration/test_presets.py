@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.cli import cli
 from support.programs import HANG, text
 
 import proc_sandbox as ps
@@ -96,7 +97,7 @@ def test_judge_an_endless_one(submission: Path) -> None:
 def test_judge_one_that_forks(submission: Path) -> None:
     result = judged(compiled(submission, BOMB))
     assert result.processes_exceeded is not False, "None where RLIMIT_NPROC refuses: nobody counts"
-    assert 0 < int(text(result) or 1) < 16
+    assert 0 < int(text(result)) < 16
 
 
 def test_judge_one_that_is_hungry(submission: Path) -> None:
@@ -325,17 +326,42 @@ my-tool
     assert (project / "src" / "main.py").read_text() == "print('after')\n"
 
 
+def by_command_line(command: Sequence[str], project: Path, **paths: Sequence[Path]) -> subprocess.CompletedProcess[bytes]:
+    """Run a command by the preset for agents, as `proc-sandbox` does."""
+    words = [word for name, given in paths.items() for path in given for word in (f"--{name.replace('_', '-')}", str(path))]
+    return cli("run", "--preset", "agent", "-C", str(project), *words, "--", *command)
+
+
+def by_function(command: Sequence[str], project: Path, **paths: Sequence[Path]) -> ps.Result:
+    return run(command, ps.Config.preset("agent", working_dir=project, **paths))  # type: ignore[arg-type]
+
+
+def by_policy(command: Sequence[str], project: Path, **paths: Sequence[Path]) -> ps.Result:
+    lines = [f"{name} = {[str(path) for path in given]}\n" for name, given in paths.items()]
+    file = project.parent / "policy.toml"
+    file.write_text(f"[policies.mine]\nextends = 'agent'\nworking_dir = '{project}'\n{''.join(lines)}")
+    try:
+        return run(command, ps.Config.from_toml(file))
+    finally:
+        file.unlink()
+
+
+every_way = pytest.mark.parametrize("way", [by_function, by_command_line, by_policy])
 READING = [".env", "{home}/.ssh/id_ed25519", "{home}/.aws/credentials", "{home}/.netrc", "{home}/code/../.ssh/id_ed25519"]
 
 
+@every_way
 @pytest.mark.parametrize("path", READING)
-def test_an_agent_reads_no_secrets(project: Path, home: Path, path: str) -> None:
-    read = ["cat", path.format(home=home)]
+def test_an_agent_reads_no_secrets(project: Path, home: Path, path: str, way: Any) -> None:
+    (home / "neighbour").write_text("beside the keys\n")
+    read = ["cat", "src/main.py", f"{home}/neighbour", path.format(home=home)]
     control = subprocess.run(read, cwd=project, capture_output=True, timeout=HANG, check=True)
     assert b"the secret" in control.stdout
     for granted in ([], [home]):  # also where the caller grants all of the home directory
-        result = run(read, ps.Config.preset("agent", working_dir=project, allowed_dirs=granted))
-        assert b"the secret" not in result.stdout
+        said = way(read, project, allowed_dirs=granted).stdout
+        assert b"the secret" not in said
+        assert said.startswith(b"print('before')\n"), "what is no secret is read in the same run"
+        assert (b"beside the keys" in said) == bool(granted)
 
 
 WRITING = [
@@ -355,16 +381,17 @@ WRITING = [
 ]
 
 
+@every_way
 @pytest.mark.parametrize("script", WRITING)
-def test_an_agent_leaves_nothing_that_runs_in_the_users_name(project: Path, home: Path, script: str, tmp_path: Path) -> None:
+def test_an_agent_leaves_nothing_that_runs_in_the_users_name(project: Path, home: Path, script: str, way: Any) -> None:
     command = ["sh", "-c", script.format(home=home)]
 
     def seen(top: Path) -> dict[str, bytes]:
         return {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*") if path.is_file()}
 
     before = seen(home)
-    result = run(command, ps.Config.preset("agent", working_dir=project))
-    assert not result.ok or ".bashrc" in script, "below /tmp the way to the project is the run's own"
+    result = way(command, project)
+    assert result.returncode or ".bashrc" in script, "below /tmp the way to the project is the run's own"
     assert seen(home) == before
     control = subprocess.run(command, cwd=project, capture_output=True, timeout=HANG, check=False)
     assert control.returncode == 0, control
@@ -382,16 +409,37 @@ def test_an_agent_writes_no_hooks_where_gits_config_has_them(project: Path) -> N
     assert run(["sh", "-c", "echo evil > scripts/hooks/pre-commit"], ps.Config.preset("build", working_dir=project)).ok, "the control"
 
 
-def test_an_agent_that_may_commit(project: Path) -> None:
-    config = ps.Config.preset(
-        "agent", working_dir=project, writable_dirs=[project / ".git"],
-        env={"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@example.org"},
-    )  # fmt: skip
-    result = run(["sh", "-ec", "echo x > src/new.py; git add src; git commit -qm second; git log --oneline | wc -l"], config)
-    assert result.ok, result.stderr
-    assert text(result).strip() == "2"
+COMMIT = """
+for who in AUTHOR COMMITTER; do export GIT_${who}_NAME=a GIT_${who}_EMAIL=a@example.org; done
+echo x > src/new.py; git add src; git commit -qm second; git log --oneline | wc -l
+"""
+
+
+@every_way
+def test_an_agent_that_may_commit(project: Path, way: Any) -> None:
+    result = way(["sh", "-ec", COMMIT], project, writable_dirs=[project / ".git"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == b"2"
     for script in ("echo evil > .git/hooks/pre-commit", "git config core.fsmonitor evil", "mv .git moved"):
-        assert not run(["sh", "-c", script], config).ok
+        assert way(["sh", "-c", script], project, writable_dirs=[project / ".git"]).returncode
+    assert not (project / ".git" / "hooks" / "pre-commit").exists()
+
+
+@every_way
+def test_what_a_link_of_the_projects_leads_to_is_hidden(project: Path, tmp_path: Path, way: Any) -> None:
+    """In the project, and in what the caller grants beside it."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "env").write_text("the secret")
+    (shared / "plain").write_text("plain\n")
+    (project / "env.local").write_text("the secret")
+    (project / ".env").unlink()
+    (project / ".env").symlink_to(shared / "env")
+    (project / ".env.local").symlink_to("env.local")
+    read = ["cat", shared / "plain", shared / "env", ".env", "env.local"]
+    control = ps.run(read, working_dir=project, allowed_dirs=[shared])
+    assert text(control) == "plain\n" + "the secret" * 3
+    assert way(read, project, allowed_dirs=[shared]).stdout == b"plain\n"
 
 
 def test_an_agent_does_not_see_the_password_in_gits_config(project: Path) -> None:

@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from support.behaviours import Runner
@@ -108,12 +111,6 @@ def test_there_is_one_output(stderr: object) -> None:
     assert caught.value.field == "stderr"
 
 
-def test_a_handle_has_no_pipes_to_a_terminal() -> None:
-    for name in ("stdin", "stdout"):
-        with pytest.raises(ps.ConfigError, match="pty"):
-            ps.Popen(["true"], pty=True, **{name: ps.PIPE})
-
-
 def test_a_stage_of_a_pipeline_has_none() -> None:
     for stages in ((ps.cmd(["true"], pty=True), ps.cmd(["cat"])), (ps.cmd(["true"]), ps.cmd(["cat"], pty=True))):
         with pytest.raises(ps.ConfigError, match="pipeline"):
@@ -201,11 +198,329 @@ def test_it_is_never_prepared() -> None:
 
 
 def test_many_at_a_time() -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(lambda n: run(["sh", "-c", f"tty; echo {n}"]).stdout, range(24)))
     assert [int(said.split()[1]) for said in names] == list(range(24))
+
+
+# --- a handle's pipes to it ---
+
+BOTH: dict[str, Any] = {"pty": True, "stdin": ps.PIPE, "stdout": ps.PIPE, "timeout": HANG}
+SILENT = "stty -echo; echo up; "
+"""What is typed is not shown."""
+
+
+def read_until(file: IO[bytes], end: bytes) -> bytes:
+    """Read what is shown until it ends with something."""
+    shown = b""
+    while not shown.endswith(end):
+        piece = file.read(1)
+        assert piece, shown
+        shown += piece
+    return shown
+
+
+def test_a_dialogue_with_python() -> None:
+    with ps.Popen(["python3", "-iq"], **BOTH) as process:
+        read_until(process.stdout, b">>> ")
+        process.stdin.write(b"print(6*7)\n")
+        assert process.stdout.readline() == b"print(6*7)\r\n"
+        assert process.stdout.readline() == b"42\r\n"
+        read_until(process.stdout, b">>> ")
+        process.stdin.write(b"import os; print(os.isatty(0), os.isatty(2), os.ttyname(0) == os.ttyname(1))\n")
+        read_until(process.stdout, b"True True True\r\n>>> ")
+        process.stdin.close()  # which types the end of the input until somebody has met it
+        process.stdout.read()
+        assert process.stdout.read() == b""
+        assert process.wait().exit_code == 0
+
+
+def test_a_dialogue_in_text() -> None:
+    with ps.Popen(["sh", "-c", "read name; echo hello $name"], text=True, **BOTH) as process:
+        process.stdin.write("you\n")
+        assert process.stdout.read() == "you\nhello you\n"
+        result = process.wait()
+        assert (result.ok, result.stdout, result.stderr) == (True, "", "")
+
+
+def test_a_password_is_not_shown() -> None:
+    code = "import getpass; print('got', getpass.getpass('secret: '))"
+    with ps.Popen(python(code), **BOTH) as process:
+        shown = read_until(process.stdout, b"secret: ")  # after which nothing is shown: getpass() has set the mode before
+        process.stdin.write(b"swordfish\n")
+        shown += process.stdout.read()
+        assert shown == b"secret: \r\ngot swordfish\r\n"
+
+
+def test_one_of_both_is_a_pipe() -> None:
+    heard = bytearray()
+    with ps.Popen(["sh", "-c", "echo up; read x; echo got $x >&2"], pty=True, stdin=ps.PIPE, stdout=heard.extend, timeout=HANG) as process:
+        assert (process.stdout, process.stderr) == (None, None)
+        process.stdin.write(b"it\n")
+        assert process.wait().ok
+        assert heard in (b"up\r\nit\r\ngot it\r\n", b"it\r\nup\r\ngot it\r\n")
+    with ps.Popen(["cat"], pty=True, stdin=b"x\n", stdout=ps.PIPE, stderr=ps.PIPE, timeout=HANG) as process:
+        assert (process.stdin, process.stderr) == (None, None)
+        assert process.stdout.read() == b"x\r\nx\r\n"
+    with ps.Popen(["cat"], pty=True, stdin=ps.PIPE, timeout=HANG) as process:
+        process.stdin.write(b"x\n")
+        process.stdin.close()
+        assert process.wait().stdout == b"x\r\nx\r\n"
+
+
+@pytest.mark.parametrize("data", [None, b"", b"x\n", b"no end", b"line\n" * 50_000], ids=["none", "empty", "line", "open", "much"])
+def test_communicate(data: bytes | None) -> None:
+    with ps.Popen(["sh", "-c", SILENT + "exec cat"], **BOTH) as process:
+        process.stdout.readline()
+        out, err = process.communicate(data)
+        assert (out, err) == ((data or b"").replace(b"\n", b"\r\n"), None)
+        assert process.wait().ok
+
+
+def test_communicate_after_something_was_said() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "head -n 3; yes | head -n 100000; echo over"], **BOTH) as process:
+        assert process.stdout.readline() == b"up\r\n"
+        process.stdin.write(b"one\n")
+        assert process.stdout.readline() == b"one\r\n"
+        process.stdin.write(b"two\n")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)  # what nobody reads is on its way in several places
+        out, _ = process.communicate(b"three\n")
+        assert out == b"two\r\nthree\r\n" + b"y\r\n" * 100_000 + b"over\r\n"
+
+
+def test_communicate_keeps_max_output_and_goes_on_after_a_timeout() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "read x; yes | head -c 500000"], max_output="1K", **BOTH) as process:
+        process.stdout.readline()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(timeout=0.01)
+        out, _ = process.communicate()
+        assert out == (b"y\r\n" * 1000)[:1024]
+        assert process.wait().output_truncated.stdout
+
+
+def test_communicate_when_it_is_over() -> None:
+    with ps.Popen(["sh", "-c", "echo out"], **BOTH) as process:
+        process.wait()
+        assert process.communicate(b"to nobody") == (b"out\r\n", None)
+
+
+def test_what_is_shown_last_is_there_however_late_it_is_read() -> None:
+    """More than a pipe holds: what was under way when the run ended is kept."""
+    with ps.Popen(python(f"import os\nwhile True: os.write(1, b'{'y' * 99}' + b'\\n')"), **{**BOTH, "timeout": 1}) as process:
+        result = process.wait()
+        assert (result.timed_out, result.stdout) == (True, b"")
+        shown = process.stdout.read()
+    assert len(shown) > 100_000
+    lines = shown.split(b"\r\n")
+    assert set(lines[:-1]) == {b"y" * 99}
+
+
+def test_a_flood_that_nobody_reads_waits() -> None:
+    """With bounded memory: what waits is the command."""
+    code = """
+import os, sys, time
+import proc_sandbox as ps
+def memory():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+with ps.Popen(["sh", "-c", "yes & echo $! >&2; wait"], pty=True, stdin=ps.PIPE, stdout=ps.PIPE, timeout=60) as process:
+    process.stdout.readline()
+    before, used = memory(), -1.0
+    while used != (used := process.usage().cpu_time):  # it does no more
+        time.sleep(0.2)
+    print(memory() - before < 4_000_000, process.poll())
+    assert b"y\\r\\n" * 1000 in process.stdout.read(100_000)
+"""
+    assert output_of(code) == "True None\n"
+
+
+def test_who_does_not_read_keeps_the_writer_waiting_until_the_end() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "exec sleep 1000"], **{**BOTH, "timeout": 2}) as process:
+        process.stdout.readline()
+        with pytest.raises(BrokenPipeError):
+            for _ in range(1000):
+                process.stdin.write(b"line\n" * 1000)
+        assert process.wait().timed_out
+
+
+def test_nothing_that_is_written_is_lost() -> None:
+    import hashlib
+
+    data = b"".join(b"%d\n" % n for n in range(100_000))
+    code = 'import sys, hashlib; print("up", flush=True); print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
+    with ps.Popen(["sh", "-c", "stty -echo; exec " + " ".join(f"'{word}'" for word in python(code))], **BOTH) as process:
+        process.stdout.readline()
+        process.stdin.write(data)
+        process.stdin.close()
+        assert process.stdout.read().decode() == hashlib.sha256(data).hexdigest() + "\r\n"
+
+
+def test_ctrl_c_reaches_the_foreground() -> None:
+    with ps.Popen(["bash", "--norc", "--noprofile", "-i"], env={"PS1": "at> ", "TERM": "dumb"}, **BOTH) as process:
+        read_until(process.stdout, b"at> ")
+        process.stdin.write(b"sh -c 'echo go; exec sleep 1000'\n")
+        read_until(process.stdout, b"\ngo\r\n")
+        process.stdin.write(b"\x03")
+        read_until(process.stdout, b"at> ")
+        process.stdin.write(b"echo $?; exit 3\n")
+        assert b"\n130\r\n" in process.stdout.read()
+        assert process.wait().exit_code == 3
+
+
+def test_its_size_can_be_set() -> None:
+    code = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
+print(*os.get_terminal_size(0), flush=True)
+signal.sigwait([signal.SIGWINCH])
+print(*os.get_terminal_size(0), flush=True)
+"""
+    with ps.Popen(python(code), **BOTH) as process:
+        assert process.stdout.readline() == b"80 24\r\n"
+        process.set_size(40, 120)
+        assert process.stdout.readline() == b"120 40\r\n"
+        for rows, columns in ((0, 80), (24, 65536), ("24", 80)):
+            with pytest.raises(ps.ConfigError):
+                process.set_size(rows, columns)
+        process.wait()
+        process.set_size(24, 80)
+    with ps.Popen(["true"]) as process, pytest.raises(ps.ConfigError, match="pty"):
+        process.set_size(24, 80)
+
+
+def test_it_can_be_left_at_any_time() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "yes"], **BOTH) as process:
+        process.stdout.readline()
+    with ps.Popen(["sh", "-c", SILENT + "exec sleep 1000"], **BOTH) as process:
+        process.stdout.readline()
+        process.kill()
+        assert process.stdout.read() == b""
+        assert process.wait().reason is ps.Reason.CANCELLED
+        with pytest.raises(BrokenPipeError):
+            process.stdin.write(b"x")
+    with pytest.raises(FileNotFoundError):
+        ps.Popen(["no-such-command"], **BOTH)
+    assert not [thread for thread in threading.enumerate() if thread.name == "proc-sandbox-terminal" and thread.is_alive()]
+
+
+def test_who_closes_its_output_does_not_look_any_more() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "yes | head -c 1000000; read x; exit $x"], **BOTH) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"7\n")
+        assert process.wait().exit_code == 7
+
+
+def test_several_threads_have_a_part_in_it() -> None:
+    with ps.Popen(["sh", "-c", SILENT + "exec cat"], **BOTH) as process, ThreadPoolExecutor(3) as pool:
+        process.stdout.readline()
+        end = pool.submit(process.wait)
+        shown = pool.submit(process.stdout.read)
+        for n in range(2000):
+            process.stdin.write(b"%d\n" % n)
+            if not n % 500:
+                assert process.usage().tasks != 0
+        process.stdin.close()
+        assert shown.result(HANG) == b"".join(b"%d\r\n" % n for n in range(2000))
+        assert end.result(HANG).ok
+
+
+def test_what_a_sink_raises_ends_it() -> None:
+    def refuse(data: bytes) -> None:
+        raise ValueError("no")
+
+    with ps.Popen(["sh", "-c", "read x; echo up; exec sleep 1000"], pty=True, stdin=ps.PIPE, stdout=refuse, timeout=HANG) as process:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"x\n")
+        with pytest.raises(ValueError, match="no"):
+            process.wait()
+
+
+@pytest.mark.parametrize("how", ["close", "kill"])
+def test_a_sink_may_end_it(how: str) -> None:
+    there: list[ps.Popen[bytes]] = []
+
+    def sink(data: bytes) -> None:
+        if there:
+            getattr(there[0], how)()
+
+    with ps.Popen(["sh", "-c", "while echo up; do sleep 0.05; done"], pty=True, stdin=ps.PIPE, stdout=sink, timeout=HANG) as process:
+        there.append(process)
+        assert process.wait().reason is ps.Reason.CANCELLED
+
+
+def test_signal_handlers_may_ask_while_it_is_waited_for() -> None:
+    code = """
+import signal
+import proc_sandbox as ps
+told, answered = [], []
+def ask(number, frame):
+    told.append(process.usage().tasks)
+    process.set_size(len(told), 80)
+    if len(told) >= 5 and not answered:
+        answered.append(True)
+        process.stdin.write(b"x\\n")
+class Raised(Exception):
+    pass
+def refuse(number, frame):
+    raise Raised
+with ps.Popen(["sh", "-c", "stty -echo; echo up; read x; read y; exit 4"], pty=True, stdin=ps.PIPE, stdout=ps.PIPE, timeout=60) as process:
+    process.stdout.readline()
+    signal.signal(signal.SIGALRM, ask)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    while not answered:
+        signal.pause()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, refuse)
+    for wait in (process.wait, process.stdout.read):
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            wait()
+        except Raised:
+            print("raised")
+    process.stdin.write(b"y\\n")
+    print(process.wait().exit_code)
+"""
+    assert output_of(code) == "raised\nraised\n4\n"
+
+
+def test_the_death_of_what_serves_the_run_is_told_to_who_reads(backend: str) -> None:
+    if backend != "linux":
+        pytest.skip("there is no launcher")
+    code = """
+import os, signal
+import proc_sandbox as ps
+with ps.Popen(["sh", "-c", "echo up; exec sleep 1000"], pty=True, stdin=ps.PIPE, stdout=ps.PIPE) as process:
+    process.stdout.readline()
+    children = open("/proc/self/task/%d/children" % os.getpid()).read().split()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    print(process.stdout.read())
+    try:
+        process.wait()
+    except ps.LauncherDiedError:
+        print("told")
+"""
+    assert output_of(code) == "b''\ntold\n"
+
+
+def test_a_child_by_fork_has_no_part_in_it() -> None:
+    code = """
+import os
+import proc_sandbox as ps
+with ps.Popen(["cat"], pty=True, stdin=ps.PIPE, stdout=ps.PIPE, timeout=60) as process:
+    process.stdin.write(b"one\\n")
+    assert process.stdout.readline() == b"one\\r\\n"
+    pid = os.fork()
+    if not pid:
+        process.stdin.write(b"from the child\\n")
+        process.close()
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    process.stdin.close()
+    print(status, process.stdout.read(), process.wait().ok)
+"""
+    assert output_of(code) == r"0 b'one\r\n' True" + "\n"
 
 
 # --- the caller's terminal ---
@@ -332,6 +647,26 @@ def test_the_way_out(place: Terminal) -> None:
         place.until(b"over cancelled None")
         assert place.wait(process) == 0
     assert place.attributes() == before
+
+
+WAYS_OUT = {
+    "kitty": b"\x1b[93;5u",
+    "kitty with all flags": b"\x1b[57442;133:1u\x1b[93:125:93;133:1u\x1b[93::93;133:3u",
+    "xterm": b"\x1b[27;5;93~",
+    "windows": b"\x1b[17;29;0;1;8;1_\x1b[221;27;29;1;8;1_\x1b[221;27;29;0;8;1_",
+    "between answers": b"\x1b[1;1R\x1d\x1b[1;1R",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_no_command_closes_the_way_out(place: Terminal, way: str) -> None:
+    """By having the terminal send keys in other ways, or answers all the time."""
+    with caller_on(place, RUN, "sh", "-c", "stty raw -echo; printf '\\033[>1u\\033[>4;2m\\033[?9001hbegun'; exec sleep 1000") as process:
+        place.until(b"begun")
+        place.type(WAYS_OUT[way] * 2)
+        place.type(WAYS_OUT[way])
+        place.until(b"over cancelled None")
+        assert place.wait(process) == 0
 
 
 def test_a_timeout_gives_it_back(place: Terminal) -> None:
@@ -489,6 +824,43 @@ def test_the_terminal_goes_away() -> None:
         place.master, place.slave = os.openpty()  # to be closed
 
 
+def test_a_terminal_that_has_gone_is_not_asked_again_and_again() -> None:
+    """Where only the output is shown and the caller lives on: it waits for the run's end, and does not run meanwhile."""
+    code = """
+import os, select, signal, sys
+import proc_sandbox as ps
+from proc_sandbox.backends.unix import terminal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+gate, go = os.pipe()
+steps = 0
+class Pump(terminal.TerminalPump):
+    def step(self, wait=None):
+        global steps
+        steps += 1
+        if steps == 1:
+            os.write(1, b"ready")  # at once: then the terminal goes
+        if steps == 1000:
+            os.write(go, b"too often")
+        found = super().step(wait)
+        if self.terminal.caller.silent:
+            os.write(go, b"silent")
+        return found
+terminal.TerminalPump = Pump
+result = ps.run(["sh", "-c", "head -c 1 <&%d" % gate], pass_fds=[gate], pty=True, stdout=ps.INHERIT)
+os.write(int(sys.argv[1]), b"%s %d" % (result.reason.value.encode(), steps < 100))
+"""
+    heard, told = os.pipe()
+    place = Terminal(30, 100)
+    with caller_on(place, code, str(told), pass_fds=[told]) as process:
+        os.close(told)
+        place.until(b"ready")
+        os.close(place.master)
+        os.close(place.slave)
+        assert process.wait(HANG) == 0
+    assert os.read(heard, 100) == b"exited 1"
+    os.close(heard)
+
+
 def test_only_the_output_is_shown(place: Terminal) -> None:
     """Nothing is typed for the command; the interrupt key is the caller's still, and its terminal is given back all the same."""
     before = place.attributes()
@@ -541,12 +913,57 @@ def test_shell_needs_a_terminal() -> None:
     assert b"it is no terminal; without one: proc-sandbox run" in done.stderr
 
 
-@pytest.mark.parametrize("where", ["/", "/proc", "~"])
-def test_shell_does_not_give_everything_away(place: Terminal, where: str, tmp_path: Path) -> None:
-    directory = tmp_path if where == "~" else where
-    with program_on(place, "shell", cwd=directory, env={"HOME": str(tmp_path)}) as process:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home directory in one that belongs to the user too."""
+    directory = tmp_path / "outer" / "user"
+    directory.mkdir(parents=True)
+    (directory / "secret").write_text("the secret\n")
+    (tmp_path / "work").mkdir()
+    (tmp_path / "link").symlink_to("outer")
+    (tmp_path / "policy.toml").write_text('[policies.wide]\nworking_dir = "outer"\n')
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("/", []),
+        ("/proc", []),
+        ("{home}", []),
+        ("{top}/outer", []),
+        ("{top}/link", []),
+        ("{top}/work", ["-C", "~"]),
+        ("{top}/work", ["-C", "{top}/link"]),
+        ("{top}/work", ["--policy", "{top}/policy.toml"]),
+        ("{top}/outer", ["--rw", "{home}"]),
+    ],
+)
+def test_shell_does_not_give_everything_away(place: Terminal, where: str, words: list[str], home: Path, tmp_path: Path) -> None:
+    where, *words = (word.format(home=home, top=tmp_path) for word in (where, *words))
+    with program_on(place, "shell", *words, "--", "cat", home / "secret", cwd=where, env={"HOME": str(home)}) as process:
         place.until(b"-C DIR")
         assert place.wait(process) == 125
+    assert b"the secret" not in place.left()
+
+
+@pytest.mark.parametrize(("where", "words"), [("{home}", ["--rw", "~"]), ("{top}/work", ["-C", "{top}/link", "--rw", "{top}/outer"]), ("{top}/work", ["--rw", "~"])])
+def test_shell_gives_the_home_directory_to_who_names_it(
+    place: Terminal, where: str, words: list[str], home: Path, tmp_path: Path, idmap: None
+) -> None:
+    where, *words = (word.format(home=home, top=tmp_path) for word in (where, *words))
+    with program_on(place, "shell", *words, "--", "cat", home / "secret", cwd=where, env={"HOME": str(home)}) as process:
+        place.until(b"the secret")
+        assert place.wait(process) == 0
+
+
+def test_shell_takes_a_policy_and_what_is_given_beside_it(place: Terminal, tmp_path: Path, idmap: None) -> None:
+    """Variables of its own give way to the caller's."""
+    (tmp_path / "policy.toml").write_text('[policies.mine]\nenv = { PS1 = "mine> ", ONE = "1" }\n')
+    words = ["--policy", "policy.toml", "-e", "TWO=2"]
+    with program_on(place, "shell", *words, "--", "sh", "-c", "echo $ONE$TWO $SHELL $PS1; pwd", cwd=tmp_path) as process:
+        place.until(rb"12 sh mine>\s*\r\n" + str(tmp_path).encode())
+        assert place.wait(process) == 0
 
 
 def test_run_has_it_as_an_option(place: Terminal, backend: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -153,36 +154,34 @@ def test_stats_tell_use_and_enforcement(capsys: pytest.CaptureFixture[str]) -> N
     assert "a deadline" in capsys.readouterr().err
 
 
-BASE = ps.Config(
-    timeout=5,
-    memory_limit="64M",
-    env={"A": "1", "B": "2"},
-    read_only_dirs=["/srv/a"],
-    allowed_dirs=["/srv/b"],
-    pass_env=["TZ"],
-    stdout=ps.DEVNULL,
-)
+POLICY = """
+[policies.x]
+timeout = 5
+memory_limit = "64M"
+env = { A = "1", B = "2" }
+read_only_dirs = ["a"]
+allowed_dirs = ["b"]
+pass_env = ["TZ"]
+"""
 
 
-def config_over_base(*words: str, monkeypatch: pytest.MonkeyPatch) -> ps.Config:
-    monkeypatch.setattr(options, "named_config", lambda parsed, given: BASE)
-    return options.make_config(parse(["run", "--policy", "x", *words, "--", "true"]))
+def config_over_policy(directory: Path, *words: str) -> ps.Config:
+    (directory / "policy.toml").write_text(POLICY)
+    return options.make_config(parse(["run", "--policy", str(directory / "policy.toml"), *words, "--", "true"]))
 
 
-def test_options_win_over_a_policy_and_lists_add_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = config_over_base(
-        "-t", "9", "-e", "B=3", "-e", "C=4", "--ro", "/srv/c", "--pass-env", "LANG", monkeypatch=monkeypatch
-    )
+def test_options_win_over_a_policy_and_lists_add_to_it(tmp_path: Path) -> None:
+    found = config_over_policy(tmp_path, "-t", "9", "-e", "B=3", "-e", "C=4", "--ro", str(tmp_path / "c"), "--pass-env", "LANG", "--stdout", "devnull")
     assert (found.timeout, found.memory_limit) == (9, 64 << 20)
     assert dict(found.env) == {"A": "1", "B": "3", "C": "4"}
-    assert found.read_only_dirs == ("/srv/a", "/srv/c")
-    assert found.pass_env == ("TZ", "LANG")
+    assert set(found.read_only_dirs) == {str(tmp_path / "a"), str(tmp_path / "c")}
+    assert set(found.pass_env) == {"TZ", "LANG"}
     assert (found.stdin, found.stdout, found.stderr) == (ps.INHERIT, ps.DEVNULL, ps.INHERIT)
 
 
-def test_a_path_goes_where_the_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = config_over_base("--rw", "/srv/a", monkeypatch=monkeypatch)
-    assert (found.writable_dirs, found.read_only_dirs, found.allowed_dirs) == (("/srv/a",), (), ("/srv/b",))
+def test_a_path_goes_where_the_option_says(tmp_path: Path) -> None:
+    found = config_over_policy(tmp_path, "--rw", str(tmp_path / "a"))
+    assert (found.writable_dirs, found.read_only_dirs, found.allowed_dirs) == ((str(tmp_path / "a"),), (), (str(tmp_path / "b"),))
 
 
 def test_policy_and_preset_exclude_one_another(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,6 +86,17 @@ def test_what_is_not_enforced_is_said_once_for_each_reason(records: Records, mon
     ]
 
 
+def test_what_is_not_there_is_said_once_for_each_path(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "said", set())
+    monkeypatch.setattr(log, "MOST_SAID", 2)
+    for paths in (["/a"], ["/a", "/b\n"], ["/b\n"]):
+        log.not_there(paths)
+    said = "is not there, so that nothing is hidden by that name; is it misspelt?"
+    assert records.lines() == [f"WARNING hidden_paths: '/a' {said}", f"WARNING hidden_paths: '/b\\n' {said}"]
+    log.not_there(["/c", "/d"])
+    assert len(log.said) <= 2, "for ever more of them fill no memory"
+
+
 def test_where_nobody_listens_nothing_is_worded(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*_: object) -> str:
         raise AssertionError

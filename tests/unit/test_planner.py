@@ -34,6 +34,7 @@ GRANT = Grant("/srv/data", "/srv/data", "read", True, 0, 0)
 
 
 def plan(host: Host, paths: Paths = PATHS, **config: object) -> ps.Plan:
+    config.setdefault("hidden_paths", [item.path for item in paths.hidden])
     return compile_plan(ps.Config(**config), ["true"], host, paths)  # type: ignore[arg-type]
 
 
@@ -328,7 +329,18 @@ def test_what_is_hidden_needs_a_namespace() -> None:
     assert caught.value.field == "hidden_paths"
     assert isinstance(plan(CONTAINED_USER, HIDDEN, enforcement=ps.best_effort("hidden_paths")).enforcement["hidden_paths"], ps.Unenforced)
     beside = HIDDEN._replace(hidden=HIDDEN.hidden[3:4])
-    assert "hidden_paths" not in plan(CONTAINED_USER, beside).enforcement, "what is not granted is not seen"
+    assert plan(CONTAINED_USER, beside).enforcement["hidden_paths"] == ps.Enforced("nothing of it is to be seen"), "for it is not granted"
+
+
+def test_what_is_to_be_hidden_and_is_not_there_is_told() -> None:
+    assert "hidden_paths" not in plan(ROOT).enforcement
+    nowhere = PATHS._replace(missing=("/srv/data/.evn",))
+    told = plan(CONTAINED_USER, nowhere, hidden_paths=["/srv/data/.evn"])
+    assert told.enforcement["hidden_paths"] == ps.Enforced("nothing of it is to be seen; not there: '/srv/data/.evn'")
+    assert "not there: '/srv/data/.evn'" in told.describe()
+    both = plan(CONTAINED_USER, HIDDEN._replace(missing=("/srv/data/.evn",)), enforcement="best-effort").enforcement["hidden_paths"]
+    assert isinstance(both, ps.Unenforced)
+    assert both.reason.endswith("; not there: '/srv/data/.evn'")
 
 
 def test_a_hidden_path_below_usr_keeps_landlocks_search_going() -> None:

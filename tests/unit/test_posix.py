@@ -29,6 +29,7 @@ PATHS = Paths(executable="/bin/echo", program="/bin/echo")
 
 def plan(host: Host = USER, paths: Paths = PATHS, **config: Any) -> PosixPlan:
     config.setdefault("enforcement", "best-effort")
+    config.setdefault("hidden_paths", [item.path for item in paths.hidden])
     made = compile_plan(ps.Config(**config), ["echo", "a"], host, paths)
     assert isinstance(made, PosixPlan)
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -71,8 +72,49 @@ def test_a_file_has_no_key_that_nobody_reads(name: str) -> None:
 def test_an_unknown_one() -> None:
     with pytest.raises(ps.ConfigError, match="judge"):
         presets.fields_of("jugde", {})
-    with pytest.raises(ps.ConfigError, match="judge"):
-        ps.Config.preset("jugde")
+    for name in ("jugde", "nope", 5, None, [], b"judge"):
+        with pytest.raises(ps.ConfigError, match="the presets are agent, build, judge, node, python") as caught:
+            ps.Config.preset(name)  # type: ignore[arg-type]
+        assert (caught.value.field, caught.value.value) == ("preset", name)
+    with pytest.raises(ps.ConfigError, match=r"did you mean 'node'\? the presets are agent"):
+        ps.Config.preset("nope")
+    for name in (5, None, []):
+        with pytest.raises(ps.ConfigError, match="must be a str"):
+            policies.find(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("strict", "strict"),
+        ({"default": "best-effort"}, "best-effort"),
+        ({"best_effort": ["tmp_size"]}, ps.best_effort("tmp_size")),
+        ({"default": "strict", "best_effort": ["tmp_size"]}, ps.best_effort("tmp_size")),
+        ({"default": "strict", "best_effort": []}, "strict"),
+        ({"default": "best-effort", "best_effort": ["tmp_size"]}, None),
+        ({"default": "strict", "best_efort": ["tmp_size"]}, None),
+        ({"best_effort": "tmp_size"}, None),
+    ],
+)
+def test_enforcement_means_the_same_in_a_preset_and_in_a_policy(
+    value: Any, expected: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.toml").write_text('description = "x."\n' + as_toml(value))
+    (tmp_path / "policy.toml").write_text("[policies.mine]\n" + as_toml(value))
+    monkeypatch.setattr(presets, "HERE", tmp_path)
+    for make in (lambda: ps.Config.preset("mine"), lambda: ps.Config.from_toml(tmp_path / "policy.toml")):
+        if expected is None:
+            with pytest.raises(ps.ConfigError, match="write { default"):
+                make()
+        else:
+            assert make().enforcement == expected
+    presets.table_of.cache_clear()
+
+
+def as_toml(enforcement: Any) -> str:
+    if isinstance(enforcement, str):
+        return f"enforcement = '{enforcement}'\n"
+    return f"enforcement = {{ {', '.join(f'{key} = {value!r}' for key, value in enforcement.items())} }}\n"
 
 
 def test_extends() -> None:
@@ -116,6 +158,38 @@ def test_a_policy_that_extends_a_preset_adds_to_it(project: Path) -> None:
 
 
 # --- agent ---
+
+
+def made_by(way: str, project: Path) -> ps.Config:
+    """Return the Config of a project, by the preset or by a policy that extends it."""
+    if way == "preset":
+        return ps.Config.preset("agent", working_dir=project)
+    file = project.parent / "policies.toml"
+    file.write_text(f'[policies.mine]\nextends = "agent"\nworking_dir = "{project.as_posix()}"\n', encoding="utf-8")
+    return ps.Config.from_toml(file)
+
+
+@pytest.mark.parametrize("way", ["preset", "policy"])
+@pytest.mark.parametrize("change", [lambda config: config, lambda config: config.replace(timeout=5), lambda config: pickle.loads(pickle.dumps(config))])
+def test_what_a_config_keeps_of_its_project_is_not_taken_away(project: Path, home: Path, way: str, change: Any) -> None:
+    touch(project, ".env", ".envrc", "data/", "src/main.py")
+    touch(home, "other/.env")
+    config = change(made_by(way, project))
+    for field, value in (
+        ("working_dir", home / "other"), ("working_dir", None), ("hidden_paths", [project / "data"]), ("hidden_paths", ()),
+        ("read_only_dirs", [project / "data"]), ("read_only_dirs", []),
+    ):  # fmt: skip
+        with pytest.raises(ps.ConfigError) as caught:
+            config.replace(**{field: value})
+        assert caught.value.field == field
+        with pytest.raises(ps.ConfigError):
+            ps.run(["true"], config=config, **{field: value})  # type: ignore[arg-type]
+    more = config.replace(working_dir=project, hidden_paths=[*config.hidden_paths, project / "data"], timeout=5)
+    assert below(project, more.hidden_paths) == {".env", "data"}
+    with pytest.raises(ps.ConfigError):
+        more.replace(hidden_paths=config.hidden_paths)
+    free = ps.Config.preset("build", working_dir=project, hidden_paths=[project / ".env"])
+    assert free.replace(hidden_paths=(), working_dir=home / "other").hidden_paths == (), "that is no preset for a project"
 
 
 @pytest.mark.parametrize("given", [{}, {"working_dir": None}])

@@ -27,6 +27,7 @@ GRANTED = PATHS._replace(
 
 
 def plan(host: Host = WINDOWS, paths: Paths = PATHS, **config: Any) -> WindowsPlan:
+    config.setdefault("hidden_paths", [item.path for item in paths.hidden])
     made = compile_plan(ps.Config(**config), ["whoami", "/all"], host, paths)
     assert isinstance(made, WindowsPlan)
     return made

@@ -26,9 +26,9 @@ from proc_sandbox import sandbox
 from proc_sandbox.aio.admission import Gate, Limit, limit
 from proc_sandbox.aio.apart import apart, patiently
 from proc_sandbox.aio.handle import Popen, stream
-from proc_sandbox.aio.runs import Driver, abandon, end, start, take
+from proc_sandbox.aio.runs import Driver, abandon, driver_for, end, start, take
 from proc_sandbox.config import Config, check_command
-from proc_sandbox.errors import ConfigError, SandboxClosedError
+from proc_sandbox.errors import SandboxClosedError
 from proc_sandbox.execution import Args
 from proc_sandbox.result import Result
 from proc_sandbox.sandbox import check_input, configured
@@ -115,9 +115,7 @@ async def execute(
         input = input_bytes(input, decoding)
     command = check_command(args)
     check_streams(config)
-    if config.pty:
-        raise ConfigError("pty", True, "a terminal is not awaited; use run() in a thread (asyncio.to_thread)")
-    driver = Driver(config, input)
+    driver = driver_for(config, input) if config.pty else Driver(config, input)
     places: list[Gate] = []
     try:
         await take(places)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
-from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output, in_threads, may_block
+from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output, in_threads, may_block, with_awaited_targets
 from proc_sandbox.backends.unix.streams import LIMIT_AFTER_END, DescriptorStreams, Feeder, LaunchedRun, read_some
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Execution
@@ -47,7 +47,7 @@ class Driver:
     """
 
     def __init__(self, config: Config, given: Input | None) -> None:
-        self.config = config
+        self.config = with_awaited_targets(config)
         self.source: Pieces | None = awaited_input(config.stdin if given is None else given)
         self.data = input_bytes(cast("bytes | str | None", given)) if self.source is None else b""
         self.opens_files = any(isinstance(stream, (str, os.PathLike)) for stream in (config.stdin, config.stdout, config.stderr))
@@ -62,7 +62,8 @@ class Driver:
         self.reading: set[int] = set()
         self.guard: Guard | None = None
         self.inlet: Inlet | None = None
-        self.awaited: set[asyncio.Future[Any]] = set()  # sinks that have not taken yet what was read, and the piece of input that is to come
+        self.fetching: asyncio.Future[bytes] | None = None  # the piece of input that is to come
+        self.awaited: set[asyncio.Future[Any]] = set()  # sinks that have not taken yet what was read, and that piece
 
     async def communicate(self, one: Execution) -> Ended | Failed:
         """Move bytes both ways until the run has ended, then take what the pipes still hold; return its outcome.
@@ -100,6 +101,10 @@ class Driver:
             return
         self.guard = guard_for(self.loop, self.run)
         self.guard.drivers.add(self)
+        self.begin_moving()
+
+    def begin_moving(self) -> None:
+        """Watch the streams."""
         for descriptor in self.streams.readers:
             self.listen(descriptor)
         if self.streams.writer >= 0:
@@ -197,7 +202,7 @@ class Driver:
     def waited(self, then: Callable[[Any], object], waiting: asyncio.Future[Any]) -> None:
         self.awaited.discard(waiting)
         error = asyncio.CancelledError() if waiting.cancelled() else waiting.exception()
-        input_is_late = self.over.is_set() and self.inlet is not None and waiting is self.inlet.fetching
+        input_is_late = self.over.is_set() and waiting is self.fetching
         if error is None and not self.killed and not self.over.is_set():
             self.do(then, waiting.result())
         elif error is not None and not self.killed and not input_is_late:
@@ -213,9 +218,13 @@ class Driver:
         self.failure = self.failure or failure
         self.over.set()  # first: whoever waits is not called before this is done, but a signal's exception may come in between
         self.leave()
-        self.streams.close_ends()  # then what has no more to be read tells so
-        if self.inlet is not None and self.inlet.fetching is not None:
-            self.inlet.fetching.cancel()
+        self.close_ends()
+        if self.fetching is not None:
+            self.fetching.cancel()
+
+    def close_ends(self) -> None:
+        """Close the command's ends: then what has no more to be read tells so."""
+        self.streams.close_ends()
 
     def fail(self, error: BaseException) -> None:
         """A stream of the caller's has failed: the run is ended for it."""
@@ -319,7 +328,6 @@ class Inlet(Feeder):
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
-        self.fetching: asyncio.Future[bytes] | None = None
         super().__init__(driver.streams)
 
     def next_piece(self) -> None:
@@ -328,7 +336,7 @@ class Inlet(Feeder):
         if self.driver.source is None:
             super().next_piece()
         else:
-            self.fetching = self.driver.wait_for(self.driver.source(), self.driver.fetched)
+            self.driver.fetching = self.driver.wait_for(self.driver.source(), self.driver.fetched)
 
     def finish(self) -> None:
         """Close stdin."""
@@ -340,7 +348,15 @@ def move(descriptor: int, keep: Callable[[bytes], object]) -> tuple[int, Any]:
     """Read some; return what read_some() returns, and what has to be awaited before more is read, or None."""
     told: list[object] = []
     size = read_some(descriptor, lambda data: told.append(keep(data)))
-    return size, told[0] if told and inspect.isawaitable(told[0]) else None
+    return size, to_be_awaited(told[0]) if told else None
+
+
+def to_be_awaited(told: object) -> Any:
+    """Return what is to be awaited of what a sink has returned, a Tee's list of what its targets have returned; or None."""
+    if not isinstance(told, list):
+        return told if inspect.isawaitable(told) else None
+    waits = [each for each in told if inspect.isawaitable(each)]
+    return asyncio.gather(*waits) if waits else None
 
 
 def has_word(talk: socket.SocketType) -> bool | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from proc_sandbox.aio.runs import Driver, end, start, take
+from proc_sandbox.aio.runs import Driver, abandon, driver_for, end, start, take
 from proc_sandbox.config import PIPE, Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
@@ -20,6 +23,7 @@ from proc_sandbox.handle import (
     Started,
     check_free,
     check_not_given,
+    check_size,
     live_usage,
     order_to_send,
     whole_usage,
@@ -79,8 +83,6 @@ class Popen:
         self.box = sandbox
         self.guest: Guest | None = None
         self.config = configured(config_of(sandbox, config), overrides)
-        if self.config.pty:
-            raise ConfigError("pty", True, "a terminal is not awaited; use proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.pid = 0
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
@@ -88,16 +90,21 @@ class Popen:
         self.transports: list[asyncio.BaseTransport] = []
         self.places: list[Gate] = []
         self.task: asyncio.Task[Ended | Failed] | None = None
+        self.begun = False
+        self.owner = os.getpid()
         self.verdict: Result | None = None
 
     async def start(self) -> Self:
         """Start the command; return when it has been executed.
 
         Raises:
-            SandboxError: as run(); nothing is left then. SandboxClosedError: the Sandbox is not open.
+            SandboxError: as run(); nothing is left then. ConfigError: it has been started before. SandboxClosedError: the Sandbox is
+                not open.
         """
+        if hasattr(self, "driver"):
+            raise ConfigError("Popen", self.args, "it has been started before; make a new one for each run")
         check_streams(self.config)
-        self.driver: Any = Driver(self.config, None)
+        self.driver: Any = driver_for(self.config, None) if self.config.pty else Driver(self.config, None)
         try:
             await take(self.places)
             directory = self.enter_box()
@@ -126,16 +133,27 @@ class Popen:
 
     async def conduct(self) -> Ended | Failed:
         """Move the run's bytes until it has ended, and let go of it."""
+        self.begun = True
         try:
             outcome: Ended | Failed = await self.driver.communicate(self.execution)
-        finally:
+        except GeneratorExit:  # the task is thrown away with its loop: nothing can be awaited any more
             if self.guest is not None:
                 self.guest.let_go()
-            try:
-                await end(self.execution, self.driver)
-            finally:
-                self.give_places_back()
+            abandon(self.execution, self.driver)
+            raise
+        except BaseException:
+            await self.let_go()
+            raise
+        await self.let_go()
         return outcome
+
+    async def let_go(self) -> None:
+        if self.guest is not None:
+            self.guest.let_go()
+        try:
+            await end(self.execution, self.driver)
+        finally:
+            self.give_places_back()
 
     def enter_box(self) -> str | None:
         """Have the Sandbox's cleanup() end this run, and wait for it; return its directory."""
@@ -158,8 +176,8 @@ class Popen:
             descriptor = streams.take(name)
             if descriptor is not None:
                 reader = asyncio.StreamReader()
-                protocol = asyncio.StreamReaderProtocol(reader)
-                await self.connect(loop.connect_read_pipe, lambda p=protocol: p, descriptor, "rb")
+                incoming = Incoming(reader, partial(streams.rest_of, name))
+                await self.connect(loop.connect_read_pipe, lambda p=incoming: p, descriptor, "rb")
                 setattr(self, name, reader)
         descriptor = streams.take("stdin")
         if descriptor is not None:
@@ -169,13 +187,14 @@ class Popen:
 
     async def connect(self, connect: Any, protocol: Any, descriptor: int, mode: str) -> Any:
         """Have the loop watch one of our pipes."""
-        file = os.fdopen(descriptor, mode, 0)
+        file = io.FileIO(descriptor, mode)
         try:
             transport, _ = await connect(protocol, file)
-        except BaseException:
+        except Exception:
             file.close()
-            raise
+            raise  # who is cancelled meanwhile leaves it to the loop, which has it already: of uvloop's the descriptor is closed
         self.transports.append(transport)
+        pipes.add(file)
         return transport
 
     async def news_until(self, done: Any) -> None:
@@ -268,8 +287,18 @@ class Popen:
         self.order("resume")
 
     def order(self, what: str) -> None:
-        if self.task is not None and not self.task.done():
+        if self.task is not None and not self.task.done() and os.getpid() == self.owner:
             self.run.ask(what)
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal; harmless after the end.
+
+        Raises:
+            ConfigError: it has no terminal (pty=True); no terminal has such a size.
+        """
+        check_size(self.config, rows, columns)
+        if self.task is not None and not self.task.done():
+            self.execution.streams.set_size(rows, columns)
 
     async def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
@@ -282,8 +311,10 @@ class Popen:
 
     async def close(self) -> None:
         """End the run if it has not ended, and close all pipes; returns when nothing is left, however often the task is cancelled
-        meanwhile, which kills at once.
+        meanwhile, which kills at once. Harmless in a child by os.fork().
         """
+        if os.getpid() != self.owner:
+            return
         late: asyncio.CancelledError | None = None
         self.order("end")
         while self.task is not None and not self.task.done():
@@ -292,6 +323,11 @@ class Popen:
             except asyncio.CancelledError as error:
                 late = error
                 self.order("kill")
+        if self.task is not None and not self.begun:  # cancelled before its first step, as by asyncio.run() at its end
+            try:
+                await self.let_go()
+            except asyncio.CancelledError as error:
+                late = error
         while self.transports:
             self.transports.pop().close()
         if self.task is not None and not self.task.cancelled() and self.task.exception() is None:
@@ -307,10 +343,41 @@ class Popen:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is GeneratorExit:  # the task is thrown away with its loop: nothing can be awaited
-            if self.task is not None:
+            if self.task is not None and self.task.get_loop().is_running():  # an asynchronous generator's block is left
                 self.task.cancel()
+            elif self.task is not None and not self.task.done():
+                abandon(self.execution, self.driver)
             return
         await self.close()
+
+
+class Incoming(asyncio.StreamReaderProtocol):
+    """Takes what comes from a pipe, and after its end what belongs there. rest: gives that."""
+
+    def __init__(self, reader: asyncio.StreamReader, rest: Callable[[], bytes]) -> None:
+        super().__init__(reader)
+        self.reader, self.rest = reader, rest
+
+    def eof_received(self) -> bool | None:
+        """The pipe has come to its end."""
+        if rest := self.rest():
+            self.reader.feed_data(rest)
+        return super().eof_received()
+
+
+pipes: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+
+
+def after_fork_in_child() -> None:
+    """A child by os.fork() has no part in its parent's pipes: they would not end before it does."""
+    for file in [file for file in pipes if not file.closed]:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, file.fileno(), inheritable=False)
+        os.close(null)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=after_fork_in_child)
 
 
 class Taker:
@@ -365,25 +432,29 @@ async def stream(
     check_not_given(given)
     check_input(input, given)
     config = config_of(sandbox, config)
-    check_free(configured(config, given))
+    free = configured(config, given)
+    check_free(free)
     queue: asyncio.Queue[Event] = asyncio.Queue(8)
     takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
+    if free.pty:
+        del takers["stderr"]  # a terminal has one output
     whole = configured(config, cast("Any", {**given, **takers}))
     if input is not None:
         whole = whole.replace(stdin=input_bytes(input))
     elif is_constant(whole.stdin, PIPE):
         raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    async with Popen(args, config=whole, sandbox=sandbox) as process:
-        end = asyncio.ensure_future(process.wait())
-        try:
-            yield Started(process.pid)
-            while (event := await next_of(queue, end)) is not None:
-                yield event
-            yield Exited(await end)
-        finally:
-            for taker in takers.values():
-                taker.drop()
-            end.cancel()
+    process = await Popen(args, config=whole, sandbox=sandbox).start()
+    end = asyncio.ensure_future(process.wait())
+    try:
+        yield Started(process.pid)
+        while (event := await next_of(queue, end)) is not None:
+            yield event
+        yield Exited(await end)
+    finally:
+        for taker in takers.values():
+            taker.drop()
+        end.cancel()
+        await process.close()
 
 
 async def next_of(queue: asyncio.Queue[Event], end: asyncio.Future[Result]) -> Event | None:

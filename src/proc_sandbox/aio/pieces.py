@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 from proc_sandbox.aio.apart import Apart
+from proc_sandbox.config import Config, Tee
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.streams import CHUNK, descriptor_of, encode, whole
 
-__all__ = ["Pieces", "awaited_input", "awaited_output", "in_threads", "may_block"]
+__all__ = ["Pieces", "awaited_input", "awaited_output", "in_threads", "may_block", "with_awaited_targets"]
 
 Pieces = Callable[[], Awaitable[bytes]]
 """Each call gives the next piece of a stream, b"" at its end."""
@@ -83,3 +84,13 @@ def awaited_output(stream: Any) -> Callable[[bytes], object] | None:
         return drain()
 
     return write_and_drain
+
+
+def with_awaited_targets(config: Config) -> Config:
+    """Return the Config with its Tees' targets as what is called with bytes, where it has to be awaited."""
+    changes: dict[str, Any] = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(config, name)
+        if isinstance(stream, Tee):
+            changes[name] = Tee(*(awaited_output(target) or target for target in stream.targets))
+    return config.replace(**changes) if changes else config

@@ -5,18 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from proc_sandbox.aio.admission import Gate, gate, limits_around
 from proc_sandbox.aio.apart import apart
 from proc_sandbox.backends import get_ready, is_ready
+from proc_sandbox.config import Config
 from proc_sandbox.execution import Args, Execution
+from proc_sandbox.later import load
+
+if TYPE_CHECKING:
+    from proc_sandbox.aio import Input
 
 if sys.platform == "win32":
     from proc_sandbox.aio.threads import Driver, most_runs
 else:
     from proc_sandbox.aio.descriptors import Driver, most_runs
 
-__all__ = ["Driver", "abandon", "end", "start", "take"]
+__all__ = ["Driver", "abandon", "driver_for", "end", "start", "take"]
+
+
+def driver_for(config: Config, given: Input | None) -> Driver:
+    """Return what moves the bytes of a run on a terminal."""
+    if sys.platform != "win32":  # there the planner says that there are none
+        made: Driver = load("proc_sandbox.aio.terminal", "TerminalDriver", globals())(config, given)
+        return made
+    return Driver(config, given)
 
 
 async def take(places: list[Gate]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
 from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output
-from proc_sandbox.config import Config
+from proc_sandbox.config import Config, Tee
 from proc_sandbox.execution import Execution
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import choose_output, whole
@@ -47,9 +47,16 @@ class Driver:
             changes["stdin"] = BridgedInput(self.bridge, source)
         for name in ("stdout", "stderr"):
             stream = getattr(config, name)
-            if hasattr(stream, "write") and choose_output(stream).kind == "sink":
-                changes[name] = BridgedOutput(self.bridge, awaited_output(stream) or whole(stream.write))
+            bridged = Tee(*map(self.bridged, stream.targets)) if isinstance(stream, Tee) else self.bridged(stream)
+            if bridged is not stream:
+                changes[name] = bridged
         self.config = config.replace(**changes) if changes else config
+
+    def bridged(self, stream: Any) -> Any:
+        """Return what is called in the loop in a stream's place, where that is the caller's object; else the stream."""
+        if hasattr(stream, "write") and choose_output(stream).kind == "sink":
+            return BridgedOutput(self.bridge, awaited_output(stream) or whole(stream.write))
+        return stream
 
     async def communicate(self, one: Execution) -> Ended | Failed:
         """Wait for the run's end; return its outcome."""

@@ -18,7 +18,7 @@ class PlantedLinkError(OSError):
 def refusal(field: str, path: str, error: OSError) -> ConfigError:
     """Return the error for a path of the Config's that could not be looked up."""
     if isinstance(error, PlantedLinkError):
-        return ConfigError(field, path, f"{error.filename!r} is a link that the command may have made; name where it leads")
+        return ConfigError(field, path, f"{error.filename!r} is a link that the command may have made; remove it, or name where it leads")
     return ConfigError(field, path, f"{os.strerror(error.errno or errno.ENOENT)}; name one that exists")
 
 

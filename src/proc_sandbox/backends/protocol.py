@@ -21,13 +21,24 @@ __all__ = ["Backend", "HeldRun", "PrivatePlace", "Pump", "Run", "Streams"]
 
 
 class Streams(Protocol):
-    """The command's three streams, opened as the platform has them."""
+    """The command's three streams, opened as the platform has them.
+
+    relayed: a handle's pipes do not lead to the command but to the pump, which has to be stepped all the while.
+    """
+
+    relayed: bool
 
     def release(self) -> None:
         """Close the command's ends, once the command has them."""
 
     def take(self, name: str) -> int | None:
         """Return our end of a PIPE, which is the caller's from now on, as a descriptor; None: that stream is none."""
+
+    def rest_of(self, name: str) -> bytes:
+        """Return what belongs after the end of a pipe from a relay: what it had no room for when the run had ended."""
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal that the streams are, if they are one."""
 
     def close(self) -> None:
         """Close everything that was opened; the caller's own stay as they were."""

@@ -12,6 +12,7 @@ from proc_sandbox.cli import options, status
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 TRUE = ["cmd", "/d", "/c", "exit 0"] if sys.platform == "win32" else ["true"]
 """true(1), or what does as little."""
@@ -47,15 +48,19 @@ def write_json(file: TextIO, facts: dict[str, Any]) -> None:
 
 
 def run_command(parsed: argparse.Namespace) -> int:
-    """Run the command and return its exit status, or the one of the limit that ended it.
+    """Run the command and return its exit status; see run_with()."""
+    return run_with(options.make_config(parsed), parsed.command, parsed)
+
+
+def run_with(config: ps.Config, command: Sequence[str], parsed: argparse.Namespace) -> int:
+    """Run a command and return its exit status, or the one of the limit that ended it. parsed: what is to be told of it.
 
     Raises:
         SandboxError: the command was not run; --json has `error` and `error_type`.
     """
-    config = options.make_config(parsed)
     with open_report(parsed.json, config) as report:
         try:
-            result = ps.run(parsed.command, config=config)
+            result = ps.run(command, config=config)
         except ps.SandboxError as error:
             if report is not None:
                 write_json(report, {"error": str(error), "error_type": type(error).__name__})

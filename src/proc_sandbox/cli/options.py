@@ -164,59 +164,32 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     named.add_argument("--preset", metavar="NAME", help="a policy that comes with this program: proc-sandbox policy list")
 
 
-ADDED = tuple(field.name for field in fields(ps.Config) if isinstance(field.default, tuple))
-"""Fields whose options may be repeated."""
-PATHS = tuple(name for name in ADDED if name not in ("env", "pass_env", "pass_fds"))
-"""Fields of these in which a path may stand once only."""
-
-
 def named_config(parsed: argparse.Namespace, given: dict[str, Any]) -> ps.Config:
-    """Return the Config that --policy or --preset names; given: the other options, some of which a preset may need.
+    """Return the Config that --policy or --preset names; given: the options that no stream is.
 
     Raises:
-        ConfigError: there is none of that name, or it is not valid.
+        ConfigError: there is none of that name, or it is not valid, also with an option.
     """
-    needed = {name: value for name, value in given.items() if name not in ADDED and name not in PASS_THROUGH}
     if parsed.preset is not None:
-        return ps.Config.preset(parsed.preset, **needed)
+        return ps.Config.preset(parsed.preset, **given)
     from proc_sandbox import policies
 
-    return policies.find(parsed.policy, **needed)
+    return policies.find(parsed.policy, **given)
 
 
-def added(base: ps.Config, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, those that may be repeated added to what a policy has.
-
-    A path that is given goes where the option says, whatever the policy makes of it.
-
-    Raises:
-        ConfigError: a value is refused.
-    """
-    alone = ps.Config(**{name: value for name, value in given.items() if name in ADDED})
-    paths = {path for name in PATHS for path in getattr(alone, name)}
-    together = dict(given)
-    for name in ADDED:
-        kept = [item for item in getattr(base, name) if item not in paths]
-        together[name] = [*kept, *getattr(alone, name)]
-    together["env"] = {**dict(base.env), **dict(alone.env)}
-    return together
-
-
-def make_config(parsed: argparse.Namespace, *, streams: bool = True) -> ps.Config:
-    """Return the Config that the given options ask for.
+def make_config(parsed: argparse.Namespace, *, streams: bool = True, **fixed: Any) -> ps.Config:
+    """Return the Config that the given options ask for. With a policy they are as one that extends it.
 
     Args:
-        streams: what neither options nor a policy say of a stream is that it is the caller's own. False: it is Config's default.
+        streams: what no option says of a stream is that it is the caller's own. False: it is Config's default.
+        fixed: Fields that are so whatever the options say.
 
     Raises:
         ConfigError: a value is refused; nothing was started.
     """
-    given = {name: getattr(parsed, name) for name in NAMES if name in parsed}
-    base = DEFAULT
-    if parsed.policy is not None or parsed.preset is not None:
-        base.replace(**given)  # what is wrong with an option is not the policy's fault
-        base = named_config(parsed, given)
-        given = added(base, given)
-    open_ones = PASS_THROUGH if streams else {}
-    through = {name: value for name, value in open_ones.items() if getattr(base, name) == getattr(DEFAULT, name)}
-    return base.replace(**{**through, **given})
+    given = {name: getattr(parsed, name) for name in NAMES if name in parsed} | fixed
+    limits = {name: value for name, value in given.items() if name not in PASS_THROUGH}
+    own = {name: value for name, value in given.items() if name in PASS_THROUGH}  # which no policy has
+    named = parsed.policy is not None or parsed.preset is not None
+    config = named_config(parsed, limits) if named else ps.Config(**limits)
+    return config.replace(**{**(PASS_THROUGH if streams else {}), **own})

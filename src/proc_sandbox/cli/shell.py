@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import proc_sandbox as ps
+from proc_sandbox import presets
 from proc_sandbox.cli import commands, options
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ NO_SHELLS = ("false", "nologin")
 """What stands in $SHELL for who is to have none."""
 PROMPTS = {"bash": r"(sandbox) \w\$ ", "zsh": "(sandbox) %~ %# "}
 PROMPT = "(sandbox) $ "
+REMEDY = "go to a directory of the work that is to be done, or name one: -C DIR"
 
 
 def shell_command(parsed: argparse.Namespace) -> int:
@@ -28,36 +30,33 @@ def shell_command(parsed: argparse.Namespace) -> int:
     """
     if not os.isatty(0):
         raise ps.ConfigError("shell", "stdin", "it is no terminal; without one: proc-sandbox run -- COMMAND")
-    parsed.pty = True
-    config = options.make_config(parsed)
-    if config.working_dir is None:
-        parsed.working_dir = here()
-        config = config.replace(working_dir=parsed.working_dir)
+    config = placed(options.make_config(parsed, pty=True))
     shell = parsed.command[0] if parsed.command else find_shell(config)
-    parsed.command = parsed.command or [shell]
     inside = {"PS1": PROMPTS.get(os.path.basename(shell), PROMPT), "SHELL": shell}
-    parsed.env = [*(f"{name}={value}" for name, value in inside.items()), *getattr(parsed, "env", ())]
+    config = config.replace(env={**inside, **dict(config.env)})
     if not parsed.quiet:
         print(f"proc-sandbox: {config.working_dir} can be written here; Ctrl-] three times ends it all", file=sys.stderr)
-    return commands.run_command(parsed)
+    return commands.run_with(config, parsed.command or [shell], parsed)
 
 
-def here() -> str:
-    """Return the current directory, where that can be given away.
+def placed(config: ps.Config) -> ps.Config:
+    """Return the Config with the current directory as working_dir where it has none.
 
     Raises:
-        ConfigError: it can not, or is gone.
+        ConfigError: the directory cannot be given away, is gone, or the home directory lies in it and --rw does not name it.
     """
-    remedy = "go to a directory of the work that is to be done, or name one: -C DIR"
-    try:
-        directory = os.getcwd()
-        granted = ps.Config(working_dir=directory).working_dir
-    except (OSError, ps.ConfigError):
-        raise ps.ConfigError("working_dir", ".", f"it cannot be given to a command; {remedy}") from None
-    assert granted
-    if os.path.realpath(os.path.expanduser("~")) == os.path.realpath(granted):
-        raise ps.ConfigError("working_dir", granted, f"your home directory holds keys and what runs at your next login; {remedy}")
-    return granted
+    if config.working_dir is None:
+        try:
+            config = config.replace(working_dir=os.getcwd())
+        except (OSError, ps.ConfigError):
+            raise ps.ConfigError("working_dir", ".", f"it cannot be given to a command; {REMEDY}") from None
+    directory = config.working_dir or ""
+    named = (presets.holds(os.path.realpath(place), os.path.realpath(directory)) for place in config.writable_dirs)
+    home = presets.home_in(directory)
+    if home and not any(named):
+        remedy = f"a home directory lies in it ({home}), with keys and what runs at your next login; {REMEDY}; or say --rw {directory} too"
+        raise ps.ConfigError("working_dir", directory, remedy)
+    return config
 
 
 def find_shell(config: ps.Config) -> str:

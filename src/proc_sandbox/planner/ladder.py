@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from proc_sandbox.config import BestEffort, Config
 from proc_sandbox.errors import UnsupportedError
-from proc_sandbox.host import Host
+from proc_sandbox.host import Host, Paths
 from proc_sandbox.result import Enforced, Unenforced
 
 __all__ = [
-    "ISOLATIONS", "LIMITS", "Choices", "Ladder", "Rung", "both", "choose", "choose_all", "either", "feature", "never", "nothing", "refuse",
+    "ISOLATIONS", "LIMITS", "Choices", "Ladder", "Rung", "both", "choose", "choose_all", "choose_hiding", "either", "feature", "never", "nothing", "refuse",
 ]  # fmt: skip
 
 LIMITS = (
@@ -44,6 +44,7 @@ class Rung(NamedTuple):
 
 Ladder = Mapping[str, "tuple[Rung, ...]"]
 """The mechanisms of each limit and isolation."""
+NOTHING_TO_HIDE = Enforced("nothing of it is to be seen")
 
 
 class Choices(NamedTuple):
@@ -115,6 +116,24 @@ def choose(field: str, config: Config, host: Host, ladder: Ladder) -> tuple[str,
             return rung.key, Enforced(rung.mechanism, rung.strength, better)
         missing.append((f"{rung.name or rung.mechanism}: {lack[0]}", lack[1]))
     return "", refuse(field, config, "; ".join(reason for reason, _ in missing), missing[0][1])
+
+
+def choose_hiding(config: Config, host: Host, ladder: Ladder, paths: Paths, *, seen: bool) -> tuple[str, Enforced | Unenforced]:
+    """As choose(), of hidden_paths: what is not there is told, for it may be a slip of the pen.
+
+    Args:
+        seen: Whether a command would see anything of it. Else no mechanism is needed.
+
+    Raises:
+        UnsupportedError: as choose().
+    """
+    key, how = choose("hidden_paths", config, host, ladder) if seen else ("", NOTHING_TO_HIDE)
+    if not paths.missing:
+        return key, how
+    told = f"; not there: {', '.join(map(repr, paths.missing))}"
+    if isinstance(how, Enforced):
+        return key, how._replace(mechanism=how.mechanism + told)
+    return key, how._replace(reason=how.reason + told)
 
 
 def choose_all(

@@ -79,8 +79,8 @@ def preset(name: str, **changes: Unpack[Options]) -> Config:
     Raises:
         ConfigError: there is none of that name, it needs a field that is not given, or a change is not valid.
     """
-    if not is_preset(name):
-        raise ConfigError("preset", name, suggestion(name, preset_names(), "the presets are"))
+    if not isinstance(name, str) or not is_preset(name):
+        raise presets.unknown(name, preset_names())
     return merge(layers(name), changes).config()
 
 
@@ -90,6 +90,8 @@ def locate(spec: str) -> tuple[File, str] | str:
     Raises:
         PolicyError: there is no such file or policy. ConfigError: there is no such name.
     """
+    if not isinstance(spec, str):
+        raise ConfigError("policy", spec, "must be a str: NAME, FILE or FILE:NAME")
     path, colon, name = spec.rpartition(":")
     if colon and path and "/" not in name and os.sep not in name and not os.path.exists(spec):
         file = read(path)

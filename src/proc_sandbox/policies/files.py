@@ -150,6 +150,8 @@ def choose(file: File, policy: str | None) -> str:
         policy = next(iter(file.tables)) if len(file.tables) == 1 else "default"
         if policy not in file.tables:
             raise PolicyError(file.path, None, "policy", None, f"name one of {', '.join(file.tables)}")
+    if not isinstance(policy, str):
+        raise PolicyError(file.path, None, "policy", policy, f"must be a str; it has {', '.join(file.tables)}")
     if policy not in file.tables:
         raise PolicyError(file.path, None, "policy", policy, f"no such policy; {suggestion(policy, file.tables, 'it has')}")
     return policy

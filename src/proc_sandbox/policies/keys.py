@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from proc_sandbox.config import DEFAULTS, NORMALISERS, BestEffort, Config
+from proc_sandbox.config import DEFAULTS, NORMALISERS, Config
 from proc_sandbox.errors import ConfigError, PolicyError
 from proc_sandbox.policies.files import Table, suggestion
+from proc_sandbox.presets import read_enforcement
 
 __all__ = ["FIELDS", "LISTS", "NONE", "OPTIONAL", "OWN_KEYS", "PATH_LISTS", "SIZES", "TIMES", "check_table", "normal", "normalised"]
 
@@ -64,7 +65,7 @@ def normal(table: Table, key: str, value: Any) -> Any:
     """
     if value == NONE and key in OPTIONAL:
         return None
-    if key == "enforcement" and isinstance(value, dict):
+    if key == "enforcement":
         value = read_enforcement(value)
     if key in LISTS and key != "env" and not isinstance(value, list):
         raise ConfigError(key, value, 'must be a list, as in ["a", "b"]')
@@ -82,10 +83,3 @@ def placed(table: Table, value: Any) -> Any:
     if "\0" in value:
         return value  # Config refuses it
     return os.path.join(os.path.dirname(os.path.abspath(table.file)), os.path.expanduser(value))
-
-
-def read_enforcement(value: Mapping[str, Any]) -> str | BestEffort:
-    default, listed = value.get("default", "strict"), value.get("best_effort", [])
-    if set(value) - {"default", "best_effort"} or not isinstance(listed, list) or (default != "strict" and listed):
-        raise ConfigError("enforcement", dict(value), 'write { default = "strict", best_effort = ["cpu_limit"] }')
-    return BestEffort(tuple(map(str, listed))) if listed else default

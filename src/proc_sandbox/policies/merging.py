@@ -36,10 +36,13 @@ class Value(NamedTuple):
 
 @dataclass
 class Merged:
-    """What comes of the layers. values: of each field that any of them names; preset: the last of them, if it is one."""
+    """What comes of the layers. values: of each field that any of them names; preset: the last of them, if it is one; is_for_project:
+    that has looked into the working_dir.
+    """
 
     values: dict[str, list[Value]] = field(default_factory=dict)
     preset: str = ""
+    is_for_project: bool = False
 
     def given(self) -> dict[str, Any]:
         """Return the fields as Config takes them."""
@@ -55,12 +58,13 @@ class Merged:
             PolicyError: two of its fields do not go together. ConfigError: the same, of what no file says.
         """
         try:
-            return Config(**self.given())
+            config = Config(**self.given())
         except ConfigError as error:
             for item in self.values.get(error.field, ()):
                 if item.table and (item.value == error.value or error.field not in LISTS):
                     raise item.table.error(error.field, error.value, error.remedy) from None
             raise
+        return config.for_project() if self.is_for_project else config
 
     def add(self, layer: Mapping[str, Any], origin: Origin) -> None:
         """Add what a layer says that lies behind all that are there.
@@ -108,7 +112,8 @@ def merge(found: Iterator[Table | str], changes: Options, *, whole: bool = True)
             result.add(normalised(layer), Origin("", layer))
         else:
             result.preset = layer
-            result.add(made_of(layer, result.given(), whole=whole), Origin(f"preset {layer}"))
+            made, result.is_for_project = made_of(layer, result.given(), whole=whole)
+            result.add(made, Origin(f"preset {layer}"))
     return result
 
 
@@ -203,17 +208,17 @@ def is_path(made: object) -> bool:
     return isinstance(made, str) or hasattr(made, "__fspath__")
 
 
-def made_of(name: str, given: dict[str, Any], *, whole: bool) -> dict[str, Any]:
-    """Return the fields that a preset makes of those that are given.
+def made_of(name: str, given: dict[str, Any], *, whole: bool) -> tuple[dict[str, Any], bool]:
+    """Return the fields that a preset makes of those that are given, and whether it has looked into a project.
 
     Raises:
         ConfigError: it refuses them, or makes no Config.
     """
     if name in presets.names():
-        return normalised_changes(presets.fields_of(name, given, whole=whole))
+        return normalised_changes(presets.fields_of(name, given, whole=whole)), bool(presets.needs(name))
     point = entry_points()[name]
     made = point.load()
     config = made(**given) if callable(made) else made
     if not isinstance(config, Config):
         raise ConfigError("preset", name, f"{point.value} is no path, no Config, and no function that returns one")
-    return {item: getattr(config, item) for item in FIELDS if getattr(config, item) != DEFAULTS[item]}
+    return {item: getattr(config, item) for item in FIELDS if getattr(config, item) != DEFAULTS[item]}, config.is_for_project

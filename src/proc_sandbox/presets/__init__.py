@@ -28,7 +28,7 @@ from typing import Any
 from proc_sandbox.config import BestEffort
 from proc_sandbox.errors import ConfigError
 
-__all__ = ["description", "fields_of", "names", "needs", "path"]
+__all__ = ["description", "fields_of", "holds", "home_in", "names", "needs", "path", "read_enforcement", "unknown"]
 
 HERE = Path(__file__).parent
 MOST_FOUND = 128
@@ -97,7 +97,7 @@ def fields_of(name: str, changes: Mapping[str, Any], *, whole: bool = True) -> d
         "hidden_paths": [path for path in in_home(home, table.get("home_hidden", ())) if path not in granted],
     }
     if needs(name) and (whole or changes.get("working_dir") is not None):
-        project = project_of(name, changes.get("working_dir"), home)
+        project = project_of(name, changes.get("working_dir"))
         hidden, read_only = covered(project, table, granted, own["allowed_dirs"])
         own["hidden_paths"] += hidden
         own["read_only_dirs"] = read_only
@@ -120,7 +120,7 @@ def table_of(name: str) -> Mapping[str, Any]:
         ConfigError: there is none of that name.
     """
     if name not in names():
-        raise ConfigError("preset", name, f"the presets are {', '.join(names())}")
+        raise unknown(name, names())
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -130,10 +130,27 @@ def table_of(name: str) -> Mapping[str, Any]:
     return {**base, **table, "env": {**base.get("env", {}), **table.get("env", {})}}
 
 
-def read_enforcement(value: Any) -> str | BestEffort:
-    if isinstance(value, str):
+def read_enforcement(value: Any) -> Any:
+    """Return what `enforcement` says in a file: of a table { default = "strict", best_effort = [fields] } what Config takes for it,
+    anything else as it is, for Config to look at.
+
+    Raises:
+        ConfigError: the table has other keys, or a default that makes the list say nothing.
+    """
+    if not isinstance(value, Mapping):
         return value
-    return BestEffort(tuple(value["best_effort"])) if value["best_effort"] else str(value["default"])
+    default, listed = value.get("default", "strict"), value.get("best_effort", [])
+    if set(value) - {"default", "best_effort"} or not isinstance(listed, list) or (default != "strict" and listed):
+        raise ConfigError("enforcement", dict(value), 'write { default = "strict", best_effort = ["cpu_limit"] }')
+    return BestEffort(tuple(map(str, listed))) if listed else default
+
+
+def unknown(name: object, known: Sequence[str]) -> ConfigError:
+    """Return the error for what is no preset's name; known: those that are."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, 1) if isinstance(name, str) else []
+    return ConfigError("preset", name, (f"did you mean {near[0]!r}? " if near else "") + f"the presets are {', '.join(known)}")
 
 
 # --- the home directory and the project ---
@@ -155,7 +172,7 @@ def in_home(home: str, paths: Iterable[str]) -> list[str]:
     return [full for path in paths if os.path.exists(full := os.path.join(home, path))]
 
 
-def project_of(name: str, given: Any, home: str) -> str:
+def project_of(name: str, given: Any) -> str:
     """Return the project's directory.
 
     Raises:
@@ -168,26 +185,36 @@ def project_of(name: str, given: Any, home: str) -> str:
     project = os.path.abspath(os.path.expanduser(given))
     if not os.path.isdir(project):
         raise ConfigError("working_dir", given, "no such directory; name the project's")
-    for directory in (home, *homes_of(project)):
-        if holds(os.path.realpath(project), os.path.realpath(directory)):
-            remedy = f"a home directory lies in it, with its keys ({directory}); name the project's own directory"
-            raise ConfigError("working_dir", given, remedy)
+    held = home_in(project)
+    if held:
+        remedy = f"a home directory lies in it, with its keys ({held}); name the project's own directory"
+        raise ConfigError("working_dir", given, remedy)
     return project
 
 
-def homes_of(project: str) -> list[str]:
-    """Return the home directories of our user and of the project's owner, whatever the variable HOME says (sudo(8), cron(8))."""
+def home_in(directory: str) -> str:
+    """Return which home directory, of our user or of the directory's owner, is a directory or lies in it; "" if none does."""
+    top = os.path.realpath(directory)
+    return next((home for home in (os.path.expanduser("~"), *homes_of(directory)) if holds(top, os.path.realpath(home))), "")
+
+
+def homes_of(directory: str) -> list[str]:
+    """Return the home directories of our user and of a directory's owner, whatever the variable HOME says (sudo(8), cron(8))."""
     found: list[str] = []
     if sys.platform != "win32":
         import pwd
 
-        for uid in {os.getuid(), os.stat(project).st_uid}:
+        uids = [os.getuid()]
+        with contextlib.suppress(OSError):  # there is no such directory
+            uids.append(os.stat(directory).st_uid)
+        for uid in dict.fromkeys(uids):
             with contextlib.suppress(KeyError):
                 found.append(pwd.getpwuid(uid).pw_dir)
-    return [directory for directory in found if directory != "/" and os.path.isdir(directory)]
+    return [home for home in found if home != "/" and os.path.isdir(home)]
 
 
 def holds(directory: str, path: str) -> bool:
+    """Return whether a path is a directory, or lies in it."""
     return path == directory or path.startswith(directory.rstrip(os.sep) + os.sep)
 
 

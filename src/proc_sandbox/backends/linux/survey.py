@@ -435,7 +435,7 @@ def survey(
         given += (own_grant._replace(idmap=can_idmap(private, device)),)
     seen_places = (*(item.source for item in given), *(entry.path for entry in system))
     mounts = mounted() if config.hidden_paths else ()
-    covered = hidden_paths(config, config.writable_places(private), seen_places, lambda real: names_by_mounts(real, mounts))
+    covered, missing = hidden_paths(config, config.writable_places(private), seen_places, lambda real: names_by_mounts(real, mounts))
     check_not_hidden(program.path, covered)
     if not contained:
         system.update(dict.fromkeys(in_plain_sight()))
@@ -443,7 +443,7 @@ def survey(
     shown = tuple(as_can_be_shown(entry, can_idmap) for entry in system)
     disks = numbers_of_disks() if config.read_bps or config.write_bps else ()
     own = start if private else ""
-    return Survey(Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks, covered), version)
+    return Survey(Paths(shown, given, executable, program.path, prefix, time_zone(), own, program.hint, disks, covered, missing), version)
 
 
 def numbers_of_disks(directory: str = "/sys/block") -> tuple[str, ...]:

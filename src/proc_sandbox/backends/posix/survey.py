@@ -34,6 +34,7 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
     program = locate(command[0], config, private)
     # A script expects in $0 what it was called by. The command starts where a relative path is looked up.
     executable = command[0] if "/" in command[0] else program
+    covered, missing = hidden_paths(config, config.writable_places(private), (item.source for item in given))
     return Paths(
         system=interpreter(program) if sys.platform == "darwin" else (),
         grants=given,
@@ -41,7 +42,8 @@ def survey(config: Config, command: Sequence[str], private: str | None = None) -
         program="" if is_planted(program, config, private) else program,
         path_prefix=activated() if "/" in command[0] else beside(program) or activated(),
         private=private or "",
-        hidden=hidden_paths(config, config.writable_places(private), (item.source for item in given)),
+        hidden=covered,
+        missing=missing,
     )
 
 

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["CallersTerminal", "Terminated", "is_controlling", "put_size", "size_of"]
+__all__ = ["CallersTerminal", "Terminated", "is_controlling", "put_size", "size_of", "ways_out"]
 
 Size = tuple[int, int]
 """Rows and columns."""
@@ -39,8 +39,18 @@ BACK_TO_BASICS = b"\x18\x1b\\\x1b<\x1b F"
 """What was begun is given up (CAN, ST); from VT52 back to ANSI; answers with 7 bits."""
 MUTE = b"".join(b"\x1b[?%dl" % mode for mode in (9, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031, 2048, 9001))
 """No report of the mouse, of focus, colours or size any more, which would come later, and no marks around what is pasted."""
-PLAIN = b"\x1b[<u\x1b[>4m\x1b[?1l\x1b>\x1b[?25h\x1b[m"
-"""Keys say what they usually do; the cursor can be seen, colours are the usual ones."""
+PLAIN = b"\x1b[<99u\x1b[>4m\x1b[?1l\x1b>\x1b[2;20l\x1b[12h\x1bP0;1|\x1b\\\x1b[?25h\x1b[m"
+"""Keys are not locked and say what they usually do, whatever was pushed or defined (DECUDK), and Enter is not two; the cursor can be
+seen, colours are the usual ones.
+"""
+CTRL = rb"(?:5|69|133|197)"
+"""That modifier alone, with and without Caps Lock and Num Lock."""
+WAY_OUT = re.compile(
+    rb"\x1d|\x1b\[93[:\d]*;" + CTRL + rb"(?::[12]?)?(?:;[:\d]*)?u|\x1b\[27;" + CTRL + rb";93~|\x1b\[\d+;\d+;29;1;\d+;\d+_"
+)
+"""Ctrl-] as a terminal sends it: a command may have set how it does that. The byte; the protocol of kitty, and xterm's formatOtherKeys;
+xterm's modifyOtherKeys; Windows Terminal's win32-input-mode.
+"""
 QUESTIONS = 4
 """Places that the cursor is put to and asked for: who does not know them can't have had them answered before."""
 SILENCE = 2.0
@@ -55,6 +65,11 @@ def size_of(descriptor: int) -> Size:
     except OSError:
         return USUAL
     return (rows, columns) if rows and columns else USUAL
+
+
+def ways_out(data: bytes) -> int:
+    """Return how often Ctrl-] was pressed."""
+    return len(WAY_OUT.findall(data))
 
 
 def put_size(descriptor: int, size: Size) -> None:
@@ -92,7 +107,7 @@ class CallersTerminal:
     """One terminal of the caller's.
 
     Attributes: file, a non-blocking open file of our own; typed, whether what is typed there is for the command; shown, whether what
-    the command prints comes there.
+    the command prints comes there; silent, whether it has hung up.
     """
 
     def __init__(self, descriptor: int, *, typed: bool, shown: bool) -> None:
@@ -100,7 +115,7 @@ class CallersTerminal:
         self.owner = os.getpid()
         self.before = termios.tcgetattr(descriptor)
         self.file = open_again(descriptor)
-        self.entered = self.raw = self.leaving = self.asked = False
+        self.entered = self.raw = self.leaving = self.asked = self.silent = False
         self.ended_by = 0
         self.handlers: dict[int, Any] = {}
         self.on_resize: Callable[[], None] = lambda: None
@@ -125,9 +140,13 @@ class CallersTerminal:
         self.asked = self.asked or MAY_ASK.search(data) is not None
 
     def discard(self) -> None:
-        """Throw away what was typed, which is for nobody: a terminal's answers."""
-        with contextlib.suppress(OSError):
-            os.read(self.file, 1 << 16)
+        """Throw away what was typed, which is for nobody: a terminal's answers. One that has hung up has no more."""
+        try:
+            self.silent = not os.read(self.file, 1 << 16)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.silent = True
 
     # --- giving it back ---
 

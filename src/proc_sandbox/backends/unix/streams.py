@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import select
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -20,8 +21,10 @@ from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
 
-open_streams: set[DescriptorStreams] = set()
-"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does."""
+open_streams: weakref.WeakSet[DescriptorStreams] = weakref.WeakSet()
+"""Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does. Not what
+keeps them: a sink may hold all that waits for the run, which has to end with an event loop that is thrown away.
+"""
 
 FEW = 64
 """Runs under way at once, of which each may keep two descriptors more."""
@@ -52,6 +55,7 @@ class DescriptorStreams:
 
     terminal = ""
     """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
+    relayed = False
 
     def __init__(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
@@ -196,6 +200,14 @@ class DescriptorStreams:
     def take(self, name: str) -> int | None:
         """Return our end of a pipe, which is the caller's from now on; None: that stream is none."""
         return self.pipes.pop(name, None)
+
+    def rest_of(self, name: str) -> bytes:
+        """Return what a pipe had no room for: nothing, for it is the command's own."""
+        del name
+        return b""
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal: there is none."""
 
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""

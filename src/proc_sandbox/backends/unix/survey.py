@@ -38,8 +38,8 @@ def granted(field: str, path: str, access: str, writable: Sequence[str]) -> tupl
 
 def hidden_paths(
     config: Config, writable: Sequence[str], shown: Iterable[str], names: Callable[[str], Iterable[str]] = lambda real: ()
-) -> tuple[Hidden, ...]:
-    """Return what the Config hides and there is, each once.
+) -> tuple[tuple[Hidden, ...], tuple[str, ...]]:
+    """Return what the Config hides and there is, each once; and what it names that is not there.
 
     Args:
         writable: Directories that a command can write to: a link there is not followed.
@@ -51,11 +51,13 @@ def hidden_paths(
     """
     places = tuple(shown) if config.hidden_paths else ()
     found: dict[str, Hidden] = {}
+    missing: list[str] = []
     for path in config.hidden_paths:
         try:
             real = resolve(path, writable).path
             directory = stat.S_ISDIR(os.stat(real).st_mode)
         except (FileNotFoundError, NotADirectoryError):
+            missing.append(path)
             continue
         except OSError as error:
             raise refusal("hidden_paths", path, error) from None
@@ -64,7 +66,7 @@ def hidden_paths(
                 if place == name or place.startswith(name.rstrip("/") + "/"):
                     raise ConfigError("hidden_paths", path, shown_all_the_same(place))
             found.setdefault(name, Hidden(path, name, directory))
-    return tuple(found[real] for real in sorted(found))
+    return tuple(found[real] for real in sorted(found)), tuple(missing)
 
 
 def private_grant(name: str, private: str) -> tuple[Grant, int]:

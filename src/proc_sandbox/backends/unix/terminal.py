@@ -2,6 +2,9 @@
 
 The slave stays open here until the run has ended, which its socket tells: the end of a terminal tells nothing, for a command can close
 it and open /dev/tty again.
+
+So a handle does not get the master itself: its PIPEs are pipes to the pump, which types and reads. That has to go on all the while, or
+who reads from such a pipe would wait for what nobody moves: the handle has a thread for it.
 """
 
 from __future__ import annotations
@@ -12,26 +15,25 @@ import os
 import select
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of
-from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some
+from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of, ways_out
+from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some, take_rest
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output
 from proc_sandbox.supervise import Supervisor
 
-__all__ = ["TerminalStreams"]
+__all__ = ["LOOK_AGAIN", "PATIENCE", "TerminalStreams", "Typist", "wanted"]
 
 PIECE = 4096
 """Bytes that a pipe takes without waiting when poll(2) says that it can be written to: PIPE_BUF, pipe(7)."""
 MOST_TYPED = 1 << 20
 """Bytes that are kept for a command that does not read; what a user types beyond it is thrown away, but for the way out."""
-WAY_OUT = b"\x1d"
-"""Ctrl-], three times within a second: it ends a run that listens to nothing else."""
 WAY_OUT_KEYS, WAY_OUT_SECONDS = 3, 1.0
+"""Ctrl-], so often within so many seconds: it ends a run that listens to nothing else."""
 LOOK_AGAIN = 100
 """Milliseconds between two looks whether the end of the input has been read: a terminal does not tell."""
 KEYS = (
@@ -75,7 +77,7 @@ class TerminalStreams(DescriptorStreams):
 
     Attributes beside those of DescriptorStreams: master; slave; caller, the caller's own terminal, if the command has to do with it;
     input, a descriptor whose bytes are typed, or -1: then source yields them; output, a descriptor for what is printed, or -1: then it
-    is kept; waiting, what is to be written there.
+    is kept; waiting, what is to be written there; relayed, whether one of them is a pipe to a handle; inner, our ends of these.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class TerminalStreams(DescriptorStreams):
         self.size = USUAL
         self.caller: CallersTerminal | None = None
         self.waiting = bytearray()
+        self.relayed = False
+        self.inner: list[int] = []
         super().__init__(config, data, supervisor, writable, held=held)
 
     def open_chosen(self, config: Config, data: bytes | None, supervisor: Supervisor) -> None:
@@ -92,9 +96,6 @@ class TerminalStreams(DescriptorStreams):
         if isinstance(config.stdin, PipeEnd) or isinstance(config.stdout, PipeEnd):
             raise ConfigError("pty", True, "a stage of a pipeline has no terminal; leave it out, or run that command by itself")
         typed, shown = choose_input(config.stdin, data, held=self.held), choose_output(config.stdout, held=self.held)
-        for name, choice in (("stdin", typed), ("stdout", shown)):
-            if choice.kind == "pipe":
-                raise ConfigError(name, "PIPE", "with pty=True a handle has no pipes yet; stdin can be a pipe's descriptor, stdout a function")
         self.master, self.slave = open_terminal()
         self.readers[self.master] = supervisor.stdout.feed
         self.ends.append(self.slave)
@@ -112,6 +113,9 @@ class TerminalStreams(DescriptorStreams):
     def choose_source(self, typed: Choice) -> None:
         if typed.kind == "feed":
             self.source = typed.value
+        elif typed.kind == "pipe":
+            self.input, self.pipes["stdin"] = os.pipe()
+            self.relay(self.input)
         elif typed.kind != "null":
             self.input = self.ours("stdin", typed, os.O_RDONLY)
 
@@ -119,10 +123,20 @@ class TerminalStreams(DescriptorStreams):
         if shown.kind in ("inherit", "path", "descriptor"):
             self.output = self.ours("stdout", shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             self.readers[self.master] = self.waiting.extend
+        elif shown.kind == "pipe":
+            self.pipes["stdout"], self.output = os.pipe()
+            self.relay(self.output)
+            self.readers[self.master] = self.waiting.extend
         elif shown.kind == "null":
             self.readers[self.master] = lambda _: None
         else:
             self.set_sink("stdout", shown, supervisor.stdout)
+
+    def relay(self, descriptor: int) -> None:
+        """Note our end of a pipe to a handle."""
+        os.set_blocking(descriptor, False)
+        self.inner.append(descriptor)
+        self.relayed = True
 
     def ours(self, field: str, choice: Choice, flags: int) -> int:
         """Return a descriptor that we read or write ourselves."""
@@ -130,15 +144,18 @@ class TerminalStreams(DescriptorStreams):
             self.files.append(self.open_path(field, choice.value, flags))
             self.owned.remove(self.files[-1])
             return self.files[-1]
-        return ("stdin", "stdout").index(field) if choice.kind == "inherit" else int(choice.value)
+        number = ("stdin", "stdout").index(field) if choice.kind == "inherit" else int(choice.value)
+        self.files.append(os.dup(number))  # what else the caller's loop does with its own is no concern of ours
+        return self.files[-1]
 
     def find_caller(self, typed: Choice, shown: Choice) -> None:
         """Look for the caller's terminal, where the command's input is typed or its output is shown."""
-        is_typed = typed.kind == "inherit" and os.isatty(0)
-        is_shown = shown.kind == "inherit" and os.isatty(1) and not (is_typed and not is_same(0, 1))
+        source, sink = standard(typed, 0), standard(shown, 1)
+        is_typed = source >= 0 and os.isatty(source)
+        is_shown = sink >= 0 and os.isatty(sink) and not (is_typed and not is_same(source, sink))
         if not is_typed and not is_shown:
             return
-        self.caller = CallersTerminal(0 if is_typed else 1, typed=is_typed, shown=is_shown)
+        self.caller = CallersTerminal(source if is_typed else sink, typed=is_typed, shown=is_shown)
         if is_typed:
             self.input = self.caller.file
         if is_shown:
@@ -150,6 +167,34 @@ class TerminalStreams(DescriptorStreams):
             self.size = size
             put_size(self.master, size)
 
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal; harmless when that is closed."""
+        if self.master in self.readers:
+            put_size(self.master, (rows, columns))
+
+    def hang_up(self) -> None:
+        """Close our ends of a handle's pipes, for the run is over: who reads meets the end, and who writes hears of it."""
+        if self.output in self.inner:
+            self.output = -1
+        if self.input in self.inner:
+            self.input = -1
+        while self.inner:
+            os.close(self.inner.pop())
+
+    def write_what_fits(self) -> None:
+        """Write to a handle's pipe as much as it takes, for who reads from its descriptor; the rest stays for rest_of()."""
+        try:
+            while self.waiting and self.output in self.inner:
+                del self.waiting[: os.write(self.output, self.waiting)]
+        except (BlockingIOError, BrokenPipeError):
+            return
+
+    def rest_of(self, name: str) -> bytes:
+        """Return what a handle's pipe had no room for when the run had ended; who has met its end asks for that."""
+        rest = bytes(self.waiting) if name == "stdout" else b""
+        del self.waiting[: len(rest)]
+        return rest
+
     def write_out(self) -> None:
         """Write to the output what it takes now."""
         data = self.waiting[:PIECE]
@@ -160,9 +205,20 @@ class TerminalStreams(DescriptorStreams):
         except BlockingIOError:
             return
         except OSError as error:
-            if error.errno != errno.EIO or not self.caller:
+            if error.errno == errno.EPIPE and self.output in self.inner:
+                self.throw_away()
+            elif error.errno == errno.EIO and self.caller:
+                self.waiting.clear()  # the terminal is gone: who listens there is told, and ends the run
+            else:
                 raise
-            self.waiting.clear()  # the terminal is gone: who listens there is told, and ends the run
+
+    def throw_away(self) -> None:
+        """Go on without whoever has looked at the terminal: it is no pipe, whose writer would be told."""
+        self.inner.remove(self.output)
+        os.close(self.output)
+        self.output = -1
+        self.waiting.clear()
+        self.readers[self.master] = lambda _: None
 
     def write_rest(self) -> None:
         """Write what is left, as long as somebody takes it."""
@@ -192,6 +248,9 @@ class TerminalStreams(DescriptorStreams):
         try:
             self.give_back()
         finally:
+            self.hang_up()
+            if self.readers.pop(self.master, None):
+                os.close(self.master)  # first: closing the slave may wait for its output to be read (POSIX, 11.1.11)
             super().close()
 
 
@@ -202,6 +261,13 @@ def take_keys(slave: int, users: list[Any]) -> None:
     for key in KEYS:
         attributes[6][key] = users[6][key]
     termios.tcsetattr(slave, termios.TCSANOW, attributes)
+
+
+def standard(choice: Choice, inherited: int) -> int:
+    """Return the number of the standard stream that was chosen, also where it was named itself (sys.stdout); -1: something else."""
+    if choice.kind == "descriptor" and choice.value in (0, 1, 2):
+        return int(choice.value)
+    return inherited if choice.kind == "inherit" else -1
 
 
 def is_same(one: int, other: int) -> bool:
@@ -258,9 +324,9 @@ class Typist:
         return user and self.is_way_out(data)
 
     def is_way_out(self, data: bytes) -> bool:
-        now, count = time.monotonic(), len(data) - len(data.rstrip(WAY_OUT))
-        before = self.keys if count == len(data) else []
-        self.keys = [at for at in before if now - at < WAY_OUT_SECONDS] + [now] * count
+        """Whatever else is typed in between: a command can have the terminal type answers all the time."""
+        now = time.monotonic()
+        self.keys = [at for at in self.keys if now - at < WAY_OUT_SECONDS] + [now] * ways_out(data)
         return len(self.keys) >= WAY_OUT_KEYS
 
     def write(self) -> None:
@@ -299,6 +365,23 @@ def has_input(slave: int) -> bool:
     return bool(poll.poll(0))
 
 
+def wanted(streams: TerminalStreams, typist: Typist) -> dict[int, int]:
+    """Return what can be done as soon as poll(2) says so, by descriptor."""
+    masks: dict[int, int] = {}
+
+    def want(descriptor: int, event: int, *, wanted: bool) -> None:
+        if descriptor >= 0 and wanted:
+            masks[descriptor] = masks.get(descriptor, 0) | event
+
+    want(streams.master, select.POLLIN, wanted=len(streams.waiting) < CHUNK)
+    want(streams.master, select.POLLOUT, wanted=bool(typist.left))
+    want(streams.input, select.POLLIN, wanted=typist.listens)
+    want(streams.output, select.POLLOUT, wanted=bool(streams.waiting))
+    if streams.caller and not streams.caller.typed and not streams.caller.silent:
+        want(streams.caller.file, select.POLLIN, wanted=True)
+    return masks
+
+
 class TerminalPump(Pump):
     """Types and reads until the run has ended, then takes what the terminal still holds."""
 
@@ -306,30 +389,49 @@ class TerminalPump(Pump):
         super().__init__(channel, streams)
         self.terminal = streams
         self.typist = Typist(streams)
-        self.masks: dict[int, int] = {}
+        self.over = False
+        self.takers: list[tuple[int, Callable[[bytes], object]]] = []
         if streams.caller:
             streams.caller.enter(streams.follow_size)
 
-    def watch(self) -> None:
-        """Have poll(2) tell of what can be done now."""
-        streams, masks = self.terminal, dict.fromkeys(self.masks, 0)
+    def collect(self, descriptor: int, keep: Callable[[bytes], object]) -> None:
+        """Have keep take what the terminal shows, after what the handle's pipe holds of it; the descriptor is ours from now on."""
+        self.takers.append((descriptor, keep))
+        if self.over:
+            self.divert()
 
-        def want(descriptor: int, event: int, *, wanted: bool) -> None:
-            if descriptor >= 0:
-                masks[descriptor] = masks.get(descriptor, 0) | (event if wanted else 0)
+    def divert(self) -> None:
+        """Do what collect() was asked for: here or there, whoever is first."""
+        try:
+            descriptor, keep = self.takers.pop()
+        except IndexError:
+            return
+        streams = self.terminal
+        os.set_blocking(descriptor, False)
+        take_rest(descriptor, keep)
+        os.close(descriptor)
+        if rest := streams.rest_of("stdout"):
+            keep(rest)
+        if streams.master in streams.readers:
+            streams.readers[streams.master] = keep
+        if streams.output in streams.inner:
+            streams.inner.remove(streams.output)
+            os.close(streams.output)
+            streams.output = -1
 
-        want(streams.master, select.POLLIN, wanted=len(streams.waiting) < CHUNK)
-        want(streams.master, select.POLLOUT, wanted=bool(self.typist.left))
-        want(streams.input, select.POLLIN, wanted=self.typist.listens)
-        want(streams.output, select.POLLOUT, wanted=bool(streams.waiting))
-        if streams.caller and not streams.caller.typed:
-            want(streams.caller.file, select.POLLIN, wanted=True)
-        for descriptor, mask in masks.items():
-            if mask:
-                self.poll.register(descriptor, mask)
-            elif self.masks.get(descriptor):
-                self.poll.unregister(descriptor)
-        self.masks = {descriptor: mask for descriptor, mask in masks.items() if mask}
+    def feed(self, descriptor: int, data: bytes) -> None:
+        """Type data after what the handle's pipe holds, then the end; the descriptor is ours from now on."""
+        self.terminal.source = iter((data,))
+        os.close(descriptor)
+
+    def watch(self) -> select.poll:
+        """Return what tells of what can be done now. A new one each time: a signal handler may come in between (select.poll)."""
+        poll = select.poll()
+        for descriptor in (self.talk, self.end):
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, mask in wanted(self.terminal, self.typist).items():
+            poll.register(descriptor, mask)
+        return poll
 
     def patience(self, wait: float | None) -> int | None:
         """Return for how many milliseconds nothing need be done but what is waited for."""
@@ -346,15 +448,35 @@ class TerminalPump(Pump):
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
+        try:
+            return self.move_once(wait)
+        except Exception:
+            if not self.waiting:  # else a signal handler's, and the run goes on
+                self.finish()
+            raise
+
+    def finish(self) -> None:
+        """Nothing more is moved: let a handle's pipes come to their ends."""
+        self.terminal.write_what_fits()
+        self.terminal.hang_up()
+        self.over = True
+        self.divert()
+
+    def move_once(self, wait: float | None) -> Ended | Failed | None:
+        self.divert()
         self.terminal.follow_size()
         self.typist.fill()
-        self.watch()
-        ready = dict(self.poll.poll(self.patience(wait)))
+        poll = self.watch()
+        self.waiting = True
+        ready = dict(poll.poll(self.patience(wait)))
+        self.waiting = False
         self.channel.look_after()
         if self.talk in ready and (outcome := self.channel.receive()) is not None:
             drain(self.terminal)  # all that was printed is there: reading from a master takes what is on its way to it
-            self.terminal.write_rest()
+            if self.terminal.output not in self.terminal.inner:
+                self.terminal.write_rest()
             self.terminal.give_back()
+            self.finish()
             return outcome
         self.move(ready)
         if self.end in ready:
@@ -373,5 +495,5 @@ class TerminalPump(Pump):
             streams.write_out()
         if streams.caller and not streams.caller.typed and ready.get(streams.caller.file, 0) & ~select.POLLOUT:
             streams.caller.discard()
-        if got[streams.input] and self.typist.listens and self.typist.read():
+        if got.get(streams.input) and self.typist.listens and self.typist.read():
             self.channel.kill()

@@ -136,6 +136,8 @@ class Streams:
     files, which we write to ourselves.
     """
 
+    relayed = False
+
     def __init__(
         self, win32: Win32, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> None:
@@ -239,6 +241,14 @@ class Streams:
 
     def move(self) -> None:
         self.moved()
+
+    def rest_of(self, name: str) -> bytes:
+        """Return what a pipe had no room for: nothing, for it is the command's own."""
+        del name
+        return b""
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Set the size of the terminal: there is none."""
 
     def take(self, name: str) -> int | None:
         """Return our end of a pipe, which is the caller's from now on, as a descriptor; None: that stream is none."""

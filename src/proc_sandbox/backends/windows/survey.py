@@ -107,8 +107,8 @@ def survey(
         raise CommandNotFoundError("find", program, errno.ENOENT, hint)
     prefix = tuple(dict.fromkeys((ntpath.dirname(sys.executable), ntpath.join(sys.prefix, "Scripts"))))
     shown = [item.source for item in granted] + [entry.path for entry in system]
-    covered = hidden_paths(win32, config, shown, private, contained=contained)
-    return Paths(system, granted, executable=program, program=program, path_prefix=prefix, private=private or "", hidden=covered)
+    covered, missing = hidden_paths(win32, config, shown, private, contained=contained)
+    return Paths(system, granted, executable=program, program=program, path_prefix=prefix, private=private or "", hidden=covered, missing=missing)
 
 
 def visible(program: str, system: Sequence[SystemPath], granted: Sequence[Grant]) -> bool:
@@ -127,17 +127,21 @@ def grants(win32: Win32, config: Config, private: str | None) -> tuple[Grant, ..
     return tuple(sorted(found.values(), key=lambda item: item.source.lower()))
 
 
-def hidden_paths(win32: Win32, config: Config, shown: Sequence[str], private: str | None, *, contained: bool) -> tuple[Hidden, ...]:
-    """Return what the Config hides and a command would see.
+def hidden_paths(
+    win32: Win32, config: Config, shown: Sequence[str], private: str | None, *, contained: bool
+) -> tuple[tuple[Hidden, ...], tuple[str, ...]]:
+    """Return what the Config hides and a command would see; and what it names that is not there.
 
     Raises:
         ConfigError: something that is to be seen lies in it, or a command may have made it lead elsewhere.
     """
     writable = [final_path(win32, place) for place in config.writable_places(private) if os.path.isdir(place)]
     found: dict[str, Hidden] = {}
+    missing: list[str] = []
     for path in config.hidden_paths:
         plain = check_path("hidden_paths", path)
         if not os.path.lexists(plain):
+            missing.append(path)
             continue
         try:
             real = follow(win32, plain, writable)
@@ -148,7 +152,7 @@ def hidden_paths(win32: Win32, config: Config, shown: Sequence[str], private: st
                 raise ConfigError("hidden_paths", path, shown_all_the_same(place))
         if not contained or any(lies_in(real, place) for place in shown):
             found.setdefault(real.lower(), Hidden(plain, real, os.path.isdir(real)))
-    return tuple(found.values())
+    return tuple(found.values()), tuple(missing)
 
 
 def check_journal(item: Grant, journal: str) -> None:

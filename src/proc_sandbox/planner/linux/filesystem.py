@@ -84,7 +84,6 @@ def view(config: Config, host: Host, paths: Paths, *, sampled: bool = False) -> 
     """
     result = View()
     add_system(result, host, paths, [name for name in DEVICES if not sampled or name != "zero"])
-    own: list[Mount] = []
     if config.pty:
         result.directory(TERMINALS, shared=True)
     tops = places_for_grants(result, paths)

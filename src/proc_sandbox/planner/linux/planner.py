@@ -8,7 +8,7 @@ from typing import NamedTuple
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
-from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, refuse
+from proc_sandbox.planner.ladder import LIMITS, Choices, choose, choose_all, choose_hiding, refuse
 from proc_sandbox.planner.linux.filesystem import HOME, PRIVATE_DIRECTORY, below, hidden_places, landlock_rules, view
 from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
 from proc_sandbox.planner.linux.plan import NEW_TERMINAL, Cgroup, Filter, Identity, LinuxPlan
@@ -63,8 +63,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     if rungs.get("max_processes") == "uid" and paths.private:  # all runs of a Sandbox have one user: its tasks are those of all
         rungs["max_processes"], said["max_processes"] = choose("max_processes", config, replace(host, uid_range=None), LADDER)
     said["network_access"] = network_enforcement(config, host)
-    if hidden_places(paths):
-        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
+    if config.hidden_paths:
+        rungs["hidden_paths"], said["hidden_paths"] = choose_hiding(config, host, LADDER, paths, seen=bool(hidden_places(paths)))
     for name in ("read_bps", "write_bps"):
         if rungs.get(name) and not paths.disks and paths.executable:
             said[name] = refuse(name, config, "no disk can be seen: /sys/block is missing or empty", "mount -t sysfs sysfs /sys")

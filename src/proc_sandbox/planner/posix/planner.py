@@ -14,7 +14,7 @@ from dataclasses import replace
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Host, Paths
-from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
+from proc_sandbox.planner.ladder import Choices, choose_all, choose_hiding, refuse
 from proc_sandbox.planner.posix import seatbelt
 from proc_sandbox.planner.posix.mechanisms import LADDER
 from proc_sandbox.planner.posix.plan import PosixPlan
@@ -44,8 +44,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
     """
     changed = (name for name in WHERE_CHANGED if getattr(config, name) != DEFAULTS[name])
     rungs, said = choose_all(config, host, LADDER, (*ALWAYS, *changed))
-    if paths.hidden:
-        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
+    if config.hidden_paths:
+        rungs["hidden_paths"], said["hidden_paths"] = choose_hiding(config, host, LADDER, paths, seen=bool(paths.hidden))
     said["network_access"] = seatbelt.network_enforcement(config, host)
     if (config.max_processes or 0) > MAX_SAMPLED_TASKS:
         reason = f"at most {MAX_SAMPLED_TASKS} tasks can be watched"

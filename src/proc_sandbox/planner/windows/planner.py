@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import UnsupportedError
 from proc_sandbox.host import Grant, Host, Paths
-from proc_sandbox.planner.ladder import Choices, choose, choose_all, refuse
+from proc_sandbox.planner.ladder import Choices, choose, choose_all, choose_hiding, refuse
 from proc_sandbox.planner.windows.environment import environment
 from proc_sandbox.planner.windows.mechanisms import LADDER
 from proc_sandbox.planner.windows.plan import SCRATCH, TICK, UI, Access, JobLimits, Token, WindowsPlan
@@ -51,8 +51,8 @@ def enforce(config: Config, host: Host, paths: Paths) -> Choices:
         reason = f"Windows caps in steps of 1/10,000 of all processors, {host.processors / 100:g} percent of one core here"
         rungs["cpu_limit"], said["cpu_limit"] = "", refuse("cpu_limit", config, reason, "a higher cpu_limit")
     rungs["network_access"], said["network_access"] = network(config, host)
-    if paths.hidden:
-        rungs["hidden_paths"], said["hidden_paths"] = choose("hidden_paths", config, host, LADDER)
+    if config.hidden_paths:
+        rungs["hidden_paths"], said["hidden_paths"] = choose_hiding(config, host, LADDER, paths, seen=bool(paths.hidden))
     return Choices(rungs, said)
 
 
