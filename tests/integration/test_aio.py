@@ -139,8 +139,9 @@ def test_no_thread_waits_for_a_run(with_loop: Loop, backend: str) -> None:
         async def main() -> None:
             runs = [family(pipe) for _ in range(5)]
             await heard(pipe, 5)
-            while any("apart" in thread.name for thread in threading.enumerate()):  # until those that started them have ended
-                await asyncio.sleep(0)
+            for thread in threading.enumerate():
+                if "apart" in thread.name:  # it has started a run: it ends, for that goes on
+                    await asyncio.to_thread(thread.join)
             for run in runs:
                 run.cancel()
             await asyncio.gather(*runs, return_exceptions=True)
@@ -357,26 +358,26 @@ def test_input_that_never_comes_keeps_no_run_from_ending(with_loop: Loop) -> Non
 
 
 class Slow(io.RawIOBase):
-    """A file object whose reader has to wait."""
+    """A file object whose reader has to wait: begun is set in the loop."""
 
     def __init__(self) -> None:
-        self.begun, self.go = threading.Event(), threading.Event()
+        self.loop, self.begun = asyncio.get_running_loop(), asyncio.Event()
+        self.go = threading.Event()
         self.pieces = [b"one ", b"two"]
 
     def read(self, size: int = -1) -> bytes:
         """Wait first."""
-        self.begun.set()
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.begun.set)
         assert self.go.wait(HANG)
         return self.pieces.pop(0) if self.pieces else b""
 
 
 def test_a_file_object_that_keeps_its_reader_waiting_does_not_keep_the_loop(with_loop: Loop) -> None:
-    file = Slow()
-
     async def main() -> ps.Result:
+        file = Slow()
         run = asyncio.ensure_future(aio.run(["cat"], stdin=file))
-        while not file.begun.is_set():
-            await asyncio.sleep(0)
+        await file.begun.wait()
         file.go.set()
         return await run
 
@@ -384,18 +385,16 @@ def test_a_file_object_that_keeps_its_reader_waiting_does_not_keep_the_loop(with
 
 
 def test_who_is_cancelled_does_not_wait_for_a_file_object(with_loop: Loop) -> None:
-    file = Slow()
-
-    async def main() -> None:
+    async def main() -> Slow:
+        file = Slow()
         run = asyncio.ensure_future(aio.run(["cat"], stdin=file))
-        while not file.begun.is_set():
-            await asyncio.sleep(0)
+        await file.begun.wait()
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
+        return file
 
-    with_loop(main())
-    file.go.set()
+    with_loop(main()).go.set()
 
 
 def test_files_in_memory_and_of_the_system(with_loop: Loop, tmp_path: Path) -> None:
@@ -523,11 +522,17 @@ def test_no_number_of_cancellations_hurries_it(with_loop: Loop) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_cancelled_at_any_moment(with_loop: Loop, backend: str, *, again: bool) -> None:
-    """After any number of the loop's rounds: before it begins, while it is started, when it runs, when it has ended."""
+    """After any number of the loop's rounds: before it begins, while it is started, when it runs, when it has ended. They are counted
+    from the beginning, or from when the first of what it writes has come.
+    """
     moments = range(60) if backend == "linux" else range(0, 60, 6)
 
-    async def one(rounds: int) -> str:
-        run = asyncio.ensure_future(aio.run(["sh", "-c", "cat; exit 3"], input=pieces_of(b"text" * 10000, 8000), stdout=Sink()))
+    async def one(rounds: int, *, from_beginning: bool = True) -> str:
+        came = asyncio.Event()
+        command = ["sh", "-c", "cat; exit 3"]
+        run = asyncio.ensure_future(aio.run(command, input=pieces_of(b"text" * 10000, 8000), stdout=Sink(came.set)))
+        if not from_beginning:
+            await came.wait()
         for _ in range(rounds):
             await asyncio.sleep(0)
         run.cancel()
@@ -542,9 +547,14 @@ def test_cancelled_at_any_moment(with_loop: Loop, backend: str, *, again: bool) 
     async def main() -> list[str]:
         one_by_one = [await one(rounds) for rounds in moments]
         together = await asyncio.gather(*(one(rounds) for rounds in moments))
-        return one_by_one + together
+        assert one_by_one[0] == together[0] == "cancelled", "it had not begun"
+        late, last = [await one(rounds, from_beginning=False) for rounds in moments], 0
+        while not last or late[-1] != "3":  # so many rounds are over when the run has ended: it cannot be cancelled any more
+            last = 2 * last or 64
+            late.append(await one(last, from_beginning=False))
+        return one_by_one + together + late
 
-    assert set(with_loop(main())) <= {"cancelled", "3"}
+    assert set(with_loop(main())) == {"cancelled", "3"}
 
 
 def test_a_first_run_that_is_cancelled_while_all_is_being_started(backend: str) -> None:
