@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import Witness, output_of, witness
+from support.processes import Witness, caller, output_of, witness
 from support.programs import HANG, MEGABYTE, python
 
 import proc_sandbox as ps
@@ -994,8 +994,6 @@ async def main():
             print("timeout")
 asyncio.run(main(), debug=True)
 """
-    from support.processes import caller
-
     with caller(code, env={"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error"}) as process:
         out, err = process.communicate(timeout=HANG)
     assert out == b"timeout\n", err.decode()
@@ -1082,6 +1080,38 @@ def test_the_end_of_the_block_ends_a_pipeline_in_it(with_loop: Loop) -> None:
             assert (await run).results[0].reason is ps.Reason.CANCELLED
 
         with_loop(main())
+
+
+def test_cleanup_waits_for_what_is_written(with_loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so does who is cancelled: nobody writes to a directory that is gone."""
+    go, found = threading.Event(), list[bool]()
+
+    async def main() -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def slow(self: ps.Sandbox, *arguments: Any, **options: Any) -> None:
+            with self.entered():
+                loop.call_soon_threadsafe(begun.set)
+                assert go.wait(HANG)
+                found.append(os.path.isdir(str(self.directory)))
+
+        monkeypatch.setattr(ps.Sandbox, "write", slow)
+        async with aio.Sandbox() as box:
+            writing = asyncio.ensure_future(box.write("file", b"x"))
+            await begun.wait()
+            writing.cancel()
+            closing = asyncio.ensure_future(box.cleanup())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert not writing.done()
+            assert not closing.done()
+            go.set()
+            await closing
+            assert found == [True]
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+
+    with_loop(main())
 
 
 def test_cleanup_ends_the_runs_which_are_told_as_cancelled(with_loop: Loop) -> None:
