@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     class Readable(Protocol):
         """What has bytes, or text, piece by piece; for aio it may be awaited."""
 
-        def read(self, size: int, /) -> bytes | str | Awaitable[bytes] | None:
+        def read(self, size: int, /) -> bytes | str | Awaitable[bytes | str] | None:
             """Return at most that much; nothing at the end."""
 
     BackendName = Literal["linux", "posix", "windows"]

@@ -30,7 +30,7 @@ from proc_sandbox.execution import Args, remove_at_exit, run_to_end
 from proc_sandbox.progress import bar
 from proc_sandbox.result import Result, StreamT_co
 from proc_sandbox.sandbox import check_input, configured
-from proc_sandbox.streams import check_streams
+from proc_sandbox.streams import check_streams, with_encoded_input
 from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Task:
         del error  # its traceback has this frame
 
     def execute(self) -> Result[Any]:
-        result = run_to_end(self.command, self.config, data=self.data, holder=self)
+        result = run_to_end(self.command, with_encoded_input(self.config, self.decoding), data=self.data, holder=self)
         return as_asked(result, self.decoding, check=self.check)
 
 

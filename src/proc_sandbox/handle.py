@@ -28,7 +28,7 @@ from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, check_input, configured
-from proc_sandbox.streams import is_constant, shown
+from proc_sandbox.streams import is_constant, shown, with_encoded_input
 from proc_sandbox.supervise import Collector
 from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
@@ -384,6 +384,7 @@ class Popen(Generic[AnyStr]):
         whole = configured(config, overrides)
         check_bufsize(bufsize)
         decoding = check_decoding(text, encoding, errors)
+        whole = with_encoded_input(whole, decoding)
         self.coding = (decoding.encoding, decoding.errors or "replace") if decoding else None
         if sandbox is not None:
             sandbox.enter(self)
@@ -650,22 +651,33 @@ def stream(
         ConfigError: a value is not valid, or stdout or stderr goes elsewhere. SandboxError: as run(), when the first event is asked for, which starts the command.
     """
     command = check_command(args)
-    check_not_given(overrides)
-    check_input(input, overrides)
     if sandbox is not None and config is None:
         config = sandbox.config
     events: deque[Event] = deque()
-    sinks: dict[str, Any] = {name: EventSink(name, events) for name in ("stdout", "stderr")}
+    whole = configured_for_events(config, overrides, input_bytes(input), lambda name: EventSink(name, events))
+    return happenings(command, whole, sandbox, events)
+
+
+def configured_for_events(
+    config: Config | None, overrides: Mapping[str, Any], data: bytes | None, sink: Callable[[str], object]
+) -> Config:
+    """Return the Config of a run whose output becomes events. data: its input; sink: gives what takes the stream of that name.
+
+    Raises:
+        ConfigError: a value is not valid, or a stream goes elsewhere or comes from where nobody writes.
+    """
+    check_not_given(overrides)
+    check_input(data, overrides)
     base = configured(config, overrides)
     check_free(base)
-    if base.pty:
-        del sinks["stderr"]  # a terminal has one output
-    whole = configured(config, cast("Any", {**overrides, **sinks}))
-    if input is not None:
-        whole = whole.replace(stdin=input_bytes(input))
-    elif is_constant(whole.stdin, PIPE):
+    if data is None and is_constant(base.stdin, PIPE):
         raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    return happenings(command, whole, sandbox, events)
+    streams: dict[str, Any] = {name: sink(name) for name in ("stdout", "stderr")}
+    if base.pty:
+        del streams["stderr"]  # a terminal has one output
+    if data is not None:
+        streams["stdin"] = data
+    return base.replace(**streams)
 
 
 def happenings(args: Args, config: Config, sandbox: Sandbox | None, events: deque[Event]) -> Generator[Event, None, None]:

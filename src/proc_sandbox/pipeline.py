@@ -20,7 +20,7 @@ from proc_sandbox.errors import ConfigError
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.result import Result, StreamT_co
 from proc_sandbox.sandbox import check_input, configured
-from proc_sandbox.streams import check_streams, is_constant, shown
+from proc_sandbox.streams import check_streams, is_constant, shown, with_encoded_input
 from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class Pipeline:
         """
         self.check(input)
         decoding = check_decoding(text, encoding, errors)
-        results = Started(self.commands, input_bytes(input, decoding)).results()
+        results = Started(self.commands, input_bytes(input, decoding), decoding).results()
         whole: PipelineResult[Any] = PipelineResult(tuple(in_words(results, decoding)))
         return whole.check() if check else whole
 
@@ -207,9 +207,9 @@ def in_words(results: list[Result], how: Decoding | None) -> Iterable[Result[Any
 class Started:
     """The runs of one pipeline."""
 
-    def __init__(self, commands: tuple[Command, ...], data: bytes | None) -> None:
+    def __init__(self, commands: tuple[Command, ...], data: bytes | None, decoding: Decoding | None) -> None:
         self.commands = commands
-        self.data = data
+        self.data, self.decoding = data, decoding
         self.runs: list[Execution] = []
 
     def results(self) -> list[Result]:
@@ -245,6 +245,8 @@ class Started:
     def begin(self, each: Command, stdin: PipeEnd | None, stdout: PipeEnd | None, stack: contextlib.ExitStack) -> None:
         changes = {name: end for name, end in (("stdin", stdin), ("stdout", stdout)) if end is not None}
         config = each.config.replace(**changes) if changes else each.config  # type: ignore[arg-type]
+        if not self.runs:
+            config = with_encoded_input(config, self.decoding)
         private = each.sandbox.directory if each.sandbox is not None else None
         one = Execution(each.args, config, data=None if self.runs else self.data, private=private)
         self.runs.append(one)

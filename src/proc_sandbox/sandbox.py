@@ -19,6 +19,7 @@ from proc_sandbox.later import load
 from proc_sandbox.planner import capabilities_of
 from proc_sandbox.planner.model import Plan
 from proc_sandbox.result import Enforced, Result, Unenforced
+from proc_sandbox.streams import with_encoded_input
 from proc_sandbox.text import Decoding, as_asked, check_decoding, input_bytes
 from proc_sandbox.units import parse_size
 
@@ -125,7 +126,7 @@ def run(
         input: What the command reads from stdin; instead of the Config's stdin.
         check: Raise ExecutionError (or a class of it) unless the command exited with 0.
         text: Return the output as str, not bytes: line ends become "\\n", as in subprocess. Default: False.
-        encoding: Of output, and of input that is a str; asks for text. Default: "utf-8", whatever the caller's locale is.
+        encoding: Of output, and of input that is a str, or a stdin that brings such; asks for text. Default: "utf-8", whatever the caller's locale is.
         errors: What becomes of output that is no text in that encoding, as in bytes.decode(); asks for text. Default: "replace",
             for a command should not be able to make its caller raise. What input cannot be encoded is refused unless this is given.
         config: The limits and grants; None: the defaults, which grant nothing.
@@ -144,7 +145,7 @@ def run(
     return execute(args, configured(config, overrides), input=input, check=check, decoding=decoding)
 
 
-def check_input(input: bytes | str | None, overrides: Mapping[str, Any]) -> None:
+def check_input(input: object, overrides: Mapping[str, Any]) -> None:
     if input is not None and overrides.get("stdin") is not None:
         raise ConfigError("input", input, "stdin is given too; name one of them")
 
@@ -160,6 +161,7 @@ def execute(
     sandbox: Sandbox | None = None,
 ) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
+    config = with_encoded_input(config, decoding)
     result = run_to_end(args, config, data=input_bytes(input, decoding), private=private, holder=sandbox)
     return as_asked(result, decoding, check=check)
 

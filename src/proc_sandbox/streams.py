@@ -10,20 +10,22 @@ from typing import Any, NamedTuple
 
 from proc_sandbox.config import CAPTURE, DEVNULL, INHERIT, PIPE, STDOUT, Config, Tee
 from proc_sandbox.errors import ConfigError
+from proc_sandbox.text import Decoding, Encoder
 
 __all__ = [
     "CHUNK",
     "Choice",
+    "EncodedInput",
     "PipeEnd",
     "check_open",
     "check_streams",
     "choose_input",
     "choose_output",
     "descriptor_of",
-    "encode",
     "is_constant",
     "shown",
     "whole",
+    "with_encoded_input",
 ]
 
 CHUNK = 1 << 16
@@ -90,7 +92,7 @@ def choose_input(stream: Any, data: bytes | None, *, held: bool = False) -> Choi
         if held:
             return Choice("pipe")
         raise ConfigError("stdin", "PIPE", "run() gives no handle to write to; pass input=...")
-    return named(stream) or Choice("feed", pieces(stream))
+    return named(stream) or Choice("feed", iter(EncodedInput(stream)))
 
 
 def choose_output(stream: Any, *, held: bool = False) -> Choice:
@@ -125,8 +127,40 @@ def named(stream: Any) -> Choice | None:
     return None if descriptor is None else Choice("descriptor", descriptor)
 
 
-def pieces(stream: Any) -> Iterator[bytes]:
-    return iter(lambda: encode(stream.read(CHUNK)), b"")
+class EncodedInput:
+    """A file object whose text, where it brings some, is read as bytes. how: None: as UTF-8."""
+
+    def __init__(self, stream: Any, how: Decoding | None = None) -> None:
+        self.stream = stream
+        self.encoder = Encoder(how)
+        self.over = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file object is."""
+        return bool(getattr(self.stream, "closed", False))
+
+    def read(self, size: int) -> bytes:
+        """Return the next piece, b"" at the end. size: of what is read, in units of the file object's."""
+        while not self.over:
+            piece = self.stream.read(size)
+            self.over = not piece
+            if data := self.encoder.encode(piece) if piece else self.encoder.finish():
+                return data
+        return b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(CHUNK), b"")
+
+    def __repr__(self) -> str:
+        return repr(self.stream)
+
+
+def with_encoded_input(config: Config, how: Decoding | None) -> Config:
+    """Return the Config with a stdin that brings text as one that brings it encoded so. how: None: as it is, UTF-8."""
+    if how is None or not hasattr(config.stdin, "read") or named(config.stdin) is not None:
+        return config
+    return config.replace(stdin=EncodedInput(config.stdin, how))
 
 
 def descriptor_of(stream: object) -> int | None:
@@ -205,7 +239,3 @@ CONSTANTS = {PIPE: "PIPE", STDOUT: "STDOUT", DEVNULL: "DEVNULL", INHERIT: "INHER
 def shown(stream: object) -> object:
     """Return what an error shows of a stream that was given: a constant by its name."""
     return CONSTANTS.get(stream, stream) if type(stream) is int else stream
-
-
-def encode(data: bytes | str | None) -> bytes:
-    return data.encode() if isinstance(data, str) else data or b""

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         """Fields of Config, and output as either."""
 
 
-__all__ = ["Decoding", "as_asked", "as_text", "check_decoding", "decoded", "input_bytes"]
+__all__ = ["Decoding", "Encoder", "as_asked", "as_text", "check_decoding", "decoded", "input_bytes"]
 
 
 class Decoding(NamedTuple):
@@ -110,6 +110,40 @@ def as_asked(result: Result, how: Decoding | None, *, check: bool) -> Result[Any
     """
     asked: Result[Any] = result if how is None else as_text(result, how)
     return asked.check() if check else asked
+
+
+class Encoder:
+    """Makes bytes of input that comes in pieces, as input_bytes() does of a whole; what is bytes already stays so."""
+
+    def __init__(self, how: Decoding | None = None) -> None:
+        self.how = how or Decoding()
+        make = codecs.lookup(self.how.encoding).incrementalencoder
+        # What has a state has it over all pieces: UTF-16 begins once with a byte order mark, ISO 2022 goes back at the end.
+        self.encoder = make(self.how.errors or "strict") if make else None
+
+    def encode(self, piece: object) -> bytes:
+        """Return a piece as bytes, which may be none yet.
+
+        Raises:
+            ConfigError: it is neither bytes nor str, or a str that cannot be encoded.
+        """
+        if isinstance(piece, (bytes, bytearray, memoryview)):
+            return bytes(piece)
+        if not isinstance(piece, str):
+            raise ConfigError("input", piece, "every piece of it must be bytes, or str")
+        return self.words(piece, final=False)
+
+    def finish(self) -> bytes:
+        """Return what comes after the last piece."""
+        return self.words("", final=True)
+
+    def words(self, piece: str, *, final: bool) -> bytes:
+        if self.encoder is None:
+            return input_bytes(piece, self.how) or b""
+        try:
+            return self.encoder.encode(piece, final)
+        except UnicodeEncodeError as error:
+            raise ConfigError("input", piece, f"cannot be encoded as {self.how.encoding} ({error.reason}); pass bytes") from None
 
 
 def input_bytes(data: bytes | str | None, how: Decoding | None = None) -> bytes | None:

@@ -240,6 +240,33 @@ def test_text_streams_are_refused_before_anything_starts() -> None:
     assert inside(["cat"], stdin=io.StringIO("text may be read\n")).stdout.text() == "text may be read\n"
 
 
+def test_a_stream_of_text_is_encoded_as_input_is() -> None:
+    """Whoever has the command run: as one piece or as many, of which some are nothing in that encoding."""
+
+    class Pieces:
+        def __init__(self) -> None:
+            self.left = ["é", "€", "é", ""]
+
+        def read(self, size: int) -> str:
+            del size
+            return self.left.pop(0)
+
+    odd = ["od", "-An", "-tx1"]
+    assert ps.run(odd, stdin=io.StringIO("é"), encoding="latin-1").stdout.split() == ["e9"]
+    assert ps.run(odd, stdin=io.StringIO("é"), text=True).stdout.split() == ["c3", "a9"]
+    assert ps.run(odd, stdin=Pieces(), encoding="latin-1", errors="ignore").stdout.split() == ["e9", "e9"]
+    with ps.Sandbox() as box:
+        assert box.run(odd, stdin=io.StringIO("é"), encoding="latin-1").stdout.split() == ["e9"]
+    with ps.SandboxExecutor() as pool:
+        assert pool.submit(odd, stdin=io.StringIO("é"), encoding="latin-1").result().stdout.split() == ["e9"]
+    with ps.Popen(odd, stdin=io.StringIO("é"), encoding="latin-1") as process:
+        assert process.wait().stdout.split() == ["e9"]
+    piped = (ps.cmd(["cat"], stdin=io.StringIO("é")) | ps.cmd(odd)).run(encoding="latin-1")
+    assert piped.stdout.split() == ["e9"]
+    with pytest.raises(ps.ConfigError, match="latin-1"):
+        ps.run(odd, stdin=io.StringIO("€"), encoding="latin-1")
+
+
 def test_a_sink_that_takes_a_little_at_a_time() -> None:
     class Narrow(io.RawIOBase):
         taken = bytearray()

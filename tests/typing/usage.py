@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from datetime import timedelta
 from pathlib import Path
@@ -110,6 +111,14 @@ class Reader:
         return b"x" * size
 
 
+class AsyncReader:
+    """Has input in pieces, to be awaited."""
+
+    async def read(self, size: int) -> str:
+        """Return one."""
+        return "x" * size
+
+
 class Writer:
     """Takes output."""
 
@@ -165,17 +174,48 @@ async def awaited() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b""
 
+    async def lines() -> AsyncIterator[str]:
+        yield ""
+
     one: ps.Result = await aio.run(["ls"], input=pieces(), timeout="5s", check=True)
     del one
+    sources: list[aio.Input] = ["x", b"x", pieces(), lines(), asyncio.StreamReader(), AsyncReader()]
+    for source in sources:
+        await aio.run(["cat"], input=source, text=True)
+        aio.stream(["cat"], input=source)
+    await aio.run(["cat"], stdin=AsyncReader())
+    kept: aio.AsyncReadable = AsyncReader()
+    del kept
     async with aio.limit(8, "compilers"), aio.Sandbox(ps.Config(), umask=0o77) as room:
         again: ps.Result = await room.run(["true"], stdin=asyncio.StreamReader())
         del again
         assert_type(await room.run(["true"]), ps.Result[ps.Output])
+        await room.write(Path("file"), "x", mode=0o600)
+        assert_type(await room.read("file", max_size="1M"), bytes)
+        assert_type(room.cmd(["true"], timeout=1) | ps.cmd(["true"]), ps.Pipeline)
         assert_type(await room.run(["true"], text=True, check=True), ps.Result[str])
         async with room.popen(["cat"], stdin=ps.PIPE) as handle, aio.Popen(["cat"], sandbox=room) as other:
             assert_type((handle, other), tuple[aio.Popen, aio.Popen])
         async for happening in aio.stream(["true"], sandbox=room, timeout=5):
             assert_type(happening, ps.Started | ps.Output | ps.Exited)
+        async with contextlib.aclosing(aio.stream(["true"], input=pieces())) as happenings:
+            assert_type(happenings, AsyncGenerator[ps.Started | ps.Output | ps.Exited, None])
+            assert_type(await anext(happenings), ps.Started | ps.Output | ps.Exited)
+        started = await room.popen(["cat"], limit=1 << 20)
+        assert_type(started, aio.Popen)
+        assert_type(await aio.Popen(["cat"], stdin=ps.PIPE, config=ps.Config(), timeout=5).start(), aio.Popen)
+        async with started:
+            assert_type((started.pid, started.poll(), started.returncode), tuple[int | None, int | None, int | None])
+            assert_type((started.stdin, started.stdout), tuple[asyncio.StreamWriter | None, asyncio.StreamReader | None])
+            assert_type(await started.communicate(b"x"), tuple[bytes | None, bytes | None])
+            assert_type(await started.wait(), ps.Result[ps.Output])
+            assert_type(await started.result(), ps.Result[ps.Output])
+            assert_type(await started.usage(), ps.LiveUsage)
     aio.Popen(["true"], sandbox=ps.Sandbox())  # type: ignore[arg-type]
     await aio.run(["true"], timout=5)  # type: ignore[call-overload]
     await aio.run(["true"], input=5)  # type: ignore[call-overload]
+    await aio.run(["true"], input=Reader())  # type: ignore[call-overload]
+    aio.Popen(["true"], timout=5)  # type: ignore[call-arg]
+    aio.Popen(["true"], limit="1M")  # type: ignore[arg-type]
+    aio.stream(["true"], timout=5)  # type: ignore[call-arg]
+    aio.stream(["true"], input=5)  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ import pytest
 
 import proc_sandbox as ps
 from proc_sandbox import aio
-from proc_sandbox.aio import take
 from proc_sandbox.aio.admission import Gate, gate, limits_around
 from proc_sandbox.aio.apart import Apart, apart, patiently
+from proc_sandbox.aio.runs import take
 
 
 def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
@@ -33,6 +33,14 @@ async def rounds(count: int = 5) -> None:
     """Let the loop do what it has to do."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def test_a_limit_is_what_its_n_and_name_are_and_nothing_else() -> None:
+    assert aio.limit(3) == aio.limit(3)
+    assert len({aio.limit(3), aio.limit(3), aio.limit(3, "a"), aio.limit(4)}) == 3
+    assert aio.limit(3) != (3, "")
+    with pytest.raises(AttributeError):
+        aio.limit(3).n = 4  # type: ignore[misc]
 
 
 @in_loop
@@ -236,17 +244,16 @@ async def test_a_call_has_the_tasks_context() -> None:
 
 @in_loop
 async def test_who_is_cancelled_waits_for_the_call_and_has_its_value_undone() -> None:
-    begun, go = threading.Event(), threading.Event()
+    loop, begun, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     undone: list[int] = []
 
     def call() -> int:
-        begun.set()
+        loop.call_soon_threadsafe(begun.set)
         go.wait()
         return 7
 
     task = asyncio.create_task(apart(call, undone.append))
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    await begun.wait()
     for _ in range(3):
         task.cancel()
         await rounds()

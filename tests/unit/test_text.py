@@ -10,7 +10,7 @@ import pytest
 from support.results import sample_result
 
 import proc_sandbox as ps
-from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
+from proc_sandbox.text import Decoding, Encoder, as_text, check_decoding, input_bytes
 
 
 def text_of(data: bytes, how: Decoding) -> str:
@@ -76,6 +76,23 @@ def test_input_is_encoded_as_output_is_decoded_and_keeps_its_line_ends() -> None
     assert input_bytes("é", Decoding("latin-1")) == b"\xe9"
     assert input_bytes(b"\xff", Decoding("ascii")) == b"\xff"
     assert input_bytes("\udcff", Decoding("utf-8", "surrogateescape")) == b"\xff"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16", "iso2022_jp", "idna"])
+def test_input_in_pieces_is_encoded_as_the_whole(encoding: str) -> None:
+    """With one byte order mark, and back in ASCII at the end."""
+    words = "ab.cd" if encoding == "idna" else "aä1" if encoding == "latin-1" else "a日本"
+    encoder = Encoder(Decoding(encoding))
+    assert b"".join([*map(encoder.encode, words), encoder.finish()]) == words.encode(encoding)
+
+
+def test_pieces_that_are_no_text_of_the_encoding_are_refused() -> None:
+    with pytest.raises(ps.ConfigError, match="latin-1"):
+        Encoder(Decoding("latin-1")).encode("€")
+    assert Encoder(Decoding("latin-1", "ignore")).encode("€") == b""
+    with pytest.raises(ps.ConfigError, match="bytes, or str"):
+        Encoder().encode(5)
+    assert Encoder(Decoding("latin-1")).encode(bytearray(b"\xff")) == b"\xff"
 
 
 @pytest.mark.parametrize(("data", "how"), [("€", Decoding("latin-1")), ("\ud800", None)])

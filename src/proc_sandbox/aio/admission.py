@@ -7,8 +7,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple
 
 from proc_sandbox.errors import ConfigError
 
@@ -72,7 +72,8 @@ def gate(purpose: Hashable, size: Callable[[], float]) -> Gate:
     return found
 
 
-class Limit(NamedTuple):
+@dataclass(frozen=True)
+class Limit:
     """What limit() returns."""
 
     n: int
@@ -106,7 +107,7 @@ def limit(n: int, name: str = "") -> Limit:
 
     A limit is what its n and name are: all blocks with limit(64) in one event loop share the same 64 places, whoever enters them, as
     often as they like. So a request handler may say it anew for each request. Give limits different names that are to count
-    apart. Where blocks are nested in one another a run needs a place of each, and of the same limit one only.
+    apart; a library should always give one, or it shares its places with whoever else says that number. Where blocks are nested in one another a run needs a place of each, and of the same limit one only.
 
     A run keeps its places until nothing of it is left. One that can only end when another one has begun - its output's consumer runs
     commands - should have a limit of another name, or both may wait for ever.
@@ -123,4 +124,4 @@ def limit(n: int, name: str = "") -> Limit:
 
 def limits_around() -> list[Limit]:
     """Return the limits around us, each once: in one order for all, so that no two runs wait for each other's places."""
-    return sorted(set(around.get()))
+    return sorted(set(around.get()), key=lambda each: (each.n, each.name))

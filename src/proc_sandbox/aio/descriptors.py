@@ -13,17 +13,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
+from proc_sandbox.aio.driver import Driver
 from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output, in_threads, may_block, with_awaited_targets
 from proc_sandbox.backends.unix.streams import LIMIT_AFTER_END, DescriptorStreams, Feeder, LaunchedRun, read_some
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Execution
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.text import input_bytes
+from proc_sandbox.streams import with_encoded_input
+from proc_sandbox.text import Decoding, input_bytes
 
 if TYPE_CHECKING:
-    from proc_sandbox.aio import Input
+    from proc_sandbox.aio.pieces import Input
 
-__all__ = ["Driver", "most_runs"]
+__all__ = ["DescriptorDriver", "most_runs"]
 
 DESCRIPTORS_OF_RUN = 10
 """A run has up to seven of this process, in the moment of its start; the rest is for whatever else the program does."""
@@ -39,17 +41,16 @@ def most_runs() -> float:
     return float("inf") if soft == resource.RLIM_INFINITY else max(1, soft // DESCRIPTORS_OF_RUN)
 
 
-class Driver:
+class DescriptorDriver(Driver):
     """Moves one run's bytes. All goes on in the loop's own thread.
 
-    Attributes: config and data, with which the run is to be started; opens_files: opening its streams may block; over, set when
-    nothing more is going to be heard of the run.
+    Attributes: as those of every Driver; over, set when nothing more is going to be heard of the run.
     """
 
-    def __init__(self, config: Config, given: Input | None) -> None:
-        self.config = with_awaited_targets(config)
-        self.source: Pieces | None = awaited_input(config.stdin if given is None else given)
-        self.data = input_bytes(cast("bytes | str | None", given)) if self.source is None else b""
+    def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
+        self.source: Pieces | None = awaited_input(config.stdin if given is None else given, how)
+        self.config = with_awaited_targets(config if self.source is not None else with_encoded_input(config, how))
+        self.data = input_bytes(cast("bytes | str | None", given), how) if self.source is None else b""
         self.opens_files = any(isinstance(stream, (str, os.PathLike)) for stream in (config.stdin, config.stdout, config.stderr))
         self.loop = asyncio.get_running_loop()
         self.owner = os.getpid()
@@ -326,7 +327,7 @@ class Driver:
 class Inlet(Feeder):
     """Writes to the command's stdin; what has to be awaited piece by piece, between which nothing is written."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: DescriptorDriver) -> None:
         self.driver = driver
         super().__init__(driver.streams)
 
@@ -386,7 +387,7 @@ class Guard:
         self.loop = loop
         self.server = run.launcher
         self.owner = os.getpid()
-        self.drivers: set[Driver] = set()
+        self.drivers: set[DescriptorDriver] = set()
         self.timer: asyncio.TimerHandle | None = None
         self.descriptor = os.dup(run.launcher_end())
         try:
@@ -405,7 +406,7 @@ class Guard:
         for driver in list(self.drivers):
             driver.server_died()
 
-    def let_go(self, driver: Driver) -> None:
+    def let_go(self, driver: DescriptorDriver) -> None:
         """Forget a run; the last one closes us."""
         self.drivers.discard(driver)
         if self.drivers or self.descriptor < 0:

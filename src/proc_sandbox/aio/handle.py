@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import os
 import signal
-import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
+import warnings
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from proc_sandbox.aio.runs import Driver, abandon, driver_for, end, start, take
-from proc_sandbox.config import PIPE, Config, check_command
+from proc_sandbox.aio.held import Held
+from proc_sandbox.aio.pieces import Input, awaited_input
+from proc_sandbox.aio.room import Room
+from proc_sandbox.config import Config, check_command
 from proc_sandbox.errors import ConfigError, UnsupportedError
 from proc_sandbox.execution import Args
 from proc_sandbox.handle import (
     Event,
     Exited,
     Started,
-    check_free,
-    check_not_given,
     check_size,
+    configured_for_events,
     live_usage,
     order_to_send,
     whole_usage,
 )
-from proc_sandbox.report import Ended, Failed
 from proc_sandbox.result import LiveUsage, Output, Result
-from proc_sandbox.sandbox import check_input, configured
-from proc_sandbox.streams import check_streams, is_constant
-from proc_sandbox.supervise import Collector
+from proc_sandbox.sandbox import configured
 from proc_sandbox.text import input_bytes
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from proc_sandbox.aio import Guest, Sandbox
-    from proc_sandbox.aio.admission import Gate
-    from proc_sandbox.backends.protocol import HeldRun
+    from proc_sandbox.aio.sandbox import Sandbox
     from proc_sandbox.config import Options
 
 __all__ = ["Popen", "stream"]
-
-CHUNK = 1 << 16
 
 
 class Popen:
@@ -57,14 +48,20 @@ class Popen:
             print(await process.stdout.read(), (await process.wait()).reason)
 
     The block starts the command, and its end ends the whole tree, gently where the Config has a kill_grace. What is captured is moved
-    by the loop all the while.
+    by the loop all the while. Without a block: process = await aio.Popen(...), and close() at the end. A handle that is forgotten while
+    its run goes on ends it, with a ResourceWarning. What is asked of one that was not started raises ConfigError.
 
-    Attributes: args; pid, on the host; stdin, an asyncio.StreamWriter, stdout and stderr, asyncio.StreamReaders, where PIPE was asked
-    for, else None.
+    Attributes: args.
     """
 
     def __init__(
-        self, args: Args, *, config: Config | None = None, sandbox: Sandbox | None = None, **overrides: Unpack[Options]
+        self,
+        args: Args,
+        *,
+        config: Config | None = None,
+        sandbox: Sandbox | None = None,
+        limit: int = 1 << 16,
+        **overrides: Unpack[Options],
     ) -> None:
         """Say what is to be run; nothing is started yet.
 
@@ -72,6 +69,8 @@ class Popen:
             args: The command and its arguments; never a shell line.
             config: The limits and grants; None: the defaults, or the Sandbox's.
             sandbox: An aio.Sandbox, in whose directory it runs; its cleanup() ends the run.
+            limit: Of the StreamReaders, as in asyncio: bytes of the longest line that readline() returns; of twice as many that nobody
+                has read the command waits. Default: 64 KiB.
             overrides: Fields of Config, for this run. PIPE as stdin, stdout or stderr makes a pipe.
 
         Raises:
@@ -80,156 +79,70 @@ class Popen:
         if os.name == "nt":
             raise UnsupportedError("aio.Popen", "asyncio watches no run there", "proc_sandbox.Popen in a thread (asyncio.to_thread)")
         self.args = check_command(args)
-        self.box = sandbox
-        self.guest: Guest | None = None
-        self.config = configured(config_of(sandbox, config), overrides)
-        self.pid = 0
-        self.stdin: asyncio.StreamWriter | None = None
-        self.stdout: asyncio.StreamReader | None = None
-        self.stderr: asyncio.StreamReader | None = None
-        self.transports: list[asyncio.BaseTransport] = []
-        self.places: list[Gate] = []
-        self.task: asyncio.Task[Ended | Failed] | None = None
-        self.begun = False
-        self.owner = os.getpid()
-        self.verdict: Result | None = None
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise ConfigError("limit", limit, "must be a number of bytes from 1, as in asyncio")
+        room, config = room_of(sandbox, config)
+        self.held = Held(self.args, configured(config, overrides), room, limit)
 
     async def start(self) -> Self:
-        """Start the command; return when it has been executed.
+        """Start the command; return when it has been executed. To await the handle itself does the same.
 
         Raises:
             SandboxError: as run(); nothing is left then. ConfigError: it has been started before. SandboxClosedError: the Sandbox is
                 not open.
         """
-        if hasattr(self, "driver"):
-            raise ConfigError("Popen", self.args, "it has been started before; make a new one for each run")
-        check_streams(self.config)
-        self.driver: Any = driver_for(self.config, None) if self.config.pty else Driver(self.config, None)
-        try:
-            await take(self.places)
-            directory = self.enter_box()
-            self.execution = await start(self.args, self.driver, directory, held=True)
-            if self.guest is not None:
-                self.guest.hold(self.run, lambda: self.run.ask("end"))
-        except BaseException:
-            self.give_places_back()
-            raise
-        self.task = asyncio.create_task(self.conduct())
-        try:
-            await self.open_pipes()
-            await self.news_until(lambda: self.run.pid is not None)
-            if self.task.done():
-                self.conclude()
-        except BaseException:
-            await self.close()
-            raise
-        self.pid = self.run.pid or 0
+        await self.held.start()
         return self
 
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.start().__await__()
+
     @property
-    def run(self) -> HeldRun[Any]:
-        """The backend's run."""
-        return cast("HeldRun[Any]", self.execution.run)
+    def pid(self) -> int | None:
+        """The command's process id on the host; None before it is started, 0 where it had ended before that could be told."""
+        return self.held.pid
 
-    async def conduct(self) -> Ended | Failed:
-        """Move the run's bytes until it has ended, and let go of it."""
-        self.begun = True
-        try:
-            outcome: Ended | Failed = await self.driver.communicate(self.execution)
-        except GeneratorExit:  # the task is thrown away with its loop: nothing can be awaited any more
-            if self.guest is not None:
-                self.guest.let_go()
-            abandon(self.execution, self.driver)
-            raise
-        except BaseException:
-            await self.let_go()
-            raise
-        await self.let_go()
-        return outcome
+    @property
+    def stdin(self) -> asyncio.StreamWriter | None:
+        """What writes to the command, where PIPE was asked for."""
+        return self.held.stdin
 
-    async def let_go(self) -> None:
-        if self.guest is not None:
-            self.guest.let_go()
-        try:
-            await end(self.execution, self.driver)
-        finally:
-            self.give_places_back()
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What reads from the command, where PIPE was asked for."""
+        return self.held.stdout
 
-    def enter_box(self) -> str | None:
-        """Have the Sandbox's cleanup() end this run, and wait for it; return its directory."""
-        if self.box is None:
-            return None
-        guest = self.box.guest().__enter__()
-        self.guest = guest
-        return guest.directory
-
-    def give_places_back(self) -> None:
-        if self.guest is not None:
-            self.guest.leave()
-        while self.places:
-            self.places.pop().leave()
-
-    async def open_pipes(self) -> None:
-        loop = asyncio.get_running_loop()
-        streams = self.execution.streams
-        for name in ("stdout", "stderr"):
-            descriptor = streams.take(name)
-            if descriptor is not None:
-                reader = asyncio.StreamReader()
-                incoming = Incoming(reader, partial(streams.rest_of, name))
-                await self.connect(loop.connect_read_pipe, lambda p=incoming: p, descriptor, "rb")
-                setattr(self, name, reader)
-        descriptor = streams.take("stdin")
-        if descriptor is not None:
-            protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
-            transport = await self.connect(loop.connect_write_pipe, lambda: protocol, descriptor, "wb")
-            self.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
-
-    async def connect(self, connect: Any, protocol: Any, descriptor: int, mode: str) -> Any:
-        """Have the loop watch one of our pipes."""
-        file = io.FileIO(descriptor, mode)
-        try:
-            transport, _ = await connect(protocol, file)
-        except Exception:
-            file.close()
-            raise  # who is cancelled meanwhile leaves it to the loop, which has it already: of uvloop's the descriptor is closed
-        self.transports.append(transport)
-        pipes.add(file)
-        return transport
-
-    async def news_until(self, done: Any) -> None:
-        """Wait until something is so, or the run has ended."""
-        assert self.task is not None
-        while not done() and not self.task.done():
-            self.driver.news.clear()
-            news = asyncio.ensure_future(self.driver.news.wait())
-            try:
-                await asyncio.wait({news, self.task}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-
-    def conclude(self) -> Result:
-        """Judge the run, which has ended, once.
-
-        Raises:
-            LaunchError: the command was not run, for that reason. And what a stream of the caller's has raised.
-        """
-        assert self.task is not None
-        if self.verdict is None:
-            self.verdict = self.execution.result(self.task.result())
-        return self.verdict
+    @property
+    def stderr(self) -> asyncio.StreamReader | None:
+        """What reads its errors, where PIPE was asked for."""
+        return self.held.stderr
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, or -N for signal N; None as long as the run goes on."""
-        return self.conclude().returncode if self.task is not None and self.task.done() and not self.task.cancelled() else None
+        """The exit status, or -N for signal N; None as long as the run goes on, and where it has no verdict: wait() raises why."""
+        verdict = self.held.verdict_if_any()
+        return verdict.returncode if verdict is not None else None
+
+    def poll(self) -> int | None:
+        """Return the returncode if the run has ended, None if it has not.
+
+        Raises:
+            As wait().
+        """
+        return self.held.conclude().returncode if self.held.started().done() else None
 
     async def wait(self) -> Result:
-        """Wait for the end of the run and return the verdict; asyncio.timeout() bounds the waiting, and the run goes on."""
-        if self.task is None:
-            raise ConfigError("Popen", self.args, "it was not started: async with aio.Popen(...) as process")
-        await asyncio.wait({self.task})
-        return self.conclude()
+        """Wait for the end of the run and return the verdict; asyncio.timeout() bounds the waiting, and the run goes on.
+
+        Raises:
+            ConfigError: it was not started. LauncherDiedError: the run is dead, and nothing known of its end. And what a stream of the
+                caller's has raised.
+        """
+        return await self.held.wait()
+
+    async def result(self) -> Result:
+        """Wait for the end of the run and return the verdict; the same as wait()."""
+        return await self.held.wait()
 
     async def communicate(self, input: bytes | None = None) -> tuple[bytes | None, bytes | None]:
         """Write input to stdin, read stdout and stderr to their ends where they are pipes, and wait for the end of the run.
@@ -237,38 +150,22 @@ class Popen:
         Of each stream max_output bytes are kept, and the rest is thrown away.
 
         Raises:
-            ConfigError: input without a pipe.
+            ConfigError: input without an open pipe, or none of bytes. And what wait() raises.
         """
-        if input is not None and self.stdin is None:
-            raise ConfigError("input", input, "stdin is no pipe; pass stdin=PIPE")
-        out, err, _, _ = await asyncio.gather(
-            self.read_all(self.stdout), self.read_all(self.stderr), self.feed(input or b""), self.wait()
-        )
-        return out, err
-
-    async def read_all(self, reader: asyncio.StreamReader | None) -> bytes | None:
-        if reader is None:
-            return None
-        collector = Collector(self.config.max_output)
-        while data := await reader.read(CHUNK):
-            collector.feed(data)
-        return bytes(collector.kept)
-
-    async def feed(self, data: bytes) -> None:
-        if self.stdin is None:
-            return
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # that it does not read is the command's right
-            self.stdin.write(data)
-            await self.stdin.drain()
-            self.stdin.close()
+        self.held.started()
+        if input is not None and not isinstance(input, (bytes, bytearray, memoryview)):
+            raise ConfigError("input", input, "pass bytes; an awaited handle's pipes know no text")
+        if input is not None and (self.stdin is None or self.held.fed):
+            raise ConfigError("input", input, "stdin is no open pipe; pass stdin=PIPE, and input once")
+        return await self.held.communicate(input or b"")
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the command itself; harmless after the end.
 
         Raises:
-            ConfigError: there is no such signal.
+            ConfigError: there is no such signal, or nothing was started.
         """
-        self.order(order_to_send(number))
+        self.held.order(order_to_send(number))
 
     def terminate(self) -> None:
         """Send SIGTERM to the command."""
@@ -276,19 +173,15 @@ class Popen:
 
     def kill(self) -> None:
         """Kill the whole tree, which is then cancelled; harmless after the end."""
-        self.order("kill")
+        self.held.order("kill")
 
     def pause(self) -> None:
         """Stop the whole tree until resume(); its time goes on."""
-        self.order("pause")
+        self.held.order("pause")
 
     def resume(self) -> None:
         """Let the tree go on after pause()."""
-        self.order("resume")
-
-    def order(self, what: str) -> None:
-        if self.task is not None and not self.task.done() and os.getpid() == self.owner:
-            self.run.ask(what)
+        self.held.order("resume")
 
     def set_size(self, rows: int, columns: int) -> None:
         """Set the size of the command's terminal; harmless after the end.
@@ -296,88 +189,105 @@ class Popen:
         Raises:
             ConfigError: it has no terminal (pty=True); no terminal has such a size.
         """
-        check_size(self.config, rows, columns)
-        if self.task is not None and not self.task.done():
-            self.execution.streams.set_size(rows, columns)
+        check_size(self.held.config, rows, columns)
+        if self.held.goes_on():
+            self.held.execution.streams.set_size(rows, columns)
 
     async def usage(self) -> LiveUsage:
         """Return what the run has used until now; after its end what it has used in all."""
-        before = self.run.answered if self.task is not None else 0
-        self.order("usage")
-        await self.news_until(lambda: self.run.answered > before)
-        if self.run.answered > before and self.run.answer is not None:
-            return live_usage(self.run.answer)
-        return whole_usage(await self.wait())
+        live = await self.held.usage()
+        return live_usage(live) if live is not None else whole_usage(await self.wait())
 
     async def close(self) -> None:
         """End the run if it has not ended, and close all pipes; returns when nothing is left, however often the task is cancelled
-        meanwhile, which kills at once. Harmless in a child by os.fork().
+        meanwhile, which kills at once. Harmless in a child by os.fork(), and where nothing was started.
         """
-        if os.getpid() != self.owner:
-            return
-        late: asyncio.CancelledError | None = None
-        self.order("end")
-        while self.task is not None and not self.task.done():
-            try:
-                await asyncio.wait({self.task})
-            except asyncio.CancelledError as error:
-                late = error
-                self.order("kill")
-        if self.task is not None and not self.begun:  # cancelled before its first step, as by asyncio.run() at its end
-            try:
-                await self.let_go()
-            except asyncio.CancelledError as error:
-                late = error
-        while self.transports:
-            self.transports.pop().close()
-        if self.task is not None and not self.task.cancelled() and self.task.exception() is None:
-            with contextlib.suppress(OSError):  # a command that was not run has been told by start()
-                self.conclude()
-        if late is not None:
-            raise late
+        await self.held.close()
 
     async def __aenter__(self) -> Self:
-        return await self.start()
+        return self if self.held.task is not None else await self.start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is GeneratorExit:  # the task is thrown away with its loop: nothing can be awaited
-            if self.task is not None and self.task.get_loop().is_running():  # an asynchronous generator's block is left
-                self.task.cancel()
-            elif self.task is not None and not self.task.done():
-                abandon(self.execution, self.driver)
-            return
-        await self.close()
+        if kind is GeneratorExit:
+            self.held.give_up()
+        else:
+            await self.close()
+
+    def __del__(self) -> None:
+        held: Held | None = getattr(self, "held", None)
+        if held is not None and held.is_left():
+            try:
+                warnings.warn(f"{self!r} was forgotten while it runs; use async with, or wait()", ResourceWarning, source=self, stacklevel=2)
+            finally:  # a warning may be an error
+                held.forget()
+
+    def __repr__(self) -> str:
+        state = "not started" if self.pid is None else f"pid {self.pid}" if self.returncode is None else f"returncode {self.returncode}"
+        return f"<Popen: {state}, args: {list(self.args)!r}>"
 
 
-class Incoming(asyncio.StreamReaderProtocol):
-    """Takes what comes from a pipe, and after its end what belongs there. rest: gives that."""
+def room_of(sandbox: Sandbox | None, config: Config | None) -> tuple[Room | None, Config | None]:
+    """Return where it is, and the Config to begin with: what is given, or the Sandbox's.
 
-    def __init__(self, reader: asyncio.StreamReader, rest: Callable[[], bytes]) -> None:
-        super().__init__(reader)
-        self.reader, self.rest = reader, rest
-
-    def eof_received(self) -> bool | None:
-        """The pipe has come to its end."""
-        if rest := self.rest():
-            self.reader.feed_data(rest)
-        return super().eof_received()
-
-
-pipes: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+    Raises:
+        ConfigError: the Sandbox is none whose runs are awaited.
+    """
+    if sandbox is None:
+        return None, config
+    room = getattr(sandbox, "held", None)
+    if not isinstance(room, Room):
+        raise ConfigError("sandbox", sandbox, "pass a proc_sandbox.aio.Sandbox: async with aio.Sandbox(...) as box")
+    return room, room.config if config is None else config
 
 
-def after_fork_in_child() -> None:
-    """A child by os.fork() has no part in its parent's pipes: they would not end before it does."""
-    for file in [file for file in pipes if not file.closed]:
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, file.fileno(), inheritable=False)
-        os.close(null)
+def stream(
+    args: Args,
+    *,
+    input: Input | None = None,
+    config: Config | None = None,
+    sandbox: Sandbox | None = None,
+    **overrides: Unpack[Options],
+) -> AsyncGenerator[Event, None]:
+    """Run a command and yield what happens: Started, Output as it comes, Exited at the end; as proc_sandbox.stream().
+
+    The command waits while nobody takes its events. Leaving the loop ends the run (contextlib.aclosing() does so at once). input may
+    be what it may be for run().
+
+    Raises:
+        ConfigError: a value is not valid, or stdout or stderr goes elsewhere. UnsupportedError: on Windows. SandboxError: as run(), when
+            the first event is asked for, which starts the command.
+    """
+    queue: asyncio.Queue[Event] = asyncio.Queue(8)
+    takers: list[Taker] = []
+
+    def taker(name: str) -> Taker:
+        takers.append(Taker(name, queue))
+        return takers[-1]
+
+    is_awaited = awaited_input(input) is not None
+    data = b"" if is_awaited else input_bytes(cast("bytes | str | None", input))
+    whole = configured_for_events(room_of(sandbox, config)[1], overrides, data, taker)
+    process = Popen(args, config=whole, sandbox=sandbox)
+    if is_awaited:
+        process.held.given = input
+    return happenings(process, queue, takers)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=after_fork_in_child)
+async def happenings(process: Popen, queue: asyncio.Queue[Event], takers: list[Taker]) -> AsyncGenerator[Event, None]:
+    await process
+    end = asyncio.ensure_future(process.wait())
+    try:
+        yield Started(process.pid or 0)
+        while (event := await next_event(queue, end)) is not None:
+            yield event
+        yield Exited(await end)
+    finally:
+        for taker in takers:
+            taker.drop()
+        end.cancel()
+        await process.close()
 
 
 class Taker:
@@ -400,64 +310,7 @@ class Taker:
             self.queue.get_nowait()
 
 
-def config_of(sandbox: Sandbox | None, config: Config | None) -> Config | None:
-    """Return the Config to begin with: what is given, or the Sandbox's.
-
-    Raises:
-        ConfigError: the Sandbox is none whose runs are awaited.
-    """
-    if sandbox is None:
-        return config
-    if not hasattr(sandbox, "guest"):
-        raise ConfigError("sandbox", sandbox, "pass a proc_sandbox.aio.Sandbox: async with aio.Sandbox(...) as box")
-    return sandbox.config if config is None else config
-
-
-async def stream(
-    args: Args,
-    *,
-    input: bytes | str | None = None,
-    config: Config | None = None,
-    sandbox: Sandbox | None = None,
-    **overrides: Unpack[Options],
-) -> AsyncIterator[Event]:
-    """Run a command and yield what happens: Started, Output as it comes, Exited at the end; as proc_sandbox.stream().
-
-    The command waits while nobody takes its events. Leaving the loop ends the run (contextlib.aclosing() does so at once).
-
-    Raises:
-        SandboxError: as run(), when the first event is asked for.
-    """
-    given: Mapping[str, Any] = overrides
-    check_not_given(given)
-    check_input(input, given)
-    config = config_of(sandbox, config)
-    free = configured(config, given)
-    check_free(free)
-    queue: asyncio.Queue[Event] = asyncio.Queue(8)
-    takers = {name: Taker(name, queue) for name in ("stdout", "stderr")}
-    if free.pty:
-        del takers["stderr"]  # a terminal has one output
-    whole = configured(config, cast("Any", {**given, **takers}))
-    if input is not None:
-        whole = whole.replace(stdin=input_bytes(input))
-    elif is_constant(whole.stdin, PIPE):
-        raise ConfigError("stdin", "PIPE", "stream() gives no handle to write to; pass input=..., or use Popen")
-    process = await Popen(args, config=whole, sandbox=sandbox).start()
-    end = asyncio.ensure_future(process.wait())
-    try:
-        yield Started(process.pid)
-        while (event := await next_of(queue, end)) is not None:
-            yield event
-        yield Exited(await end)
-    finally:
-        for taker in takers.values():
-            taker.drop()
-        end.cancel()
-        await process.close()
-
-
-async def next_of(queue: asyncio.Queue[Event], end: asyncio.Future[Result]) -> Event | None:
+async def next_event(queue: asyncio.Queue[Event], end: asyncio.Future[Result]) -> Event | None:
     """Return the next event; None: there will be no more."""
     if queue.empty() and not end.done():
         getting = asyncio.ensure_future(queue.get())
@@ -469,4 +322,3 @@ async def next_of(queue: asyncio.Queue[Event], end: asyncio.Future[Result]) -> E
         if getting.done() and not getting.cancelled():
             return getting.result()
     return None if queue.empty() else queue.get_nowait()
-

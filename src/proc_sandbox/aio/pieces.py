@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol, TypeAlias
 
 from proc_sandbox.aio.apart import Apart
 from proc_sandbox.config import Config, Tee
-from proc_sandbox.errors import ConfigError
-from proc_sandbox.streams import CHUNK, descriptor_of, encode, whole
+from proc_sandbox.streams import CHUNK, EncodedInput, descriptor_of, whole
+from proc_sandbox.text import Decoding, Encoder
 
-__all__ = ["Pieces", "awaited_input", "awaited_output", "in_threads", "may_block", "with_awaited_targets"]
+__all__ = ["AsyncReadable", "Input", "Pieces", "awaited_input", "awaited_output", "in_threads", "may_block", "with_awaited_targets"]
+
+
+class AsyncReadable(Protocol):
+    """What has bytes, or text, piece by piece, and is awaited for each: an asyncio.StreamReader, or the like."""
+
+    async def read(self, size: int, /) -> bytes | str:
+        """Return at most that much; nothing at the end."""
+        ...
+
+
+Input: TypeAlias = bytes | str | AsyncIterable[bytes | str] | AsyncReadable
+"""What a command reads from stdin."""
 
 Pieces = Callable[[], Awaitable[bytes]]
 """Each call gives the next piece of a stream, b"" at its end."""
@@ -20,42 +32,56 @@ Pieces = Callable[[], Awaitable[bytes]]
 IN_MEMORY = (io.BytesIO, io.StringIO)
 
 
-def awaited_input(stream: object) -> Pieces | None:
-    """Return the pieces of what has to be awaited: a coroutine method read(), or asynchronous iteration; None where it is neither."""
+def awaited_input(stream: object, how: Decoding | None = None) -> Pieces | None:
+    """Return the pieces of what has to be awaited: a coroutine method read(), or asynchronous iteration; None where it is neither.
+    how: in which encoding, where it brings text.
+    """
     read: Any = getattr(stream, "read", None)
     if read is not None:  # asyncio.StreamReader can be iterated too, but by lines, whose length has a limit
-        return (lambda: checked(read(CHUNK))) if inspect.iscoroutinefunction(read) and descriptor_of(stream) is None else None
-    if not hasattr(stream, "__aiter__"):
-        return None
-    iterator: AsyncIterator[Any] = stream.__aiter__()
-    return lambda: next_of(iterator)
+        awaitable = inspect.iscoroutinefunction(read) and descriptor_of(stream) is None
+        return encoded(Reads(read), how) if awaitable else None
+    return encoded(stream.__aiter__(), how) if hasattr(stream, "__aiter__") else None
 
 
-async def checked(reading: Awaitable[Any]) -> bytes:
-    """Return a piece as bytes.
+class Reads:
+    """What is read, until that is nothing. No generator, which somebody would have to close."""
 
-    Raises:
-        ConfigError: it is neither bytes nor str.
-    """
-    piece = await reading
-    if not isinstance(piece, (bytes, bytearray, memoryview, str)):
-        raise ConfigError("input", piece, "every piece of it must be bytes")
-    return bytes(encode(piece))  # type: ignore[arg-type]
+    def __init__(self, read: Callable[[int], Awaitable[Any]]) -> None:
+        self.read = read
 
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
 
-async def next_of(iterator: AsyncIterator[Any]) -> bytes:
-    """Return the next piece that is not empty."""
-    while True:
-        try:
-            piece = await checked(iterator.__anext__())
-        except StopAsyncIteration:
-            return b""
-        if piece:
+    async def __anext__(self) -> Any:
+        if piece := await self.read(CHUNK):
             return piece
+        raise StopAsyncIteration
+
+
+def encoded(iterator: AsyncIterator[Any], how: Decoding | None) -> Pieces:
+    """Return the pieces of an iterator: none of them is empty but the end."""
+    encoder = Encoder(how)
+    over = False
+
+    async def following() -> bytes:
+        nonlocal over
+        while not over:
+            try:
+                piece = await iterator.__anext__()
+            except StopAsyncIteration:
+                over = True
+                return encoder.finish()
+            if data := encoder.encode(piece):
+                return data
+        return b""
+
+    return following
 
 
 def may_block(stream: object) -> bool:
     """Return whether a file object may keep its reader waiting, for all that is known of it."""
+    if isinstance(stream, EncodedInput):
+        stream = stream.stream
     return hasattr(stream, "read") and type(stream) not in IN_MEMORY
 
 

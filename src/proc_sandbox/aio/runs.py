@@ -9,28 +9,32 @@ from typing import TYPE_CHECKING
 
 from proc_sandbox.aio.admission import Gate, gate, limits_around
 from proc_sandbox.aio.apart import apart
+from proc_sandbox.aio.driver import Driver
 from proc_sandbox.backends import get_ready, is_ready
 from proc_sandbox.config import Config
 from proc_sandbox.execution import Args, Execution
 from proc_sandbox.later import load
 
 if TYPE_CHECKING:
-    from proc_sandbox.aio import Input
+    from proc_sandbox.aio.pieces import Input
+    from proc_sandbox.text import Decoding
 
 if sys.platform == "win32":
-    from proc_sandbox.aio.threads import Driver, most_runs
+    from proc_sandbox.aio.threads import ThreadDriver as PlainDriver
+    from proc_sandbox.aio.threads import most_runs
 else:
-    from proc_sandbox.aio.descriptors import Driver, most_runs
+    from proc_sandbox.aio.descriptors import DescriptorDriver as PlainDriver
+    from proc_sandbox.aio.descriptors import most_runs
 
-__all__ = ["Driver", "abandon", "driver_for", "end", "start", "take"]
+__all__ = ["abandon", "driver_for", "end", "start", "take"]
 
 
-def driver_for(config: Config, given: Input | None) -> Driver:
-    """Return what moves the bytes of a run on a terminal."""
-    if sys.platform != "win32":  # there the planner says that there are none
-        made: Driver = load("proc_sandbox.aio.terminal", "TerminalDriver", globals())(config, given)
+def driver_for(config: Config, given: Input | None, how: Decoding | None = None) -> Driver:
+    """Return what moves the bytes of a run. how: in which encoding is input that is text."""
+    if sys.platform != "win32" and config.pty:  # there the planner says that there are no terminals
+        made: Driver = load("proc_sandbox.aio.terminal", "TerminalDriver", globals())(config, given, how)
         return made
-    return Driver(config, given)
+    return PlainDriver(config, given, how)
 
 
 async def take(places: list[Gate]) -> None:

@@ -7,32 +7,33 @@ import os
 import select
 from typing import TYPE_CHECKING, cast
 
-from proc_sandbox.aio.descriptors import Driver, may_touch, move
+from proc_sandbox.aio.descriptors import DescriptorDriver, may_touch, move
 from proc_sandbox.backends.unix.terminal import LOOK_AGAIN, PATIENCE, TerminalStreams, Typist, wanted
 from proc_sandbox.config import INHERIT, Config
 from proc_sandbox.errors import ConfigError
 from proc_sandbox.streams import is_constant
 
 if TYPE_CHECKING:
-    from proc_sandbox.aio import Input
+    from proc_sandbox.aio.pieces import Input
+    from proc_sandbox.text import Decoding
 
 __all__ = ["TerminalDriver"]
 
 
-class TerminalDriver(Driver):
+class TerminalDriver(DescriptorDriver):
     """Types and reads.
 
     Attributes: watched, the events that the loop tells of, by descriptor; always, those that it need not tell of and will come at once.
     """
 
-    def __init__(self, config: Config, given: Input | None) -> None:
-        """See Driver.
+    def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
+        """See DescriptorDriver.
 
         Raises:
             ConfigError: the command would have to do with the caller's own terminal.
         """
         check_not_the_callers(config)
-        super().__init__(config, given)
+        super().__init__(config, given, how)
         self.watched: dict[int, int] = {}
         self.always: set[tuple[int, int]] = set()
         self.taking = False

@@ -13,17 +13,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from proc_sandbox.aio.apart import Apart, patiently
+from proc_sandbox.aio.driver import Driver
 from proc_sandbox.aio.pieces import Pieces, awaited_input, awaited_output
 from proc_sandbox.config import Config, Tee
 from proc_sandbox.execution import Execution
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import choose_output, whole
-from proc_sandbox.text import input_bytes
+from proc_sandbox.streams import choose_output, whole, with_encoded_input
+from proc_sandbox.text import Decoding, input_bytes
 
 if TYPE_CHECKING:
-    from proc_sandbox.aio import Input
+    from proc_sandbox.aio.pieces import Input
 
-__all__ = ["Driver", "most_runs"]
+__all__ = ["ThreadDriver", "most_runs"]
 
 
 def most_runs() -> float:
@@ -31,19 +32,22 @@ def most_runs() -> float:
     return 100
 
 
-class Driver:
-    """Has one run's bytes moved in threads. Attributes: as those of descriptors.Driver."""
+class ThreadDriver(Driver):
+    """Has one run's bytes moved in threads. No run that it drives is held, so that there are no news."""
 
     opens_files = True
 
-    def __init__(self, config: Config, given: Input | None) -> None:
+    def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
         self.owner = os.getpid()
+        self.news = asyncio.Event()
         self.bridge = Bridge()
         self.run_apart: Apart[Ended | Failed] | None = None
         changes: dict[str, Any] = {}
-        source = awaited_input(config.stdin if given is None else given)
-        self.data = input_bytes(cast("bytes | str | None", given)) if source is None else None
-        if source is not None:
+        source = awaited_input(config.stdin if given is None else given, how)
+        self.data = input_bytes(cast("bytes | str | None", given), how) if source is None else None
+        if source is None:
+            config = with_encoded_input(config, how)
+        else:
             changes["stdin"] = BridgedInput(self.bridge, source)
         for name in ("stdout", "stderr"):
             stream = getattr(config, name)
