@@ -46,8 +46,8 @@ class Halves:
         """Have the backend's start() tell when it is done."""
         start = backend.start
 
-        def timed(*arguments: Any) -> Any:
-            run = start(*arguments)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            run = start(*arguments, **named)
             self.sent = time.thread_time()
             return run
 

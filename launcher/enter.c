@@ -227,7 +227,11 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		record->user = nanoseconds(usage.ru_utime);
 		record->system = nanoseconds(usage.ru_stime);
 	}
-	ssize_t size = recvmsg(own->command, &header, 0);
+	/* From here on it uses nothing: on_parked(). Who has told the command already does not hear it any more. */
+	ssize_t size = send(own->command, "", 1, MSG_NOSIGNAL);
+	do
+		size = recvmsg(own->command, &header, 0);
+	while (size < 0 && errno == ECONNRESET); /* that was not read, which is told before what was said (unix(7)) */
 	if (size <= 0)
 		_exit(125); /* nobody needs it any longer */
 	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || parse_command(words, (size_t)size, arguments, &command, &why) < 0) {

@@ -144,6 +144,18 @@ struct record {
 	int64_t max_rss;        /* bytes, the largest single process */
 };
 
+/* The facts of a run's end, in the order in which they are told; as numbers, for somebody waits. The package has the same list. */
+#define FACTS(X) \
+	X(done) X(status) X(reaper) X(wall) X(user) X(system) X(peak) X(tasks) X(oom_kills) X(outside_oom_kills) \
+	X(refused_forks) X(throttled) X(disk_read) X(disk_written) X(cpu_pressure) X(memory_pressure) X(io_pressure) \
+	X(timed_out) X(cpu_exceeded) X(memory_exceeded) X(tasks_exceeded) X(cancelled) X(terminated) X(sent)
+
+struct facts {
+#define FACT(name) int64_t name;
+	FACTS(FACT)
+#undef FACT
+};
+
 /* report.c */
 void record_failure(struct record *record, const char *step, const char *object, int error);
 noreturn void die(struct record *record, const char *step, const char *object);
@@ -152,6 +164,7 @@ int64_t nanoseconds(struct timeval time);
 struct message { char text[2048]; size_t size; };
 void add_word(struct message *message, const char *text);
 void add_number(struct message *message, const char *key, int64_t value);
+void add_bytes(struct message *message, const void *bytes, size_t size);
 
 /* limits.c */
 void set_rlimits(const struct plan *plan, struct record *record);

@@ -143,12 +143,26 @@ static void prepare(struct kept *kept)
 		close(pair[0]);
 		return;
 	}
-	if (run->cage)
-		open_meters(run->cage); /* while nobody waits */
 	run->command = pair[0];
+	run->parked_source = (struct source){PARKED, run};
+	watch_fd(run->command, &run->parked_source); /* where it cannot be, what is done then is done later */
 	run->kept = kept;
 	kept->prepared++;
 	kept->retry = 0;
+}
+
+/* What can be done while nobody waits: from now on it uses nothing until it is told its command. */
+void on_parked(struct run *run)
+{
+	char text[1];
+	unwatch(run->command);
+	run->parked = recv(run->command, text, sizeof text, MSG_DONTWAIT) == sizeof text;
+	if (!run->parked)
+		return; /* it has ended, which the end of its reaper tells */
+	if (run->cage) {
+		open_meters(run->cage);
+		measure_from_now(run->cage);
+	}
 }
 
 /* When there is time: see note_event(). */
@@ -165,6 +179,8 @@ static void take_out(struct run *run)
 {
 	run->kept->prepared--;
 	run->kept = NULL;
+	if (!run->parked)
+		unwatch(run->command);
 	close(run->command);
 	run->command = -1;
 	free_origins(run->origins);
@@ -256,7 +272,7 @@ struct run *use_prepared(struct kept *kept, const char *words, size_t size, cons
 			drop_prepared(kept);
 			break;
 		}
-		if (run->cage)
+		if (run->cage && !run->parked)
 			measure_from_now(run->cage);
 		server.records[run->slot].started = now();
 		bool told = tell_command(run, words, size, descriptors);

@@ -101,7 +101,7 @@ void end_gently(struct run *run)
 	give_order(run, ORDER_GO);
 }
 
-static void facts(struct message *message, struct run *run)
+static struct facts facts_of(struct run *run)
 {
 	const struct record *record = &server.records[run->slot];
 	struct cage_usage cage = {
@@ -114,36 +114,42 @@ static void facts(struct message *message, struct run *run)
 		cage_usage(run->cage, user, system, &cage);
 	else if (run->cpu_seen > user + system)
 		user = run->cpu_seen - system;
-	add_word(message, "ended");
-	add_number(message, "done", record->done);
-	add_number(message, "status", record->done ? record->status : -1);
-	add_number(message, "reaper", run->reaper_status);
-	add_number(message, "wall", end - record->started);
-	add_number(message, "user", cage.user >= 0 ? cage.user : user);
-	add_number(message, "system", cage.system >= 0 ? cage.system : system);
+	if (cage.user >= 0)
+		user = cage.user;
+	if (cage.system >= 0)
+		system = cage.system;
 	if (cage.seen > peak)
 		peak = cage.seen;
-	add_number(message, "peak", cage.peak >= 0 ? cage.peak : peak > run->max_rss ? peak : run->max_rss);
-	add_number(message, "tasks", run->peak_tasks);
+	if (run->max_rss > peak)
+		peak = run->max_rss;
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
-	add_number(message, "oom_kills", own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	add_number(message, "outside_oom_kills", !own && cage.oom_kills > 0 ? cage.oom_kills : 0);
-	add_number(message, "refused_forks", cage.refused_forks);
-	add_number(message, "throttled", cage.throttled);
-	add_number(message, "disk_read", cage.disk_read);
-	add_number(message, "disk_written", cage.disk_written);
-	add_number(message, "cpu_pressure", cage.cpu_pressure);
-	add_number(message, "memory_pressure", cage.memory_pressure);
-	add_number(message, "io_pressure", cage.io_pressure);
-	add_number(message, "timed_out", run->timed_out);
-	/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
-	int64_t used = (cage.user >= 0 ? cage.user : user) + (cage.system >= 0 ? cage.system : system);
-	add_number(message, "cpu_exceeded", run->cpu_exceeded || (run->cpu_limit && used >= run->cpu_limit));
-	add_number(message, "memory_exceeded", run->memory_exceeded);
-	add_number(message, "tasks_exceeded", run->tasks_exceeded);
-	add_number(message, "cancelled", run->cancelled);
-	add_number(message, "terminated", run->terminated && (!record->done || record->ended > run->terminated));
-	add_number(message, "sent", (int64_t)run->sent);
+	return (struct facts){
+		.done = record->done,
+		.status = record->done ? record->status : -1,
+		.reaper = run->reaper_status,
+		.wall = end - record->started,
+		.user = user,
+		.system = system,
+		.peak = cage.peak >= 0 ? cage.peak : peak,
+		.tasks = run->peak_tasks,
+		.oom_kills = own && cage.oom_kills > 0 ? cage.oom_kills : 0,
+		.outside_oom_kills = !own && cage.oom_kills > 0 ? cage.oom_kills : 0,
+		.refused_forks = cage.refused_forks,
+		.throttled = cage.throttled,
+		.disk_read = cage.disk_read,
+		.disk_written = cage.disk_written,
+		.cpu_pressure = cage.cpu_pressure,
+		.memory_pressure = cage.memory_pressure,
+		.io_pressure = cage.io_pressure,
+		.timed_out = run->timed_out,
+		/* RLIMIT_CPU may have ended it between two looks: what was used tells. */
+		.cpu_exceeded = run->cpu_exceeded || (run->cpu_limit && user + system >= run->cpu_limit),
+		.memory_exceeded = run->memory_exceeded,
+		.tasks_exceeded = run->tasks_exceeded,
+		.cancelled = run->cancelled,
+		.terminated = run->terminated && (!record->done || record->ended > run->terminated),
+		.sent = (int64_t)run->sent,
+	};
 }
 
 /* Closing does not do: as long as the child of another run holds a copy, its events would still come (epoll(7)). */
@@ -196,7 +202,9 @@ static void tell_end(struct run *run)
 	if (record->error) {
 		tell_failure(run->socket, record->step, record->object, record->error);
 	} else {
-		facts(&message, run);
+		struct facts facts = facts_of(run);
+		add_word(&message, "facts");
+		add_bytes(&message, &facts, sizeof facts);
 		tell(run->socket, &message);
 	}
 	unwatch(run->socket);

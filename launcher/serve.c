@@ -214,6 +214,7 @@ static void on_run(const struct source *source)
 	case OOM: on_oom(source->run); break;
 	case SAMPLES: on_samples(); break;
 	case ENDS: on_ends(); break;
+	case PARKED: on_parked(source->run); break;
 	case MOUNTS: on_mounts(); break;
 	default: break;
 	}
@@ -240,8 +241,9 @@ int serve(int control)
 		if (count == 0)
 			prepare_next();
 		if (count > 0) {
-			note_event();
 			const struct source *source = event.data.ptr;
+			if (source->kind != PARKED) /* which nobody waits for */
+				note_event();
 			if (source->kind == CONTROL)
 				going = on_control(control);
 			else if (source->kind == CALLER)
@@ -253,6 +255,26 @@ int serve(int control)
 	}
 	end_all();
 	return 0;
+}
+
+/* Returns the exit status that a shell would give. */
+static int print_end(const char *text, size_t size)
+{
+	struct facts facts;
+	fprintf(stderr, "launcher:");
+	if (size == sizeof "facts" + sizeof facts) {
+		memcpy(&facts, text + sizeof "facts", sizeof facts);
+#define PRINT(name) fprintf(stderr, " " #name " %lld", (long long)facts.name);
+		FACTS(PRINT)
+#undef PRINT
+		fprintf(stderr, "\n");
+		int status = (int)facts.status;
+		return status < 0 ? 125 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	}
+	for (size_t at = 0; at < size; at += strlen(text + at) + 1)
+		fprintf(stderr, " %s", text + at);
+	fprintf(stderr, "\n");
+	return 125;
 }
 
 /* "launcher run": the same run with the shell's own descriptors, to repeat by hand what Python did. */
@@ -272,14 +294,5 @@ int run_once(const char *words, size_t size)
 	}
 	remove_cages();
 	ssize_t count = recv(pair[1], text, sizeof text, MSG_DONTWAIT);
-	int code = 125, status = -1;
-	for (ssize_t at = 0; at < count; at += (ssize_t)strlen(text + at) + 1) {
-		fprintf(stderr, "%s%s", at ? " " : "launcher: ", text + at);
-		if (!strcmp(text + at, "status"))
-			status = atoi(text + at + 7);
-	}
-	fprintf(stderr, "\n");
-	if (status >= 0)
-		code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-	return code;
+	return print_end(text, count > 0 ? (size_t)count : 0);
 }

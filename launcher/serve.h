@@ -7,7 +7,7 @@
 
 #include "launcher.h"
 
-enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES, ENDS, MOUNTS };
+enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES, ENDS, MOUNTS, PARKED };
 struct source { enum source_kind kind; struct run *run; };
 
 /* A plan that was read once, and what is known of how it is used. */
@@ -28,8 +28,9 @@ struct run {
 	struct run *next;
 	struct kept *kept;     /* whose next run it is prepared for; NULL: it is under way */
 	int command;           /* a prepared one's ear */
+	bool parked;           /* it waits, and has used all that preparing it takes */
 	struct origins *origins; /* of its own mounts, where it is prepared */
-	struct source socket_source, reaper_source, oom_source;
+	struct source socket_source, reaper_source, oom_source, parked_source;
 	int socket, pidfd;
 	pid_t reaper;
 	unsigned slot;       /* of the shared records */
@@ -82,6 +83,7 @@ struct run *use_prepared(struct kept *kept, const char *words, size_t size, cons
 void note_event(void);
 void note_use(struct kept *kept);
 void prepare_next(void);
+void on_parked(struct run *run);
 void on_prepared_end(struct run *run);
 void drop_prepared(struct kept *kept);
 void drop_all_prepared(void);

@@ -556,7 +556,7 @@ def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
     with ps.Popen(["cat"], stdin=ps.PIPE, timeout=HANG) as process:
         serving = launcher().pid
         reaper = status_of(process.pid)[1]  # the launcher may have others from before
-        with watched([reaper]) as reapers, watched([process.pid]) as commands:
+        with watched([reaper, serving]) as served, watched([process.pid]) as commands:
             os.kill(serving, signal.SIGSTOP)
             try:
                 assert process.stdin is not None
@@ -568,7 +568,7 @@ def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:
                     os.sched_yield()
             finally:
                 os.kill(serving, signal.SIGKILL)
-            wait_dead(reapers)
+            wait_dead(served)  # both: as long as the launcher has a thread that reaper is its child
             with contextlib.suppress(ChildProcessError):  # in a container without an init it has become ours
                 os.waitpid(reaper, 0)
         with pytest.raises(ps.LauncherDiedError):

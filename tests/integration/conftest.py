@@ -6,11 +6,12 @@ import pytest
 from support import processes
 from support.behaviours import Runner
 from support.fixtures import programs
+from support.loops import in_threads, with_loop
 
 import proc_sandbox as ps
 from proc_sandbox import sandbox
 
-__all__ = ["programs"]
+__all__ = ["in_threads", "programs", "with_loop"]
 
 
 PRELUDE = """

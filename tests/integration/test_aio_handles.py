@@ -10,7 +10,6 @@ import signal
 import sys
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -91,19 +90,37 @@ def test_communicate_moves_more_than_pipes_hold_and_keeps_max_output(fields: dic
     with_loop(main)
 
 
-async def until_it_is(process: aio.Popen, *, stopped: bool) -> None:
-    """Wait until the command is, or is not, what proc_pid_stat(5) calls stopped."""
-    while (Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T") is not stopped:
-        await asyncio.sleep(0.01)
+async def goes_on(process: aio.Popen) -> bool:
+    """Whether it uses its processor within a while."""
+    before = (await process.usage()).cpu_time
+    await asyncio.sleep(0.3)
+    return (await process.usage()).cpu_time > before
 
 
-def test_signals_pause_and_the_end_of_the_block(fields: dict[str, Any]) -> None:
+def test_a_run_that_is_paused_stands_still_until_it_is_resumed(fields: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with aio.Popen(["sh", "-c", "while :; do :; done"], **fields) as process:
+            for _ in range(2):
+                while not await goes_on(process):
+                    pass
+                process.pause()
+                while await goes_on(process):
+                    pass
+                assert not await goes_on(process)
+                assert process.returncode is None
+                process.resume()
+            while not await goes_on(process):
+                pass
+            process.pause()
+            process.kill()
+            assert (await process.wait()).reason is ps.Reason.CANCELLED
+
+    with_loop(main)
+
+
+def test_signals_and_the_end_of_the_block(fields: dict[str, Any]) -> None:
     async def main() -> None:
         async with aio.Popen(["sleep", "100"], **fields) as process:
-            process.pause()
-            await until_it_is(process, stopped=True)
-            process.resume()
-            await until_it_is(process, stopped=False)
             process.send_signal(signal.SIGINT)
             result = await process.wait()
         assert (result.reason, result.signal) == (ps.Reason.SIGNALED, signal.SIGINT)
@@ -290,18 +307,15 @@ def test_a_command_that_is_not_there_is_told_when_it_is_started(fields: dict[str
 
 def test_a_cancelled_task_leaves_nothing(fields: dict[str, Any]) -> None:
     async def main() -> None:
-        begun: list[aio.Popen] = []
-        all_have = asyncio.Event()
+        queue: asyncio.Queue[aio.Popen] = asyncio.Queue()
 
         async def hold() -> None:
             async with aio.Popen(["sleep", "1000"], **fields) as process:
-                begun.append(process)
-                if len(begun) == 5:
-                    all_have.set()
+                queue.put_nowait(process)
                 await process.wait()
 
         tasks = [asyncio.create_task(hold()) for _ in range(5)]
-        await all_have.wait()
+        begun = [await queue.get() for _ in tasks]
         for task in tasks:
             task.cancel()
         assert all(isinstance(error, asyncio.CancelledError) for error in await asyncio.gather(*tasks, return_exceptions=True))

@@ -105,6 +105,19 @@ print(was_prepared(), was_prepared(umask=0o77))
     assert said_by(code) == ["True", "0", "1", "True", "False"]
 
 
+def test_one_that_is_told_its_command_before_it_waits_hears_it() -> None:
+    """At whatever step of its preparation: the launcher has let go of the socket before the other end has said that it listens."""
+    code = """
+for step in range(150):
+    end = time.monotonic() + step * 40e-6
+    while time.monotonic() < end:
+        pass
+    assert run(["true"], prepared=2).ok
+print("all")
+"""
+    assert said_by(code) == ["all"]
+
+
 def test_one_is_prepared_when_runs_follow_one_another_and_none_for_a_single_run() -> None:
     code = """
 assert run(["true"], prepared=None).ok

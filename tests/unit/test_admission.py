@@ -244,17 +244,16 @@ async def test_a_call_has_the_tasks_context() -> None:
 
 @in_loop
 async def test_who_is_cancelled_waits_for_the_call_and_has_its_value_undone() -> None:
-    begun, go = threading.Event(), threading.Event()
+    loop, begun, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
     undone: list[int] = []
 
     def call() -> int:
-        begun.set()
+        loop.call_soon_threadsafe(begun.set)
         go.wait()
         return 7
 
     task = asyncio.create_task(apart(call, undone.append))
-    while not begun.is_set():
-        await asyncio.sleep(0)
+    await begun.wait()
     for _ in range(3):
         task.cancel()
         await rounds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import pickle
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import proc_sandbox as ps
-from proc_sandbox.launcher.channel import TOLD, decode
+from proc_sandbox.launcher.channel import decode, ended
 from proc_sandbox.report import Ended
 from proc_sandbox.verdict import pressure, reason_of
 
@@ -65,7 +66,7 @@ def test_what_the_command_did_is_never_called_a_limit() -> None:
 
 def facts(status: int) -> dict[str, int]:
     """What the launcher says of a command that ended by itself with that wait status."""
-    return {**dict.fromkeys(map(bytes.decode, TOLD), 0), "done": 1, "status": status}
+    return {**dict.fromkeys(inspect.signature(ended).parameters, 0), "done": 1, "status": status}
 
 
 def test_each_combination_has_one_reason() -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -47,21 +48,23 @@ NEWS = (b"began\0", b"usage\0")
 """What else than its outcome is told of a held run."""
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
-TOLD = [
-    b"done", b"status", b"reaper", b"wall", b"user", b"system", b"peak", b"tasks", b"oom_kills", b"outside_oom_kills",
-    b"refused_forks", b"throttled", b"disk_read", b"disk_written", b"cpu_pressure", b"memory_pressure", b"io_pressure",
-    b"timed_out", b"cpu_exceeded", b"memory_exceeded", b"tasks_exceeded", b"cancelled", b"terminated", b"sent",
-]  # fmt: skip
-"""The facts of a run's end in the order in which the launcher tells them; the POSIX backend's warden, who has no reaper, has another."""
+FACTS = b"facts\0"
+NUMBERS = struct.Struct("=24q")
+"""The facts of a run's end as the launcher tells them (struct facts); the POSIX backend's warden tells them with their names."""
+AT_ONCE = int(socket.MSG_DONTWAIT)
+LOOK_ONLY = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)  # flags that are enumerated are slow to be joined
 
 
 def decode(message: bytes) -> Ended | Failed:
     """Return the launcher's message as facts."""
+    if len(message) == NUMBERS.size + 6 and message.startswith(FACTS):
+        return ended(*NUMBERS.unpack_from(message, 6))
     words = message.split(b"\0")
     words.pop()
     if words and words[0] == b"ended":
         try:
-            return facts_of(words[1::2], words[2::2])
+            facts = zip(map(text, words[1::2]), map(int, words[2::2]), strict=True)
+            return ended(**{"reaper": 0, **dict(facts)})
         except (TypeError, ValueError) as error:
             raise LauncherDiedError(f"the launcher said {message!r}, which means nothing: {error}") from error
     if len(words) == 5 and words[0] == b"failed":
@@ -69,17 +72,6 @@ def decode(message: bytes) -> Ended | Failed:
     if len(words) == 2 and words[0] == b"died":
         raise LauncherDiedError(text(words[1]))
     raise LauncherDiedError(f"the launcher said {message!r}, which means nothing")
-
-
-def facts_of(names: list[bytes], numbers: list[bytes]) -> Ended:
-    """Return what is told, name by name.
-
-    Raises:
-        TypeError, ValueError: a fact is missing or unknown, or is no number.
-    """
-    if names == TOLD:
-        return ended(*map(int, numbers))
-    return ended(**{"reaper": 0, **dict(zip(map(text, names), map(int, numbers), strict=True))})
 
 
 def text(word: bytes) -> str:
@@ -173,14 +165,14 @@ class Channel:
         """Return what is said next on this run's socket, nothing at its end; None where nothing is there yet."""
         try:
             # It stays there: what a signal's exception keeps from being noted would be lost, and waited for in vain.
-            return self.last_word(socket.MSG_DONTWAIT | socket.MSG_PEEK)
+            return self.last_word(LOOK_ONLY)
         except BlockingIOError:
             return None
 
     def take(self) -> None:
         """Take the message that next_message() has told of, which is noted."""
         with contextlib.suppress(BlockingIOError, ConnectionResetError):  # a signal handler was faster; there is more to be read still
-            self.socket.recv(4096, socket.MSG_DONTWAIT)
+            self.socket.recv(4096, AT_ONCE)
 
     def last_word(self, flags: int = 0) -> bytes:
         """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""
