@@ -807,6 +807,63 @@ while True:
     assert place.attributes() == before
 
 
+SECOND = {
+    "both typed": ({"stdin": "ps.INHERIT", "stdout": "ps.INHERIT"}, "stdin"),
+    "both shown": ({"stdout": "ps.INHERIT"}, "stdout"),
+    "by their files": ({"stdin": "sys.stdin", "stdout": "2"}, "stdin"),
+}
+
+
+@pytest.mark.parametrize("streams", SECOND)
+def test_one_run_at_a_time_has_it(place: Terminal, streams: str) -> None:
+    """A second one would take the first one's mode for what it is to give back, and both would read what is typed."""
+    before = place.attributes()
+    given, field = SECOND[streams]
+    options = ", ".join(f"{name}={value}" for name, value in given.items())
+    code = f"""
+import sys
+import proc_sandbox as ps
+one = ps.Popen(["sh", "-c", "echo begun; exec sleep 1000"], pty=True, timeout=60, {options})
+try:
+    two = ps.Popen(["true"], pty=True, timeout=60, {options})
+except ps.ConfigError as error:
+    print("refused", error.field, "another run has your terminal" in str(error))
+one.close()
+print(ps.run(["sh", "-c", "exit 7"], pty=True, timeout=60, {options}).exit_code, flush=True)
+if "two" in vars():
+    two.close()
+"""
+    with caller_on(place, code) as process:
+        place.until(f"refused {field} True\r?\n.*7\r\n".encode())
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_a_second_one_in_a_thread_is_refused_too(place: Terminal) -> None:
+    before = place.attributes()
+    code = """
+import threading
+import proc_sandbox as ps
+def second():
+    try:
+        ps.run(["true"], pty=True, timeout=60, stdout=ps.INHERIT)
+    except ps.ConfigError:
+        refused.set()
+    over.set()
+refused, over = threading.Event(), threading.Event()
+one = ps.Popen(["sh", "-c", "read x"], pty=True, timeout=60, stdin=ps.PIPE, stdout=ps.INHERIT)
+threading.Thread(target=second).start()
+over.wait()
+one.stdin.write(b"x\\n")
+one.wait()
+print("refused", refused.is_set(), flush=True)
+"""
+    with caller_on(place, code) as process:
+        place.until(b"refused True")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
 def test_the_terminal_goes_away() -> None:
     """Its window is closed: nobody is left to type, and the run ends."""
     with terminal() as place:

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from proc_sandbox.errors import ConfigError, LaunchError
+
 __all__ = ["CallersTerminal", "Terminated", "is_controlling", "put_size", "size_of", "ways_out"]
 
 Size = tuple[int, int]
@@ -104,26 +106,43 @@ class Terminated(BaseException):
 
 
 class CallersTerminal:
-    """One terminal of the caller's.
+    """The caller's terminal, which one run has at a time: it has one state to be given back, and what is typed there, answers too, one
+    reader.
 
     Attributes: file, a non-blocking open file of our own; typed, whether what is typed there is for the command; shown, whether what
     the command prints comes there; silent, whether it has hung up.
     """
 
-    def __init__(self, descriptor: int, *, typed: bool, shown: bool) -> None:
+    def __init__(self, *, typed: bool, shown: bool) -> None:
         self.typed, self.shown = typed, shown
         self.owner = os.getpid()
-        self.before = termios.tcgetattr(descriptor)
-        self.file = open_again(descriptor)
+        self.file = -1
         self.entered = self.raw = self.leaving = self.asked = self.silent = False
         self.ended_by = 0
-        self.handlers: dict[int, Any] = {}
+        self.handlers: dict[int, tuple[Any, Any]] = {}
         self.on_resize: Callable[[], None] = lambda: None
+
+    def take(self, descriptor: int, given: object) -> None:
+        """Have it from now on, until leave(); given: what the caller has passed as its stream.
+
+        Raises:
+            ConfigError: another run has it. LaunchError: it cannot be opened again.
+        """
+        field = "stdin" if self.typed else "stdout"
+        if having.setdefault("it", self) is not self:
+            raise ConfigError(field, given, "another run has your terminal; wait for its end, or take this one's streams with PIPE or a function")
+        try:
+            self.before = termios.tcgetattr(descriptor)
+            self.file = open_again(descriptor)
+        except (OSError, termios.error) as error:
+            name = getattr(error, "filename", None) or field
+            raise LaunchError("terminal", name, error.args[0], "your terminal cannot be opened again; use pipes instead of it") from None
 
     def enter(self, on_resize: Callable[[], None]) -> None:
         """Let bytes through from now on, until leave(); on_resize: to be called when the size has changed, on the main thread."""
         self.on_resize = on_resize
         see_to_exit()
+        stop_listening()
         self.entered = True
         entered.add(self)
         if threading.current_thread() is threading.main_thread():
@@ -154,6 +173,9 @@ class CallersTerminal:
         """Give the terminal back as it was, with nothing waiting there to be read; harmless when done twice, and in a child by fork()."""
         file, self.file = self.file, -1
         if file < 0:
+            stop_listening()
+            if not self.leaving:
+                self.let_go()
             return
         try:
             if self.entered and os.getpid() == self.owner:
@@ -162,10 +184,16 @@ class CallersTerminal:
         finally:
             self.entered = False
             entered.discard(self)
-            self.stop_listening()
+            stop_listening()
             os.close(file)
+            self.let_go()
         if self.ended_by and os.getpid() == self.owner:
             os.kill(os.getpid(), self.ended_by)
+
+    def let_go(self) -> None:
+        """Another run may have it."""
+        if having.get("it") is self:
+            having.clear()
 
     def give_back(self, file: int) -> None:
         if not self.raw or not in_foreground(file):
@@ -208,19 +236,20 @@ class CallersTerminal:
         for number, handler in ((signal.SIGCONT, self.on_continue), (signal.SIGWINCH, self.on_size)):
             if signal.getsignal(number) is not None:
                 ours[number] = handler
+        listening.add(self)
         for number, handler in ours.items():
-            self.handlers[number] = signal.getsignal(number)
+            self.handlers[number] = handler, signal.getsignal(number)
             signal.signal(number, handler)
 
     def stop_listening(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # what comes then does what it did before: pass_on()
-        while self.handlers:
-            signal.signal(*self.handlers.popitem())
+        """Put back what was there before us; but what the caller has set meanwhile stays."""
+        for number, (ours, before) in self.handlers.items():
+            if signal.getsignal(number) == ours:
+                signal.signal(number, before)
 
     def pass_on(self, number: int, frame: FrameType | None) -> None:
         """Do what was done before us."""
-        before = self.handlers.get(number, signal.SIG_DFL)
+        before = self.handlers[number][1]
         if callable(before):
             before(number, frame)
         elif before == signal.SIG_DFL and number not in (signal.SIGCONT, signal.SIGWINCH):
@@ -312,8 +341,12 @@ def ready(file: int, event: int, until: float) -> bool:
     return left > 0 and bool(poll.poll(left * 1000))
 
 
+having: dict[str, CallersTerminal] = {}
+"""Who has the caller's terminal, as "it"."""
 entered: set[CallersTerminal] = set()
 """Those that are to be given back."""
+listening: set[CallersTerminal] = set()
+"""Those whose handlers of signals are set, or were: only the main thread can undo that, and the terminal may be given back on another."""
 at_exit: list[bool] = []
 
 
@@ -329,11 +362,22 @@ def leave_all() -> None:
         terminal.leave()
 
 
+def stop_listening() -> None:
+    """Listen to no signals any more for a terminal that was given back. What comes until then does what it did before: pass_on()."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for terminal in list(listening):
+        if not terminal.entered:
+            terminal.stop_listening()
+            listening.discard(terminal)
+
+
 def after_fork_in_child() -> None:
     for terminal in list(entered):
         terminal.entered = False
-        terminal.stop_listening()
+    stop_listening()
     entered.clear()
+    having.clear()
 
 
 if hasattr(os, "register_at_fork"):

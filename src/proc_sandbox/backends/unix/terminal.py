@@ -24,6 +24,7 @@ from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
 from proc_sandbox.report import Ended, Failed
 from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output
+from proc_sandbox.streams import shown as as_given
 from proc_sandbox.supervise import Supervisor
 
 __all__ = ["LOOK_AGAIN", "PATIENCE", "TerminalStreams", "Typist", "wanted"]
@@ -104,7 +105,7 @@ class TerminalStreams(DescriptorStreams):
         self.note_flags(config)
         self.choose_source(typed)
         self.choose_sink(shown, supervisor)
-        self.find_caller(typed, shown)
+        self.find_caller(typed, shown, config)
         if self.caller:
             self.size = size_of(self.caller.file)
             take_keys(self.slave, self.caller.before)
@@ -148,14 +149,15 @@ class TerminalStreams(DescriptorStreams):
         self.files.append(os.dup(number))  # what else the caller's loop does with its own is no concern of ours
         return self.files[-1]
 
-    def find_caller(self, typed: Choice, shown: Choice) -> None:
+    def find_caller(self, typed: Choice, shown: Choice, config: Config) -> None:
         """Look for the caller's terminal, where the command's input is typed or its output is shown."""
         source, sink = standard(typed, 0), standard(shown, 1)
         is_typed = source >= 0 and os.isatty(source)
         is_shown = sink >= 0 and os.isatty(sink) and not (is_typed and not is_same(source, sink))
         if not is_typed and not is_shown:
             return
-        self.caller = CallersTerminal(source if is_typed else sink, typed=is_typed, shown=is_shown)
+        self.caller = CallersTerminal(typed=is_typed, shown=is_shown)
+        self.caller.take(source if is_typed else sink, as_given(config.stdin if is_typed else config.stdout))
         if is_typed:
             self.input = self.caller.file
         if is_shown:
