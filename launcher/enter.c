@@ -228,7 +228,8 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		record->system = nanoseconds(usage.ru_stime);
 	}
 	/* From here on it uses nothing: on_parked(). Who has told the command already does not hear it any more. */
-	ssize_t size = send(own->command, "", 1, MSG_NOSIGNAL);
+	(void)send(own->command, "", 1, MSG_NOSIGNAL);
+	ssize_t size;
 	do
 		size = recvmsg(own->command, &header, 0);
 	while (size < 0 && errno == ECONNRESET); /* that was not read, which is told before what was said (unix(7)) */

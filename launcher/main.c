@@ -16,9 +16,9 @@
  * Plans and prepared sandboxes. Words are read once: what differs from run to run is the command, which comes last (plans.c). For a
  * plan whose runs follow one another, or that asks for it, reapers are forked ahead while a processor is free (prepare.c). Each
  * builds and confines its run, but for the command, and its child says on a socket that it waits, whereupon what it has used until
- * then is looked at. A run takes the oldest one, by sending
- * the command and its three streams; its deadline and its figures begin there (start.c). It is used once. It goes when its plan is
- * not used for a while, when the host's mounts change, or when something else lies where its own were taken from.
+ * then is looked at. A run takes the oldest one, by sending the command and its three streams; its deadline and its figures begin
+ * there (start.c). It is used once. It goes when its plan is not used for a while, when the host's mounts change, or when something
+ * else lies where its own were taken from.
  *
  * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
  * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" in words or

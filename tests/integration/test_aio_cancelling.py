@@ -6,7 +6,7 @@ import asyncio
 import sys
 
 import pytest
-from support.loops import Loop, Sink, family, heard, is_alone, pieces_of
+from support.loops import Loop, Sink, cancel_in_each_round, family, heard, is_alone, pieces_of
 from support.processes import output_of, witness
 from support.programs import HANG
 
@@ -36,10 +36,7 @@ def test_no_number_of_cancellations_hurries_it(with_loop: Loop) -> None:
         async def main() -> None:
             run = family(pipe)
             await heard(pipe, 4)
-            while not run.done():
-                run.cancel()
-                await asyncio.sleep(0)
-            assert run.cancelled()
+            await cancel_in_each_round(run)
             assert is_alone(pipe)
 
         with_loop(main())

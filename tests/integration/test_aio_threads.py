@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
-from support.loops import Loop, Sink, family, heard, is_alone, pieces_of
+from support.loops import Loop, Sink, cancel_in_each_round, family, heard, is_alone, pieces_of
 from support.processes import witness
 from support.programs import MEGABYTE, python
 
@@ -47,10 +47,7 @@ def test_in_threads_cancellation_is_the_same(with_loop: Loop) -> None:
             with witness() as pipe:
                 run = family(pipe, **options)
                 await heard(pipe, 4)
-                while not run.done():
-                    run.cancel()
-                    await asyncio.sleep(0)
-                assert run.cancelled()
+                await cancel_in_each_round(run)
                 assert is_alone(pipe)
 
     with_loop(main())

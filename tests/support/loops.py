@@ -18,7 +18,7 @@ from proc_sandbox.aio import threads
 from support.processes import Witness
 from support.programs import HANG, python
 
-__all__ = ["FAMILY", "Loop", "Sink", "family", "heard", "in_threads", "is_alone", "pieces_of", "with_loop"]
+__all__ = ["FAMILY", "Loop", "Sink", "cancel_in_each_round", "family", "heard", "in_threads", "is_alone", "pieces_of", "with_loop"]
 
 
 @pytest.fixture
@@ -65,6 +65,14 @@ async def heard(pipe: Witness, count: int = 1) -> None:
             loop.remove_reader(pipe.read_end)
         came.clear()
         pipe.heard += os.read(pipe.read_end, 1 << 16)
+
+
+async def cancel_in_each_round(run: asyncio.Task[Any]) -> None:
+    """Cancel it anew in each round of the loop until it is done."""
+    while not run.done():
+        run.cancel()
+        await asyncio.sleep(0)
+    assert run.cancelled()
 
 
 def is_alone(pipe: Witness) -> bool:
