@@ -20,7 +20,7 @@ from support.programs import HANG
 
 __all__ = ["Terminal", "caller_on", "program_on", "terminal"]
 
-PRELUDE = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+PRELUDE = "import fcntl, signal, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 PLACE = re.compile(rb"\x1b\[(\d+);(\d+)H|\x1b\[6n|\x1b\[c|\x1b\[21t")
 TITLE = b"rm -rf ."
 """What the command has called the window: a terminal that tells it is asked for it (ctlseqs, Ps = 21)."""
@@ -136,7 +136,8 @@ def terminal(rows: int = 30, columns: int = 100) -> Iterator[Terminal]:
 
 @contextlib.contextmanager
 def caller_on(place: Terminal, code: str, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process that uses the package and has that terminal: its streams and its session's."""
+    """A Python process that uses the package and has that terminal: its streams and its session's. TERM: xterm, unless env says it."""
+    options["env"] = {"TERM": "xterm", **options.get("env", {})}
     streams = {"stdin": place.slave, "stdout": place.slave, "stderr": place.slave, "start_new_session": True}
     with processes.caller(PRELUDE + code, *arguments, **{**streams, **options}) as process:
         yield process
