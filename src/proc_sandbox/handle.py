@@ -28,7 +28,7 @@ from proc_sandbox.execution import Args, Execution
 from proc_sandbox.report import Ended, Failed, Live
 from proc_sandbox.result import LiveUsage, Output, Result
 from proc_sandbox.sandbox import Sandbox, check_input, configured
-from proc_sandbox.streams import is_constant, shown, with_encoded_input
+from proc_sandbox.streams import is_constant, is_sinks, shown, with_encoded_input
 from proc_sandbox.supervise import Collector
 from proc_sandbox.text import Decoding, as_text, check_decoding, input_bytes
 
@@ -97,7 +97,7 @@ class Held:
         """Move bytes until the run has ended."""
         try:
             self.advance(lambda: False)
-        except Exception:  # noqa: BLE001 - raised where the run is awaited: it is our failure
+        except BaseException:  # noqa: BLE001 - raised where the run is awaited: it is our failure
             return
         finally:
             with self.changed:
@@ -142,8 +142,8 @@ class Held:
                 self.driven_by = me  # a signal handler may come in between, and take a turn of its own
             stepping = True
             self.outcome = self.pump.step(left) or self.outcome
-        except Exception as error:
-            if stepping and not self.pump.waiting and self.failure is None:
+        except BaseException as error:
+            if stepping and not self.pump.waiting and self.failure is None and is_sinks(error):
                 self.failure = error
                 self.run.kill()
             raise

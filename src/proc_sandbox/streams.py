@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ __all__ = [
     "choose_output",
     "descriptor_of",
     "is_constant",
+    "is_sinks",
     "shown",
     "whole",
     "with_encoded_input",
@@ -227,6 +229,13 @@ def whole(write: Callable[[bytes], object]) -> Callable[[bytes], object]:
         return count
 
     return write_all
+
+
+def is_sinks(error: BaseException) -> bool:
+    """Return whether what was raised while bytes are moved is taken for a sink's, which ends the run: KeyboardInterrupt and its like are
+    a signal handler's, as long as it is on the main thread, where these run.
+    """
+    return isinstance(error, Exception) or threading.current_thread() is not threading.main_thread()
 
 
 def is_constant(stream: object, constant: int) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
 
 import pytest
 from support.fixtures import Programs
-from support.programs import HANG, act, assert_refused, inside, python, text
+from support.programs import HANG, act, assert_refused, inside, outside, python, text
 from support.terminals import TITLE, Terminal, caller_on, terminal
 
 import proc_sandbox as ps
@@ -124,6 +126,52 @@ def test_what_is_printed_asks_only_where_it_could(place: Terminal) -> None:
     assert place.shown == b"plain\r\n"
 
 
+@pytest.mark.parametrize("kind", ["dumb", ""])
+def test_a_dumb_terminal_is_asked_nothing(place: Terminal, kind: str) -> None:
+    before = place.attributes()
+    place.answering = False
+    with caller_on(place, RUN % HANG, "protected", "printf", r"\033[1mbold", env={"TERM": kind}) as process:
+        assert place.wait(process) == 0
+    assert place.shown == b"\x1b[1mbold"
+    assert place.attributes() == before
+
+
+SEVERAL = """
+import sys
+import proc_sandbox as ps
+for stdin in sys.argv[1:]:
+    ps.run(["sh", "-c", r"printf '\\033[1mone'; read x"], pty=True, stdin=getattr(ps, stdin), stdout=ps.INHERIT, timeout=60)
+    print("next", flush=True)
+"""
+OWN = rb"\x1b\[\d+;\d+H\x1b\[6n"
+"""A question of ours."""
+
+
+def test_a_mute_terminal_is_asked_once(place: Terminal) -> None:
+    """By one process; and when it has answered after all, it is asked again. A key that sends the same does too."""
+    place.answering = False
+    with caller_on(place, SEVERAL, "DEVNULL", "DEVNULL", "INHERIT", "DEVNULL") as process:
+        for asked, typed in ((4, b""), (0, b""), (4, b"\x1b[1;1R\r"), (0, b"")):
+            place.until(b"one")
+            begun = place.read
+            place.type(typed)
+            place.until(b"next\r\n")
+            assert len(re.findall(OWN, place.shown[begun : place.read])) == asked
+        assert place.wait(process) == 0
+
+
+def test_who_has_answered_once_is_not_taken_for_mute(place: Terminal) -> None:
+    """A command could make a terminal late, so that the next command's questions are answered to the shell."""
+    with caller_on(place, SEVERAL, "DEVNULL", "DEVNULL", "DEVNULL") as process:
+        for answers in (True, False, True):
+            place.looked, place.answering = len(place.shown), answers
+            place.until(b"one")
+            begun = place.read
+            place.until(b"next\r\n")
+            assert len(re.findall(OWN, place.shown[begun : place.read])) == 4
+        assert place.wait(process) == 0
+
+
 # --- the caller's terminal itself ---
 
 
@@ -188,10 +236,41 @@ def test_requests_that_are_refused_everywhere_are_on_ones_own_terminal_too(progr
     assert_refused(result, {errno.EPERM})
 
 
-@pytest.mark.parametrize("request_number", [TIOCCONS, TIOCVHANGUP, TIOCSLCKTRMIOS, TIOCPKT, TIOCSPTLCK, TIOCGPTPEER], ids=hex)
-def test_requests_of_the_host_or_of_the_other_end(programs: Programs, request_number: int) -> None:
-    result = inside([programs("kernel"), "ioctl", "0", str(request_number)], pty=True, allowed_dirs=[programs.directory])
-    assert_refused(result, {errno.EPERM, errno.ENOTTY, errno.EIO, errno.EFAULT, errno.EINVAL})
+OF_THE_HOST = {"TIOCCONS": TIOCCONS, "TIOCVHANGUP": TIOCVHANGUP, "TIOCSLCKTRMIOS": TIOCSLCKTRMIOS}
+"""For who has CAP_SYS_ADMIN: to have the console's output, to hang up, to lock modes."""
+OF_THE_OTHER_END = {
+    "TIOCPKT": (TIOCPKT, errno.ENOTTY),
+    "TIOCSPTLCK": (TIOCSPTLCK, errno.ENOTTY),
+    "TIOCGPTPEER": (TIOCGPTPEER, errno.EIO),  # ptm_open_peer() of the kernel
+}
+"""To be told of modes that are set, to lock the terminal, to open it without a name: ioctl_tty(2), and tty_ioctl of the kernel."""
+
+
+def may_ask_the_host() -> bool:
+    """Whether we have CAP_SYS_ADMIN (capabilities(7)), bit 21, where it counts."""
+    with open("/proc/self/status", encoding="ascii") as file, open("/proc/self/uid_map", encoding="ascii") as users:
+        held = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff"))
+        return bool(held >> 21 & 1) and users.read().split() == ["0", "0", "4294967295"]
+
+
+@pytest.mark.parametrize("name", OF_THE_HOST)
+def test_requests_of_the_host(programs: Programs, place: Terminal, name: str) -> None:
+    kernel = [programs("kernel"), "ioctl", "0", str(OF_THE_HOST[name])]
+    if may_ask_the_host() and name != "TIOCCONS":  # which would take the host's messages away
+        assert text(outside(kernel, stdin=place.slave)).split() == ["TRIED", "ESCAPED"]
+    assert_refused(inside(kernel, pty=True, allowed_dirs=[programs.directory]), {errno.EPERM})
+
+
+@pytest.mark.parametrize("name", OF_THE_OTHER_END)
+def test_requests_of_the_other_end(programs: Programs, place: Terminal, name: str) -> None:
+    """Which is ours: its file is not among the command's, and at its own end the terminal knows nothing of them."""
+    number, refusal = OF_THE_OTHER_END[name]
+    kernel = [programs("kernel"), "ioctl", "0", str(number)]
+    if name == "TIOCGPTPEER":  # it takes flags, no address
+        os.close(fcntl.ioctl(place.master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY))
+    else:
+        assert text(outside(kernel, stdin=place.master)).split() == ["TRIED", "ESCAPED"]
+    assert_refused(inside(kernel, pty=True, allowed_dirs=[programs.directory]), {refusal})
 
 
 def test_the_terminal_is_in_nobody_elses_reach() -> None:

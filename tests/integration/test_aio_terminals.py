@@ -135,6 +135,22 @@ def test_much_both_ways(with_loop: Loop, tmp_path: Path) -> None:
     with_loop(main)
 
 
+def test_what_nobody_takes_at_the_end_is_told(with_loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a pipe holds, and less than keeps the command waiting."""
+    monkeypatch.setattr("proc_sandbox.aio.terminal.PATIENCE", 0.0)
+
+    async def main() -> None:
+        reader, writer = os.pipe()
+        try:
+            result = await aio.run(["head", "-c", "100000", "/dev/zero"], pty=True, stdout=writer, timeout=HANG)
+        finally:
+            os.close(reader)
+            os.close(writer)
+        assert result.output_truncated == (True, False)
+
+    with_loop(main)
+
+
 def test_limits_hold(with_loop: Loop) -> None:
     async def main() -> None:
         result = await aio.run(["yes"], pty=True, timeout=0.5, max_output="1K")

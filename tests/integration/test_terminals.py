@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 import pytest
 from support.behaviours import Runner
-from support.processes import output_of
+from support.processes import caller, output_of, until_false
 from support.programs import HANG, python
 from support.terminals import Terminal, caller_on, program_on, terminal
 
@@ -153,6 +154,55 @@ def test_output_that_is_still_on_its_way_at_the_end_is_there() -> None:
     code = "import os\nfor _ in range(200): os.write(1, b'y' * 999 + b'\\n')"
     for _ in range(5):
         assert run(python(code)).stdout == (b"y" * 999 + b"\r\n") * 200
+
+
+def test_an_output_that_cannot_be_written_is_named() -> None:
+    """It is we who write there, and the command knows nothing of it."""
+    with pytest.raises(OSError, match="/dev/full") as caught:
+        run(["echo", "x"], stdout="/dev/full")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match="stdout") as caught:
+        run(["sh", "-c", "yes"], stdout=file)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "stdout")
+
+
+def test_a_terminal_that_cannot_be_made_private_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def openpty(whole: Any = os.openpty) -> tuple[int, int]:
+        made.extend(whole())
+        return made[0], made[1]
+
+    def refuse(descriptor: int, mode: int) -> None:
+        raise OSError(errno.EROFS, "")
+
+    monkeypatch.setattr(os, "openpty", openpty)
+    monkeypatch.setattr(os, "fchmod", refuse)
+    try:
+        from proc_sandbox.backends.unix.terminal import open_terminal
+
+        with pytest.raises(ps.LaunchError) as caught:
+            open_terminal()
+    finally:
+        monkeypatch.undo()
+    assert (caught.value.step, caught.value.errno) == ("terminal", errno.EROFS)
+    for descriptor in made:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize(("count", "lost"), [(10, False), (100_000, True)])
+def test_what_nobody_takes_at_the_end_is_told(monkeypatch: pytest.MonkeyPatch, count: int, lost: bool) -> None:
+    """More than a pipe holds, and less than keeps the command waiting."""
+    monkeypatch.setattr("proc_sandbox.backends.unix.terminal.PATIENCE", 0.0)
+    reader, writer = os.pipe()
+    try:
+        result = run(["head", "-c", str(count), "/dev/zero"], stdout=writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert result.ok
+    assert result.output_truncated == (lost, False)
 
 
 def test_max_output_holds() -> None:
@@ -434,6 +484,74 @@ def test_what_a_sink_raises_ends_it() -> None:
             process.stdin.write(b"x\n")
         with pytest.raises(ValueError, match="no"):
             process.wait()
+
+
+def test_so_does_a_sink_that_wants_to_leave() -> None:
+    """What no handler of Exception meets is raised where the run is awaited, not in the thread that moves bytes."""
+
+    def leave(data: bytes) -> None:
+        raise SystemExit(3)
+
+    with ps.Popen(["sh", "-c", "read x; exec sleep 1000"], pty=True, stdin=ps.PIPE, stdout=leave, timeout=HANG) as process:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(b"x\n")
+        with pytest.raises(SystemExit):
+            process.wait()
+
+
+@pytest.mark.parametrize("stdin", ["ps.PIPE", "None"])
+def test_an_interrupt_while_the_rest_is_written_comes_out_of_wait(place: Terminal, stdin: str) -> None:
+    """With a thread that moves bytes, and without one. Nothing is left behind, and the terminal is given back."""
+    before = place.attributes()
+    code = f"""
+import os
+import proc_sandbox as ps
+from proc_sandbox.backends.unix.terminal import TerminalStreams
+gate, go = os.pipe()
+whole = TerminalStreams.write_rest
+def write_rest(self):
+    TerminalStreams.write_rest = whole
+    raise KeyboardInterrupt
+TerminalStreams.write_rest = write_rest
+command = ["sh", "-c", f"head -c 1 <&{{gate}}; echo shown"]
+with ps.Popen(command, pass_fds=[gate], pty=True, stdin={stdin}, stdout=ps.INHERIT, timeout=60) as process:
+    os.write(go, b"x")
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        raised = True
+print("raised", raised, ps.run(["sh", "-c", "exit 7"], pty=True, stdout=ps.INHERIT).exit_code, flush=True)
+"""
+    with caller_on(place, code) as process:
+        place.until(b"raised True 7")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_an_interrupt_of_the_wait_leaves_the_verdict_to_the_next(place: Terminal) -> None:
+    code = """
+import os, signal
+import proc_sandbox as ps
+from proc_sandbox.backends.unix.terminal import TerminalStreams
+whole = TerminalStreams.write_rest
+def write_rest(self):
+    TerminalStreams.write_rest = whole
+    os.kill(os.getpid(), signal.SIGINT)
+    whole(self)
+TerminalStreams.write_rest = write_rest
+signal.signal(signal.SIGINT, signal.default_int_handler)
+gate, go = os.pipe()
+command = ["sh", "-c", f"head -c 1 <&{gate}; echo shown; exit 7"]
+with ps.Popen(command, pass_fds=[gate], pty=True, stdout=ps.INHERIT, timeout=60) as process:
+    os.write(go, b"x")
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        print("raised", process.wait().exit_code, flush=True)
+"""
+    with caller_on(place, code) as process:
+        place.until(b"raised 7")
+        assert place.wait(process) == 0
 
 
 @pytest.mark.parametrize("how", ["close", "kill"])
@@ -740,15 +858,42 @@ print(got, signal.getsignal(signal.SIGHUP) == signal.SIG_DFL, flush=True)
         assert place.wait(process) == 0
 
 
+UNDER_JOB_CONTROL = """
+import os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = os.fork()
+if not job:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+print("job", job, flush=True)
+while os.WIFSTOPPED(status := os.waitpid(job, os.WUNTRACED)[1]):
+    os.tcsetpgrp(0, os.getpgrp())
+    print("Stopped by", os.WSTOPSIG(status), flush=True)
+    sys.stdin.readline()
+    os.tcsetpgrp(0, job)
+    os.kill(job, signal.SIGCONT)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A shell's part of it; unlike a shell it leaves the terminal's mode as it finds it."""
+
+
 def test_a_caller_that_is_stopped_gives_it_back_and_takes_it_again(place: Terminal) -> None:
     before = place.attributes()
-    with caller_on(place, RUN, "sh", "-c", "echo begun; read x; echo got $x") as process:
+    command = "echo begun; read x; echo got $x; read x; echo got $x"
+    with caller_on(place, UNDER_JOB_CONTROL, RUN, "sh", "-c", command) as process:
+        job = int(place.until(rb"job (\d+)")[1])
         place.until(b"begun")
-        # A session of its own is an orphan, which only SIGSTOP stops (setpgid(2)): what follows a SIGTSTP is the same.
-        process.send_signal(signal.SIGTSTP)
-        process.send_signal(signal.SIGCONT)
-        place.type(b"it\r")
-        place.until(b"got it")
+        for said in (b"it", b"more"):
+            assert place.is_raw
+            os.kill(job, signal.SIGTSTP)
+            place.until(b"Stopped by %d" % signal.SIGTSTP)
+            assert place.attributes() == before
+            place.type(b"\n")  # to the shell
+            assert not until_false(lambda: not place.is_raw)
+            place.type(said + b"\r")
+            place.until(b"got " + said)
         assert place.wait(process) == 0
     assert place.attributes() == before
 
@@ -932,6 +1077,72 @@ def test_only_the_output_is_shown(place: Terminal) -> None:
     assert place.left() == b""
 
 
+STANDING = """
+import signal, sys
+import proc_sandbox as ps
+numbers = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH]
+before = [signal.getsignal(number) for number in numbers]
+def same():
+    return [signal.getsignal(number) for number in numbers] == before
+def start():
+    return ps.Popen(["sh", "-c", "stty -echo; echo begun; read x; echo got $x"], pty=True, stdin=ps.PIPE, stdout=ps.INHERIT, timeout=60)
+"""
+
+
+def test_a_handle_types_and_the_terminal_shows(place: Terminal) -> None:
+    """Its thread gives the terminal back, and the main thread stops listening to signals when it has waited."""
+    before = place.attributes()
+    code = """
+with start() as process:
+    sys.stdin.readline()
+    process.stdin.write(b"it\\n")
+    process.wait()
+    print("over", same(), flush=True)
+"""
+    with caller_on(place, STANDING + code) as process:
+        place.until(b"begun\r\n")
+        assert place.is_raw
+        place.type(b"\n")
+        place.until(rb"got it\r\n.*over True")
+        assert place.wait(process) == 0
+    assert place.attributes() == before
+
+
+def test_a_handle_that_is_left_on_its_thread_does_not_disarm_the_next(place: Terminal) -> None:
+    """The signals of the first are listened to still when the second begins: it is given back on SIGTERM all the same."""
+    before = place.attributes()
+    code = """
+with start() as first:
+    first.stdin.write(b"it\\n")
+    while not first.held.outcome:
+        first.held.changed.acquire(); first.held.changed.wait(1); first.held.changed.release()
+    ps.run(["sh", "-c", "echo second; exec sleep 1000"], pty=True, stdin=ps.INHERIT, stdout=ps.INHERIT)
+"""
+    with caller_on(place, STANDING + code) as process:
+        place.until(b"second\r\n")
+        process.send_signal(signal.SIGTERM)
+        assert place.wait(process) == -signal.SIGTERM
+    assert place.attributes() == before
+
+
+def test_a_terminal_that_cannot_be_opened_again_is_told(place: Terminal) -> None:
+    """One that is not its session's, and has no name here."""
+    code = """
+import os
+import proc_sandbox as ps
+def ttyname(descriptor):
+    raise OSError(19, "No such device")
+os.ttyname = ttyname
+try:
+    ps.run(["true"], pty=True, stdout=ps.INHERIT)
+except ps.LaunchError as error:
+    print("told", error.step, error.filename, error.errno, flush=True)
+"""
+    with caller(code, stdin=place.slave, stdout=place.slave, stderr=place.slave, start_new_session=True) as process:
+        place.until(b"told terminal stdout 19")
+        assert place.wait(process) == 0
+
+
 # --- the command line ---
 
 
@@ -1045,6 +1256,21 @@ def test_output_to_a_pipe_that_nobody_reads_ends_it(place: Terminal, backend: st
         os.close(reader)
         assert place.wait(process) == 141
     assert place.attributes() == before
+
+
+def test_the_command_line_tells_what_nobody_took(backend: str) -> None:
+    code = """
+import sys
+from proc_sandbox.backends.unix import terminal
+from proc_sandbox.cli import program
+terminal.PATIENCE = 0.0
+sys.exit(program())
+"""
+    words = ["--backend", backend, *(["--enforcement", "best-effort"] if backend == "posix" else [])]
+    with caller(code, "run", "--pty", *words, "--", "head", "-c", "100000", "/dev/zero") as process:
+        assert process.wait(HANG) == 0  # and nobody has read a byte
+        assert process.stderr is not None
+        assert b"what was printed last is missing" in process.stderr.read()
 
 
 def test_the_plan_says_so(backend: str) -> None:

@@ -136,7 +136,8 @@ def terminal(rows: int = 30, columns: int = 100) -> Iterator[Terminal]:
 
 @contextlib.contextmanager
 def caller_on(place: Terminal, code: str, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A Python process that uses the package and has that terminal: its streams and its session's."""
+    """A Python process that uses the package and has that terminal: its streams and its session's. TERM: xterm, unless env says it."""
+    options["env"] = {"TERM": "xterm", **options.get("env", {})}
     streams = {"stdin": place.slave, "stdout": place.slave, "stderr": place.slave, "start_new_session": True}
     with processes.caller(PRELUDE + code, *arguments, **{**streams, **options}) as process:
         yield process

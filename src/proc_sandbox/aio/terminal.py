@@ -123,6 +123,7 @@ class TerminalDriver(DescriptorDriver):
             streams.hang_up()
         while streams.waiting and streams.output >= 0 and await self.takes(streams.output):
             streams.write_out()
+        streams.tell_of_loss()
 
     async def takes(self, output: int) -> bool:
         """Wait until something can be written; return False where nothing could be for long."""

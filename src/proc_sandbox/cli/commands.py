@@ -71,6 +71,8 @@ def run_with(config: ps.Config, command: Sequence[str], parsed: argparse.Namespa
         from proc_sandbox.cli.verdict import print_verdict
 
         print_verdict(result, parsed.colour, always=parsed.verbose)
+    if not parsed.quiet and result.output_truncated.stdout:
+        print("proc-sandbox: stdout: what was printed last is missing: nobody took it for too long", file=sys.stderr)
     if parsed.stats:
         from proc_sandbox.cli.verdict import print_stats
 

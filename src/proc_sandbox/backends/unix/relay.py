@@ -55,6 +55,8 @@ xterm's modifyOtherKeys; Windows Terminal's win32-input-mode.
 """
 QUESTIONS = 4
 """Places that the cursor is put to and asked for: who does not know them can't have had them answered before."""
+REPORT = re.compile(rb"\x1b(?:\[[?>=]?[\d;]*[Rcntxy]|[]PX^_])|[\x90\x9b\x9d]")
+"""What a terminal's answers begin with."""
 SILENCE = 2.0
 """Seconds: a terminal that has said nothing for that long is taken for one that does not answer."""
 MOST_SECONDS = 10.0
@@ -116,7 +118,7 @@ class CallersTerminal:
     def __init__(self, *, typed: bool, shown: bool) -> None:
         self.typed, self.shown = typed, shown
         self.owner = os.getpid()
-        self.file = -1
+        self.file, self.number = -1, 0
         self.entered = self.raw = self.leaving = self.asked = self.silent = False
         self.ended_by = 0
         self.handlers: dict[int, tuple[Any, Any]] = {}
@@ -133,6 +135,7 @@ class CallersTerminal:
             raise ConfigError(field, given, "another run has your terminal; wait for its end, or take this one's streams with PIPE or a function")
         try:
             self.before = termios.tcgetattr(descriptor)
+            self.number = os.fstat(descriptor).st_rdev
             self.file = open_again(descriptor)
         except (OSError, termios.error) as error:
             name = getattr(error, "filename", None) or field
@@ -161,11 +164,18 @@ class CallersTerminal:
     def discard(self) -> None:
         """Throw away what was typed, which is for nobody: a terminal's answers. One that has hung up has no more."""
         try:
-            self.silent = not os.read(self.file, 1 << 16)
+            data = os.read(self.file, 1 << 16)
         except BlockingIOError:
-            pass
+            return
         except OSError:
-            self.silent = True
+            data = b""
+        self.silent = not data
+        self.hear(data)
+
+    def hear(self, data: bytes) -> None:
+        """Note what was typed there: one that answers is not mute."""
+        if self.number in mute and REPORT.search(data):
+            mute.discard(self.number)
 
     # --- giving it back ---
 
@@ -199,11 +209,20 @@ class CallersTerminal:
         if not self.raw or not in_foreground(file):
             return
         try:
-            if self.asked and self.shown:
+            if self.asked and self.shown and self.may_answer(file):
                 self.hush(file)
         finally:
             self.raw = False
             set_attributes(file, termios.TCSAFLUSH, self.before)
+
+    def may_answer(self, file: int) -> bool:
+        """Return whether to ask the terminal: not one that its user calls dumb, nor one that was silent before and is still."""
+        if os.environ.get("TERM", "") in ("", "dumb"):
+            return False
+        if self.number in mute:
+            with contextlib.suppress(OSError):  # nothing is there
+                self.hear(os.read(file, 1 << 16))
+        return self.number not in mute
 
     def hush(self, file: int) -> None:
         """Wait until the terminal has answered whatever it was asked, or does not answer."""
@@ -220,8 +239,11 @@ class CallersTerminal:
             for data in answers_from(file, until):
                 heard += data
                 if answers in heard:
+                    answering.add(self.number)
                     return
                 heard = heard[-len(answers) :]
+            if self.number not in answering and time.monotonic() < until:
+                mute.add(self.number)
 
     # --- signals ---
 
@@ -310,7 +332,7 @@ def set_attributes(file: int, when: int, attributes: list[Any]) -> None:
             if error.args[0] == errno.EINTR:
                 continue
             if error.args[0] not in (errno.EIO, errno.ENXIO, errno.ENOTTY):
-                raise
+                raise OSError(error.args[0], error.args[1], "terminal") from None  # termios.error is none
         return
 
 
@@ -343,6 +365,10 @@ def ready(file: int, event: int, until: float) -> bool:
 
 having: dict[str, CallersTerminal] = {}
 """Who has the caller's terminal, as "it"."""
+answering: set[int] = set()
+"""Numbers of terminals that have answered us: they are asked for good, however late they were once. A command may make one late."""
+mute: set[int] = set()
+"""Numbers of those that have never done, and were silent when they were asked."""
 entered: set[CallersTerminal] = set()
 """Those that are to be given back."""
 listening: set[CallersTerminal] = set()

@@ -23,7 +23,7 @@ from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, Launched
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError, LaunchError
 from proc_sandbox.report import Ended, Failed
-from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output
+from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_output, is_sinks
 from proc_sandbox.streams import shown as as_given
 from proc_sandbox.supervise import Supervisor
 
@@ -57,12 +57,23 @@ def open_terminal() -> tuple[int, int]:
         master, slave = os.openpty()
     except OSError as error:
         raise LaunchError("terminal", "/dev/ptmx", error.errno or 0) from None
-    os.set_blocking(master, False)
+    try:
+        os.set_blocking(master, False)
+        make_private(slave)
+    except BaseException as error:
+        os.close(master)
+        os.close(slave)
+        if isinstance(error, OSError):
+            raise LaunchError("terminal", "/dev/pts", error.errno or 0) from None
+        raise
+    return master, slave
+
+
+def make_private(slave: int) -> None:
     try:
         os.fchmod(slave, 0o600)  # else often the group's tty, for write(1); as root the launcher makes it the command's own
     except PermissionError:
         pass  # a sandbox around us changes no modes: it is as devpts made it
-    return master, slave
 
 
 def name_of(slave: int) -> str:
@@ -78,7 +89,7 @@ class TerminalStreams(DescriptorStreams):
 
     Attributes beside those of DescriptorStreams: master; slave; caller, the caller's own terminal, if the command has to do with it;
     input, a descriptor whose bytes are typed, or -1: then source yields them; output, a descriptor for what is printed, or -1: then it
-    is kept; waiting, what is to be written there; relayed, whether one of them is a pipe to a handle; inner, our ends of these.
+    is kept; waiting, what is to be written there; sink, what errors call that; relayed, whether one of them is a pipe to a handle; inner, our ends of these.
     """
 
     def __init__(
@@ -88,6 +99,8 @@ class TerminalStreams(DescriptorStreams):
         self.size = USUAL
         self.caller: CallersTerminal | None = None
         self.waiting = bytearray()
+        self.sink = ""
+        self.shown = supervisor.stdout
         self.relayed = False
         self.inner: list[int] = []
         super().__init__(config, data, supervisor, writable, held=held)
@@ -123,6 +136,7 @@ class TerminalStreams(DescriptorStreams):
     def choose_sink(self, shown: Choice, supervisor: Supervisor) -> None:
         if shown.kind in ("inherit", "path", "descriptor"):
             self.output = self.ours("stdout", shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            self.sink = os.fsdecode(shown.value) if shown.kind == "path" else "stdout"
             self.readers[self.master] = self.waiting.extend
         elif shown.kind == "pipe":
             self.pipes["stdout"], self.output = os.pipe()
@@ -212,7 +226,7 @@ class TerminalStreams(DescriptorStreams):
             elif error.errno == errno.EIO and self.caller:
                 self.waiting.clear()  # the terminal is gone: who listens there is told, and ends the run
             else:
-                raise
+                raise OSError(error.errno, error.strerror, self.sink) from None
 
     def throw_away(self) -> None:
         """Go on without whoever has looked at the terminal: it is no pipe, whose writer would be told."""
@@ -229,6 +243,12 @@ class TerminalStreams(DescriptorStreams):
             poll.register(self.output, select.POLLOUT)
         while self.waiting and poll.poll(PATIENCE * 1000):
             self.write_out()
+        self.tell_of_loss()
+
+    def tell_of_loss(self) -> None:
+        """Have the Result tell that what is left goes nowhere."""
+        if self.output >= 0 and self.waiting:  # else a handle has it still: rest_of()
+            self.shown.truncated = True
 
     def give_back(self) -> None:
         """Give the caller's terminal back."""
@@ -315,13 +335,15 @@ class Typist:
             data = os.read(streams.input, CHUNK)
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError as error:
             if not user:
-                raise
+                raise OSError(error.errno, error.strerror, "stdin") from None
             data = b""  # the terminal is gone
         if not data:
             streams.input = -1
             return user
+        if streams.caller and user:
+            streams.caller.hear(data)
         self.left += data[: max(0, MOST_TYPED - len(self.left))]
         return user and self.is_way_out(data)
 
@@ -391,7 +413,7 @@ class TerminalPump(Pump):
         super().__init__(channel, streams)
         self.terminal = streams
         self.typist = Typist(streams)
-        self.over = False
+        self.over = self.ending = False
         self.takers: list[tuple[int, Callable[[bytes], object]]] = []
         if streams.caller:
             streams.caller.enter(streams.follow_size)
@@ -451,11 +473,20 @@ class TerminalPump(Pump):
             LauncherDiedError: the launcher died, and the run with it.
         """
         try:
+            if self.channel.outcome is not None:  # what a signal handler has raised came in between
+                return self.end_once(wait)
             return self.move_once(wait)
-        except Exception:
-            if not self.waiting:  # else a signal handler's, and the run goes on
-                self.finish()
+        except BaseException as error:
+            if not self.waiting and is_sinks(error):  # else a signal handler's, and the run goes on
+                self.give_up()
             raise
+
+    def give_up(self) -> None:
+        """Move nothing more of a run that is being killed: a sink has failed."""
+        try:
+            self.terminal.give_back()
+        finally:
+            self.finish()
 
     def finish(self) -> None:
         """Nothing more is moved: let a handle's pipes come to their ends."""
@@ -473,17 +504,30 @@ class TerminalPump(Pump):
         ready = dict(poll.poll(self.patience(wait)))
         self.waiting = False
         self.channel.look_after()
-        if self.talk in ready and (outcome := self.channel.receive()) is not None:
+        if self.talk in ready and self.channel.receive() is not None:
+            return self.end_once(None)
+        self.move(ready)
+        if self.end in ready:
+            self.channel.lost()
+        return None
+
+    def end_once(self, wait: float | None) -> Ended | Failed | None:
+        """Take and write what is left of a run that has ended, and return its outcome. A signal handler may come in between, and may
+        raise: who comes next goes on from there. One that only looks (wait: 0) leaves it to the step around it.
+        """
+        if self.ending and wait == 0:
+            return None
+        before, self.ending = self.ending, True
+        self.waiting = False
+        try:
             drain(self.terminal)  # all that was printed is there: reading from a master takes what is on its way to it
             if self.terminal.output not in self.terminal.inner:
                 self.terminal.write_rest()
             self.terminal.give_back()
             self.finish()
-            return outcome
-        self.move(ready)
-        if self.end in ready:
-            self.channel.lost()
-        return None
+        finally:
+            self.ending = before
+        return self.channel.outcome
 
     def move(self, ready: dict[int, int]) -> None:
         """Do what can be done."""
