@@ -41,6 +41,7 @@ static void tell_usage(struct run *run)
 	if (run->cage)
 		cage_now(run->cage, &cpu, &memory, &disk_read, &disk_written);
 	add_word(&message, "usage");
+	add_number(&message, "number", run->question);
 	add_number(&message, "wall", now() - server.records[run->slot].started);
 	add_number(&message, "cpu", cpu);
 	add_number(&message, "memory", memory);
@@ -48,16 +49,17 @@ static void tell_usage(struct run *run)
 	add_number(&message, "disk_read", disk_read);
 	add_number(&message, "disk_written", disk_written);
 	reply(run, &message);
+	run->question = 0;
 }
 
 /* Where memory is sampled it is looked at now: by a look that has not begun yet. */
-static void ask_usage(struct run *run)
+static void ask_usage(struct run *run, long question)
 {
+	run->question = question;
 	if (run->cage || !run->watch.limit) {
 		tell_usage(run);
 		return;
 	}
-	run->questions++;
 	run->looks = run->sampling ? 2 : 1;
 	run->next_look = 0;
 }
@@ -65,14 +67,13 @@ static void ask_usage(struct run *run)
 /* A sample is there. */
 void answer(struct run *run)
 {
-	if (!run->questions)
+	if (!run->question)
 		return;
 	if (--run->looks > 0) {
 		run->next_look = 0;
 		return;
 	}
-	for (; run->questions; run->questions--)
-		tell_usage(run);
+	tell_usage(run);
 }
 
 static void send_signal(struct run *run, long number)
@@ -102,18 +103,24 @@ static void end_by_caller(struct run *run)
 	end_gently(run);
 }
 
+static long number_after(const char *text, const char *word)
+{
+	size_t size = strlen(word);
+	return strncmp(text, word, size) ? 0 : strtol(text + size, NULL, 10);
+}
+
 /* Whether it was such a message; if not, the run is to end. */
 bool heed(struct run *run, const char *text)
 {
-	long number = strncmp(text, "signal ", 7) ? 0 : strtol(text + 7, NULL, 10);
+	long number = number_after(text, "signal "), question = number_after(text, "usage ");
 	if (run->killed)
 		return false;
 	if (number >= 1 && number <= 64)
 		send_signal(run, number);
 	else if (!strcmp(text, "pause") || !strcmp(text, "resume"))
 		pause_run(run, *text == 'p');
-	else if (!strcmp(text, "usage"))
-		ask_usage(run);
+	else if (question > 0)
+		ask_usage(run, question);
 	else if (!strcmp(text, "end"))
 		end_by_caller(run);
 	else

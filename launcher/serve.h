@@ -44,7 +44,8 @@ struct run {
 	int64_t cpu_seen;
 	int64_t allowance, last_look; /* of the sampled CPU limit: ns that may still be used */
 	bool announced, paused; /* for who holds a handle to it */
-	int questions, looks; /* how often it was asked what is used, and samples to be taken before that is answered */
+	long question; /* the last of what is used, 0 when it was answered */
+	int looks; /* samples to be taken before that is done */
 	uint64_t sent;       /* signals that its caller has sent to the command: bit N - 1 for signal N */
 	int64_t grace, terminated, grace_end; /* ns from SIGTERM to SIGKILL; when the one was sent and the other will be, 0: not */
 	bool sampling, stopped, killed, ending; /* ending: its reaper is dead and has left processes to us */

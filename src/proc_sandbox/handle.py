@@ -163,7 +163,7 @@ class Held:
         with self.asking:
             self.asked += 1
             number = self.asked  # what an exception has kept from being awaited is answered too
-            self.ask("usage")
+            self.ask(f"usage {number}")
             self.advance(lambda: self.run.answered >= number)
             return self.run.answer if self.run.answered >= number else None
 

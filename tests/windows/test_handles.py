@@ -67,7 +67,7 @@ def test_a_step_is_no_longer_than_it_is_told(fake: FakeRunner) -> None:
         assert isinstance(outcome, Ended)
         assert (outcome.cancelled, outcome.done) == (True, False)
         assert it.run.outcome is it.watch.step() is outcome, "told again, whoever asks"
-        it.run.ask("usage")
+        it.run.ask("usage 1")
         assert it.run.answered == 0, "harmless after the end"
 
 
@@ -128,7 +128,7 @@ def test_usage(fake: FakeRunner) -> None:
             it.watch.step()
         while not any(process.memory == 5_000_000 for process in fake.win32.processes.values()):
             it.watch.step()
-        it.run.ask("usage")
+        it.run.ask("usage 1")
         answer = it.run.answer
         assert it.run.answered == 1
         assert answer

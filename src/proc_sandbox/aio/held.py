@@ -54,6 +54,7 @@ class Held:
         self.pid: int | None = None
         self.collected: dict[asyncio.StreamReader, Collector] = {}
         self.begun = self.fed = self.closed = self.abandoned = False
+        self.asked = 0
         self.owner = os.getpid()
         self.verdict: Result | None = None
 
@@ -186,10 +187,11 @@ class Held:
     async def usage(self) -> Live | None:
         """Return what the run has used until now; None where it has ended."""
         self.started()
-        before = self.run.answered
-        self.order("usage")
-        await self.news_until(lambda: self.run.answered > before)
-        return self.run.answer if self.run.answered > before else None
+        self.asked += 1
+        number = self.asked
+        self.order(f"usage {number}")
+        await self.news_until(lambda: self.run.answered >= number)
+        return self.run.answer if self.run.answered >= number else None
 
     async def communicate(self, data: bytes) -> tuple[bytes | None, bytes | None]:
         """Move all that goes through the pipes; returns when the run has ended. Of its tasks none is left, whatever is raised."""

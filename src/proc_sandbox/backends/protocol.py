@@ -78,8 +78,8 @@ class Run(Protocol[StreamsT_contra]):
 class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
     """A run that somebody holds a handle to.
 
-    pid: the command's on the host, None until it has begun, 0 where it had ended before that could be told. answered: how often it
-    was told what has been used; answer: the last time. Both come in while the pump is at work. outcome: how it ended, once it is known.
+    pid: the command's on the host, None until it has begun, 0 where it had ended before that could be told. answered: the last
+    question of what has been used that was answered; answer: with what. Both come in while the pump is at work. outcome: how it ended, once it is known.
     """
 
     pid: int | None
@@ -89,7 +89,7 @@ class HeldRun(Run[StreamsT_contra], Protocol[StreamsT_contra]):
 
     def ask(self, what: str) -> None:
         """Ask for something: "end" (gently where the plan has a grace), "signal N" (to the command), "pause" and "resume" (the whole
-        tree), "usage" (of which answer will tell); from any thread, harmless after the end.
+        tree), "usage N" (question N, which answer will answer); from any thread, harmless after the end.
 
         Raises:
             UnsupportedError: this system has nothing like it.

@@ -11,9 +11,9 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.report import Ended, Failed, Live
@@ -51,8 +51,7 @@ PATIENCE = 30.0
 FACTS = b"facts\0"
 NUMBERS = struct.Struct("=24q")
 """The facts of a run's end as the launcher tells them (struct facts); the POSIX backend's warden tells them with their names."""
-AT_ONCE = int(socket.MSG_DONTWAIT)
-LOOK_ONLY = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)  # flags that are enumerated are slow to be joined
+AT_ONCE = int(socket.MSG_DONTWAIT)  # an enumerated flag is slow to be used
 
 
 def decode(message: bytes) -> Ended | Failed:
@@ -98,7 +97,15 @@ def ended(
 
 
 class Channel:
-    """Our end of one run."""
+    """Our end of one run.
+
+    Signal handlers come in between any two instructions of receive(), raise something, or receive too. So what was received stays until
+    it is noted, noting it twice is harmless, and only the outermost receive() drops anything.
+    """
+
+    inbox: Callable[[], Any] = list
+    """Makes what keeps what was received."""
+
 
     def __init__(self, launcher: Server, words: bytes, descriptors: list[int]) -> None:
         self.launcher = launcher
@@ -107,6 +114,9 @@ class Channel:
         self.pid: int | None = None  # of the command, once it is known that it has begun
         self.answered = 0
         self.answer: Live | None = None
+        self.received = self.inbox()
+        self.noted = 0
+        self.receiving = False
         # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
         self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
         try:
@@ -139,48 +149,73 @@ class Channel:
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
-        while self.outcome is None and (message := self.next_message()) is not None:
-            if not message:
-                self.lost()
-            if message.startswith(NEWS):
-                self.note(message)
-                self.take()
-            else:
-                self.outcome = decode(message)
+        outermost, self.receiving = not self.receiving, True
+        read = 0
+        try:
+            while self.outcome is None and (found := self.next_message(read)) is not None:
+                message, following = found
+                if not message:
+                    self.lost()
+                if message.startswith(NEWS):
+                    self.note(message)
+                    self.noted = read = following
+                else:
+                    self.outcome = decode(message)
+        finally:
+            if outermost:
+                del self.received[:read]
+                self.noted = 0
+                self.receiving = False
         return self.outcome
 
     def is_behind(self) -> bool:
-        """Return whether receive() has something to take although the descriptor need not be readable."""
-        return False
+        """Return whether receive() has something to note although the descriptor need not be readable."""
+        return len(self.received) > self.noted
 
     def note(self, message: bytes) -> None:
         words = message.split(b"\0")
         if words[0] == b"began":
             self.pid = int(words[2])
         else:
-            self.answer = Live(*map(int, words[2:-1:2]))
-            self.answered += 1
+            number, *facts = map(int, words[2:-1:2])
+            if number > self.answered:
+                self.answer = Live(*facts)
+                self.answered = number
 
-    def next_message(self) -> bytes | None:
-        """Return what is said next on this run's socket, nothing at its end; None where nothing is there yet."""
+    def next_message(self, read: int, flags: int = AT_ONCE) -> tuple[bytes, int] | None:
+        """Return the message after those that were read, which is empty at the socket's end, and how much is read then; None where nothing is
+        there yet.
+        """
+        while (found := self.message_at(read)) is None:
+            try:
+                self.pull(flags)
+            except BlockingIOError:
+                return None
+        return found
+
+    def message_at(self, read: int) -> tuple[bytes, int] | None:
+        return (self.received[read], read + 1) if read < len(self.received) else None
+
+    def pull(self, flags: int) -> None:
+        """Receive one message. From the system call to the list no code of Python's runs, and so no signal handler."""
         try:
-            # It stays there: what a signal's exception keeps from being noted would be lost, and waited for in vain.
-            return self.last_word(LOOK_ONLY)
-        except BlockingIOError:
-            return None
-
-    def take(self) -> None:
-        """Take the message that next_message() has told of, which is noted."""
-        with contextlib.suppress(BlockingIOError, ConnectionResetError):  # a signal handler was faster; there is more to be read still
-            self.socket.recv(4096, AT_ONCE)
-
-    def last_word(self, flags: int = 0) -> bytes:
-        """Return what the launcher said on this run's socket; nothing if it has closed it without a word."""
-        try:
-            return self.socket.recv(4096, flags)
+            self.received.extend(map(self.socket.recv, (4096,), (flags,)))
         except ConnectionResetError:
             # It closed the socket with a "kill" of ours unread: that is told first, and then what it said (unix(7)).
-            return self.socket.recv(4096, flags)
+            self.received.extend(map(self.socket.recv, (4096,), (flags,)))
+
+    def await_message(self, read: int) -> tuple[bytes, int]:
+        """Wait for the message after those that were read."""
+        found = self.next_message(read, 0)
+        assert found is not None
+        return found
+
+    def last_word(self) -> bytes:
+        """Wait for what is told of the run's end; nothing where the socket was closed without a word."""
+        word, read = self.await_message(0)
+        while word.startswith(NEWS):
+            word, read = self.await_message(read)
+        return word
 
     def lost(self) -> NoReturn:
         """Give up on a run of which nothing more will be heard. Its launcher is given up only if it is seen to be dead:
@@ -203,7 +238,7 @@ class Channel:
         self.ask("kill")
 
     def ask(self, what: str) -> None:
-        """Ask the launcher for something: kill, and of a held run end, signal N, pause, resume and usage; harmless after the end."""
+        """Ask the launcher for something: kill, and of a held run end, signal N, pause, resume and usage N; harmless after the end."""
         if self.outcome is None:
             try:
                 self.socket.send(what.encode())
@@ -217,10 +252,7 @@ class Channel:
         try:
             if self.outcome is None and not self.dead:
                 self.kill()
-                # Its last word, or the end of the socket where that word was read and then lost to a signal's exception, or
-                # where the launcher has died: in each case the run is over.
-                while (word := self.last_word()).startswith(NEWS):
-                    pass
+                word = self.last_word()  # nothing where the launcher has died; in each case the run is over
                 with contextlib.suppress(LauncherDiedError):
                     self.outcome = decode(word) if word else None
         finally:

@@ -9,10 +9,11 @@ import select
 import socket
 import threading
 from collections.abc import Sequence
+from itertools import chain
 from typing import NoReturn
 
 from proc_sandbox.backends.posix import MARK
-from proc_sandbox.backends.posix.frames import Frames, frame
+from proc_sandbox.backends.posix.frames import frame, frame_at
 from proc_sandbox.backends.posix.probe import look_at_host
 from proc_sandbox.backends.posix.process import NUDGE_SECONDS, Warden, handing_over, shutdown, warden
 from proc_sandbox.backends.posix.survey import missing_interpreter, survey
@@ -38,13 +39,12 @@ class PosixRun(LaunchedRun):
 
     patience = round(NUDGE_SECONDS * 1000)
     launcher: Warden
+    inbox = bytearray  # a stream's, which knows no messages
 
     def __init__(self, server: Warden, words: bytes, descriptors: list[int], mark: str) -> None:
         self.mark = mark
-        self.frames = Frames()
-        self.received: list[bytes] = []
-        self.most = len(frame(b"got"))  # no more is read than is taken at once: what follows is to make the socket readable
         self.swept = False
+        self.closed = False
         super().__init__(server, words, descriptors)
 
     def hand_over(self, theirs: socket.SocketType, words: bytes, descriptors: Sequence[int]) -> None:
@@ -58,9 +58,10 @@ class PosixRun(LaunchedRun):
         try:
             self.launcher.send(b"r", [theirs.fileno()])
             self.talk(frame(words), list(descriptors))
-            if self.hear() != b"got":
+            word, read = self.await_message(0)
+            if word != b"got":
                 self.lost()
-            self.most = CHUNK
+            del self.received[:read]
         finally:
             handing_over.discard(theirs)
 
@@ -73,28 +74,24 @@ class PosixRun(LaunchedRun):
             descriptors = []
             left = left[sent:]
 
-    def hear(self) -> bytes:
-        """Wait for the next message and return it; nothing where the warden has closed the socket, or has died."""
-        while (message := self.heard()) is None:
+    def message_at(self, read: int) -> tuple[bytes, int] | None:
+        return frame_at(self.received, read) or ((b"", read) if self.closed else None)
+
+    def pull(self, flags: int) -> None:
+        """Receive what is there. At the end of the socket nothing comes, now and ever after."""
+        before = len(self.received)
+        try:
+            self.received.extend(chain.from_iterable(map(self.socket.recv, (CHUNK,), (flags,))))
+            self.closed = len(self.received) == before
+        except ConnectionResetError:  # an order of ours was not read
+            self.closed = True
+
+    def await_message(self, read: int) -> tuple[bytes, int]:
+        """Wait for the message after those that were read; there is none where the warden has died, too."""
+        while (found := self.next_message(read)) is None:
             if not self.is_ready(select.POLLIN):
-                return b""
-        return message
-
-    def heard(self) -> bytes | None:
-        """Return the next message, nothing at the end; None where it has not come yet."""
-        while not self.received:
-            try:
-                data = self.socket.recv(self.most, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return None
-            if not data:
-                return b""
-            self.received += self.frames.feed(data)
-        return self.received.pop(0)
-
-    def is_behind(self) -> bool:
-        """Return whether something was received and not taken, because a signal handler raised something in between."""
-        return bool(self.received)
+                return b"", read
+        return found
 
     def ask(self, what: str) -> None:
         """Ask the warden for something; harmless after the end. It need not go on: who fills its socket sees to that."""
@@ -135,26 +132,10 @@ class PosixRun(LaunchedRun):
             self.dead = True  # nothing more is going to be said
             raise
 
-    def next_message(self) -> bytes | None:
-        """Return what the warden said next of this run; nothing if it has closed the socket, or has died."""
-        try:
-            return self.ended_without(self.heard())
-        except ConnectionResetError:  # an order of ours was not read
-            return self.ended_without(b"")
-
-    def take(self) -> None:
-        """Do nothing: a message is taken when it is told of."""
-
-    def last_word(self, flags: int = 0) -> bytes:
+    def last_word(self) -> bytes:
         """Wait for what the warden said of this run's end; nothing if it has closed the socket without a word, or has died."""
-        del flags
-        try:
-            return self.ended_without(self.hear()) or b""
-        except ConnectionResetError:
-            return self.ended_without(b"") or b""
-
-    def ended_without(self, word: bytes | None) -> bytes | None:
-        if word == b"":
+        word = super().last_word()
+        if not word:
             self.end_strays()
         return word
 

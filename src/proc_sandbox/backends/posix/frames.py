@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["MOST", "Frames", "frame"]
+__all__ = ["MOST", "Frames", "frame", "frame_at"]
 
 HEAD = struct.Struct(">I")
 MOST = 16 << 20
@@ -17,6 +17,21 @@ MOST = 16 << 20
 def frame(message: bytes) -> bytes:
     """Return a message as it is sent."""
     return HEAD.pack(len(message)) + message
+
+
+def frame_at(data: bytearray, start: int) -> tuple[bytes, int] | None:
+    """Return the message that begins there and where the next one does; None where it is not complete yet.
+
+    Raises:
+        ValueError: it would be larger than any that is ever sent.
+    """
+    if len(data) < start + HEAD.size:
+        return None
+    (size,) = HEAD.unpack_from(data, start)
+    if size > MOST:
+        raise ValueError(f"a message of {size} bytes")
+    end = start + HEAD.size + size
+    return (bytes(data[start + HEAD.size : end]), end) if len(data) >= end else None
 
 
 class Frames:
@@ -32,14 +47,10 @@ class Frames:
             ValueError: a message would be larger than any that is ever sent.
         """
         self.buffer += data
-        found = []
-        while len(self.buffer) >= HEAD.size:
-            (size,) = HEAD.unpack_from(self.buffer)
-            if size > MOST:
-                raise ValueError(f"a message of {size} bytes")
-            end = HEAD.size + size
-            if len(self.buffer) < end:
-                break
-            found.append(bytes(self.buffer[HEAD.size : end]))
-            del self.buffer[:end]
-        return found
+        messages = []
+        read = 0
+        while (found := frame_at(self.buffer, read)) is not None:
+            message, read = found
+            messages.append(message)
+        del self.buffer[:read]
+        return messages

@@ -138,8 +138,8 @@ class Run:
                 self.order(bytes([int(number)]))
         elif order in ("pause", "resume"):
             self.pause(order == "pause")
-        elif order == "usage":
-            self.asked += not over  # of a run that is being ended the outcome tells
+        elif word == "usage" and number.isdigit():
+            self.asked = 0 if over else int(number)  # of a run that is being ended the outcome tells
             self.next_look = 0.0
         elif order == "end" and self.plan.get("grace"):
             self.end_gently()
@@ -301,9 +301,9 @@ class Run:
             self.terminate_all()
         if self.paused:
             self.hold_still(table)
-        while self.asked:
-            self.asked -= 1
+        if self.asked:
             self.tell_usage()
+            self.asked = 0
         self.order(b"")  # nothing but the signal that lets it go on
         if time.monotonic() >= self.deadline:
             self.on_deadline()
@@ -352,7 +352,7 @@ class Run:
         assert self.tree is not None
         found = self.tree.measure(0)
         facts = {"wall": time.monotonic_ns() - self.began, "cpu": found.cpu, "memory": found.memory, "tasks": found.tasks}
-        words = ["usage", *(word for name, value in facts.items() for word in (name, str(value))), "disk_read", "-1", "disk_written", "-1", ""]
+        words = ["usage", "number", str(self.asked), *(word for name, value in facts.items() for word in (name, str(value))), "disk_read", "-1", "disk_written", "-1", ""]
         with contextlib.suppress(OSError):
             self.socket.send(frame("\0".join(words).encode()))
 

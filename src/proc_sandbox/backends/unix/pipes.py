@@ -93,7 +93,7 @@ class Stage:
 
     def move(self, ready: set[int]) -> None:
         """Move what can be moved; take the outcome if it is there."""
-        if self.run.fileno() in ready:
+        if self.run.is_behind() or self.run.fileno() in ready:
             self.outcome = self.run.receive()
             if self.outcome is not None:
                 self.streams.close_ends()
@@ -131,13 +131,14 @@ class Poll:
                 self.poll.register(descriptor, event)
 
     def step(self) -> None:
-        ready = {descriptor for descriptor, _ in self.poll.poll(self.patience)}
+        behind = any(stage.outcome is None and stage.run.is_behind() for stage in self.stages)
+        ready = {descriptor for descriptor, _ in self.poll.poll(0 if behind else self.patience)}
         for stage in self.stages:
             if stage.outcome is not None:
                 continue
             stage.run.look_after()
             before = stage.wanted()
-            if ready.intersection(before):
+            if stage.run.is_behind() or ready.intersection(before):
                 stage.move(ready)
                 self.follow(stage, before)
                 if isinstance(stage.outcome, Failed):

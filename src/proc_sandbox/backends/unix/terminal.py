@@ -499,12 +499,12 @@ class TerminalPump(Pump):
         self.divert()
         self.terminal.follow_size()
         self.typist.fill()
-        poll = self.watch()
+        poll, behind = self.watch(), self.channel.is_behind()
         self.waiting = True
-        ready = dict(poll.poll(self.patience(wait)))
+        ready = dict(poll.poll(0 if behind else self.patience(wait)))
         self.waiting = False
         self.channel.look_after()
-        if self.talk in ready and self.channel.receive() is not None:
+        if (behind or self.talk in ready) and self.channel.receive() is not None:
             return self.end_once(None)
         self.move(ready)
         if self.end in ready:

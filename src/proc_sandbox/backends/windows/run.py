@@ -271,9 +271,9 @@ class WindowsRun:
             return
         if what in ("kill", "end", "signal 15"):
             self.kill()
-        elif what == "usage":
+        elif what.startswith("usage "):
             self.answer = self.live()
-            self.answered += 1
+            self.answered = int(what.partition(" ")[2])
         elif what.startswith("signal"):
             raise UnsupportedError("send_signal", "Windows has no signals", "terminate() or kill(), which end the whole tree there")
         else:
