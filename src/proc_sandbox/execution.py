@@ -161,16 +161,24 @@ class Execution:
             return self.backend.start(self.plan, self.streams, held=held)
 
     def result(self, outcome: Ended | Failed) -> Result:
-        """Return what the outcome means.
+        """Return what the outcome means, once: it is logged.
+
+        Raises:
+            LaunchError: the command was not run, for that reason.
+        """
+        result = self.verdict_on(outcome)
+        log.run_ended(self.number, result)
+        return result
+
+    def verdict_on(self, outcome: Ended | Failed) -> Result:
+        """Return what the outcome means, as far as is known of the output.
 
         Raises:
             LaunchError: the command was not run, for that reason.
         """
         if isinstance(outcome, Failed):
             raise_failure(outcome, self.backend.explain(self.paths))
-        result = judge(self.plan, self.config, self.supervisor.report(outcome))
-        log.run_ended(self.number, result)
-        return result
+        return judge(self.plan, self.config, self.supervisor.report(outcome))
 
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing of it is left. The caller's own files stay as they were."""

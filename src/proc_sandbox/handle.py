@@ -471,6 +471,9 @@ class Popen(Generic[AnyStr]):
         with self.held.changed:
             if self.verdict is None:
                 assert self.held.outcome is not None
+                if self.held.driven_by == threading.get_ident():
+                    # In a signal handler: what the turn around it has read is not kept yet.
+                    return self.held.execution.verdict_on(self.held.outcome)
                 self.verdict = self.held.execution.result(self.held.outcome)
         self.held.let_go()
         self.leave()

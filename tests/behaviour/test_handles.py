@@ -440,8 +440,9 @@ def test_a_signal_handler_uses_the_handle_that_is_waited_for(
 
 @promise("handle")
 @pytest.mark.parametrize("act", ["usage", "poll"])
-def test_output_keeps_its_order_under_signal_handlers(run: Runner, act: str) -> None:
-    """Handlers move bytes too."""
+@pytest.mark.parametrize("pty", [False, True])
+def test_output_keeps_its_order_under_signal_handlers(run: Runner, act: str, *, pty: bool) -> None:
+    """Handlers move bytes too, and none of the last is lost."""
     if sys.platform == "win32":
         pytest.skip("there are no signals")
     code = "import os\nfor number in range(40000): os.write(1, b'%09d\\n' % number)"
@@ -456,7 +457,7 @@ def test_output_keeps_its_order_under_signal_handlers(run: Runner, act: str) -> 
 
     before = signal.signal(signal.SIGALRM, heard)
     try:
-        with run.popen(python(code), max_output="1M") as process:
+        with run.popen(python(code), max_output="1M", pty=pty) as process:
             signal.setitimer(signal.ITIMER_REAL, 0.001)
             result = process.wait(HANG)
     finally:
@@ -464,7 +465,7 @@ def test_output_keeps_its_order_under_signal_handlers(run: Runner, act: str) -> 
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert handled
-    assert result.stdout == b"".join(b"%09d\n" % number for number in range(40000))
+    assert result.stdout == b"".join(b"%09d\r\n" % number if pty else b"%09d\n" % number for number in range(40000))
 
 
 @promise("handle")
@@ -531,11 +532,13 @@ def test_the_command_alone_gets_it(run: Runner, tmp_path: Path) -> None:
     """Not its children, as by kill(2); a terminal would send to all of them."""
     code = """
 import os, signal, time
+command = os.getpid()
+def heard(*_):
+    if os.getpid() == command: os.write(1, b"heard\\n")
+    else: open("child", "w")
+signal.signal(signal.SIGUSR1, heard)
 if os.fork() == 0:
-    signal.signal(signal.SIGUSR1, lambda *_: open("child", "w"))
     os.write(1, b"up\\n")
-else:
-    signal.signal(signal.SIGUSR1, lambda *_: os.write(1, b"heard\\n"))
 while True: time.sleep(3600)
 """
     with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path) as process:

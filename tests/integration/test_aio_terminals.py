@@ -254,10 +254,10 @@ def place() -> Iterator[Terminal]:
 
 def test_the_callers_own_terminal_is_refused(place: Terminal) -> None:
     code = """
-import asyncio
+import asyncio, sys
 import proc_sandbox as ps
 from proc_sandbox import aio
-for fields in ({"stdin": ps.INHERIT}, {"stdout": ps.INHERIT}):
+for fields in ({"stdin": ps.INHERIT}, {"stdout": ps.INHERIT}, {"stdin": 0}, {"stdout": sys.stdout}, {"stdout": 2}):
     try:
         asyncio.run(aio.run(["true"], pty=True, **fields))
     except ps.ConfigError as error:
@@ -265,7 +265,7 @@ for fields in ({"stdin": ps.INHERIT}, {"stdout": ps.INHERIT}):
 print("over", flush=True)
 """
     with caller_on(place, code) as process:
-        place.until(rb"stdin True\r\nstdout True\r\nover\r\n")
+        place.until(rb"stdin True\r\nstdout True\r\nstdin True\r\nstdout True\r\nstdout True\r\nover\r\n")
         assert place.wait(process) == 0
 
 

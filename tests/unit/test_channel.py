@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from proc_sandbox.errors import LauncherDiedError
-from proc_sandbox.launcher.channel import NUMBERS, Channel
+from proc_sandbox.launcher.channel import NUMBERS
 
 if sys.platform == "win32":
     pytest.skip("there are no such sockets", allow_module_level=True)
 
 from proc_sandbox.backends.posix.backend import PosixRun
 from proc_sandbox.backends.posix.frames import frame
+from proc_sandbox.backends.unix.streams import LaunchedRun, Pump
 
 BEGAN = b"began\0pid\x0042\0"
 USAGE = [b"usage\0number\0%d\0wall\x001\0cpu\x002\0memory\x003\0tasks\x004\0disk_read\x00-1\0disk_written\x00-1\0" % number for number in (1, 2)]
@@ -73,7 +74,7 @@ class Server:
 def run_of(kind: str) -> Iterator[tuple[Any, Server]]:
     """One run's channel, and who serves it."""
     server: Any = Server(kind)
-    channel: Any = PosixRun(server, b"", [], "mark") if kind == "posix" else Channel(server, b"", [])
+    channel: Any = PosixRun(server, b"", [], "mark") if kind == "posix" else LaunchedRun(server, b"", [])
     channel.swept = True
     try:
         yield channel, server
@@ -184,3 +185,49 @@ def test_one_that_ends_without_a_word_is_lost(kind: str) -> None:
             with pytest.raises(LauncherDiedError):
                 channel.receive()
         assert channel.pid == 42
+
+
+class Streams:
+    """A command's standard output, where nothing else is to be moved."""
+
+    writer = -1
+
+    def __init__(self, reader: int) -> None:
+        self.kept = bytearray()
+        self.readers: dict[int, Callable[[bytes], object]] = {reader: self.kept.extend}
+        os.set_blocking(reader, False)
+
+    def close_ends(self) -> None:
+        """There are none."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wait", [0, None])
+def test_a_handler_may_see_the_end_between_any_two_instructions(kind: str, wait: int | None) -> None:
+    """What was printed before it, and in what order, is kept all the same."""
+    for number in range(1, ENOUGH):
+        reader, writer = os.pipe()
+        with run_of(kind) as (channel, server):
+            streams: Any = Streams(reader)
+            pump = Pump(channel, streams)
+            os.write(writer, b"first")
+            seen: list[object] = []
+
+            def end(pump: Pump = pump, server: Server = server, writer: int = writer, seen: list[object] = seen) -> None:
+                os.write(writer, b", then")
+                server.say(ENDED)
+                server.die()
+                seen.append(pump.step(wait))
+
+            with between_instructions(end, number) as count:
+                outcome = pump.step()
+            if count[0] < number:
+                end()
+            while outcome is None and not any(seen):  # as a handle does
+                outcome = pump.step()
+            assert streams.kept == b"first, then"
+        os.close(reader)
+        os.close(writer)
+        if count[0] < number:
+            return
+    pytest.fail("it has more instructions")

@@ -8,10 +8,10 @@ import select
 from typing import TYPE_CHECKING, cast
 
 from proc_sandbox.aio.descriptors import DescriptorDriver, may_touch, move
-from proc_sandbox.backends.unix.terminal import LOOK_AGAIN, PATIENCE, TerminalStreams, Typist, wanted
+from proc_sandbox.backends.unix.terminal import LOOK_AGAIN, PATIENCE, TerminalStreams, Typist, standard, wanted
 from proc_sandbox.config import INHERIT, Config
 from proc_sandbox.errors import ConfigError
-from proc_sandbox.streams import is_constant
+from proc_sandbox.streams import Choice, is_constant, named, shown
 
 if TYPE_CHECKING:
     from proc_sandbox.aio.pieces import Input
@@ -187,5 +187,7 @@ def check_not_the_callers(config: Config) -> None:
         ConfigError: a stream is that.
     """
     for number, name in enumerate(("stdin", "stdout")):
-        if is_constant(getattr(config, name), INHERIT) and os.isatty(number):
-            raise ConfigError(name, "INHERIT", "it is your own terminal, which a loop does not look after; use proc_sandbox.run()")
+        stream = getattr(config, name)
+        choice = Choice("inherit") if is_constant(stream, INHERIT) else named(stream)
+        if choice is not None and os.isatty(standard(choice, number)):
+            raise ConfigError(name, shown(stream), "it is your own terminal, which a loop does not look after; use proc_sandbox.run()")

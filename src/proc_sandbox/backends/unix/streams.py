@@ -318,7 +318,7 @@ class Pump:
         self.talk, self.end = channel.fileno(), channel.launcher_end()
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
-        self.poll, self.polling = select.poll(), False
+        self.poll, self.polling, self.stepping = select.poll(), False, False
         self.awaited: dict[int, int] = {}
         for descriptor in (self.talk, self.end, *streams.readers):
             self.await_event(descriptor, select.POLLIN)
@@ -365,9 +365,19 @@ class Pump:
         Raises:
             LauncherDiedError: the launcher died, and the run with it.
         """
+        outermost, self.stepping = not self.stepping, True
+        try:
+            if self.channel.outcome is None:
+                self.move(wait)
+            elif wait == 0 and not outermost:
+                return None  # a signal handler's step, while that around it takes the rest: only who waits for the end takes part
+            return self.take_all() if self.channel.outcome is not None else None
+        finally:
+            self.stepping = not outermost
+
+    def move(self, wait: float | None) -> None:
+        """Wait until something can be done, and do it."""
         channel, streams = self.channel, self.streams
-        if channel.outcome is not None:  # a signal handler's step, while that around it takes the rest: only who waits for the end takes part
-            return None if wait == 0 else self.take_all()
         patience = channel.patience
         if wait is not None:
             patience = min(math.ceil(wait * 1000), patience or MOST)
@@ -376,15 +386,14 @@ class Pump:
         channel.look_after()
         if (behind or self.talk in ready) and channel.receive() is not None:
             streams.close_ends()  # then what has no more to be read tells so
-            return self.take_all()
+            return
         for descriptor in ready:
             if descriptor in streams.readers and self.claim(descriptor):
                 self.read(descriptor)
             elif descriptor == self.writer and self.claim(descriptor):
                 self.write()
-        if self.end in ready:
+        if self.end in ready and channel.receive() is None:
             channel.lost()
-        return None
 
     def take_all(self) -> Ended | Failed | None:
         """Take what the pipes hold of a run that has ended, but for what is being moved; return the outcome."""
@@ -414,8 +423,6 @@ class Pump:
         size = -1
         try:
             size = read_some(descriptor, self.streams.readers[descriptor])
-            if self.channel.outcome is not None and size > 0:
-                take_rest(descriptor, self.streams.readers[descriptor])
         finally:
             if size != 0:
                 self.await_event(descriptor, select.POLLIN)

@@ -27,7 +27,7 @@ from proc_sandbox.streams import CHUNK, Choice, PipeEnd, choose_input, choose_ou
 from proc_sandbox.streams import shown as as_given
 from proc_sandbox.supervise import Supervisor
 
-__all__ = ["LOOK_AGAIN", "PATIENCE", "TerminalStreams", "Typist", "wanted"]
+__all__ = ["LOOK_AGAIN", "PATIENCE", "TerminalStreams", "Typist", "standard", "wanted"]
 
 PIECE = 4096
 """Bytes that a pipe takes without waiting when poll(2) says that it can be written to: PIPE_BUF, pipe(7)."""
@@ -413,7 +413,7 @@ class TerminalPump(Pump):
         super().__init__(channel, streams)
         self.terminal = streams
         self.typist = Typist(streams)
-        self.over = self.ending = False
+        self.over = self.ending = self.moving = False
         self.takers: list[tuple[int, Callable[[bytes], object]]] = []
         if streams.caller:
             streams.caller.enter(streams.follow_size)
@@ -453,7 +453,7 @@ class TerminalPump(Pump):
         poll = select.poll()
         for descriptor in (self.talk, self.end):
             poll.register(descriptor, select.POLLIN)
-        for descriptor, mask in wanted(self.terminal, self.typist).items():
+        for descriptor, mask in ({} if self.moving else wanted(self.terminal, self.typist)).items():
             poll.register(descriptor, mask)
         return poll
 
@@ -473,9 +473,13 @@ class TerminalPump(Pump):
             LauncherDiedError: the launcher died, and the run with it.
         """
         try:
-            if self.channel.outcome is not None:  # what a signal handler has raised came in between
-                return self.end_once(wait)
-            return self.move_once(wait)
+            if self.channel.outcome is None:
+                self.move_once(wait)
+            if self.channel.outcome is None:
+                return None
+            if self.moving:  # a signal handler's step: that around it takes the rest
+                return None if wait == 0 else self.channel.outcome
+            return self.end_once(wait)
         except BaseException as error:
             if not self.waiting and is_sinks(error):  # else a signal handler's, and the run goes on
                 self.give_up()
@@ -495,21 +499,35 @@ class TerminalPump(Pump):
         self.over = True
         self.divert()
 
-    def move_once(self, wait: float | None) -> Ended | Failed | None:
-        self.divert()
-        self.terminal.follow_size()
-        self.typist.fill()
+    def move_once(self, wait: float | None) -> None:
+        nested = self.moving
+        if not nested:
+            self.alone(self.prepare)
         poll, behind = self.watch(), self.channel.is_behind()
         self.waiting = True
         ready = dict(poll.poll(0 if behind else self.patience(wait)))
         self.waiting = False
         self.channel.look_after()
         if (behind or self.talk in ready) and self.channel.receive() is not None:
-            return self.end_once(None)
-        self.move(ready)
-        if self.end in ready:
+            return
+        if not nested:
+            self.alone(self.transfer, ready)
+        if self.end in ready and self.channel.receive() is None:
             self.channel.lost()
-        return None
+
+    def alone(self, act: Callable[..., object], *args: object) -> None:
+        """Do something of which a signal handler's step does nothing meanwhile: bytes would be moved twice, or out of their order."""
+        self.moving = True
+        try:
+            act(*args)
+        finally:
+            self.moving = False
+
+    def prepare(self) -> None:
+        """Do what need not be waited for."""
+        self.divert()
+        self.terminal.follow_size()
+        self.typist.fill()
 
     def end_once(self, wait: float | None) -> Ended | Failed | None:
         """Take and write what is left of a run that has ended, and return its outcome. A signal handler may come in between, and may
@@ -529,7 +547,7 @@ class TerminalPump(Pump):
             self.ending = before
         return self.channel.outcome
 
-    def move(self, ready: dict[int, int]) -> None:
+    def transfer(self, ready: dict[int, int]) -> None:
         """Do what can be done."""
         streams = self.terminal
         got = {descriptor: ready.get(descriptor, 0) & ~select.POLLOUT for descriptor in (streams.master, streams.input)}
