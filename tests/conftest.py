@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +22,16 @@ ELSEWHERE = {"adversarial", "integration", "vm"} if sys.platform != "linux" else
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path.name in ELSEWHERE else None
+
+
+def pytest_configure() -> None:
+    """Heed signals as usual, and with us all that the tests start: a shell starts what is in its background with some of them ignored
+    (POSIX, 2.11), as nohup(1) does.
+    """
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL), ("SIGQUIT", signal.SIG_DFL), ("SIGTERM", signal.SIG_DFL)):
+        number = getattr(signal, name, None)  # Windows has but two of them
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.hookimpl(wrapper=True)

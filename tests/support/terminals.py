@@ -20,7 +20,7 @@ from support.programs import HANG
 
 __all__ = ["Terminal", "caller_on", "program_on", "terminal"]
 
-PRELUDE = "import fcntl, signal, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+PRELUDE = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
 PLACE = re.compile(rb"\x1b\[(\d+);(\d+)H|\x1b\[6n|\x1b\[c|\x1b\[21t")
 TITLE = b"rm -rf ."
 """What the command has called the window: a terminal that tells it is asked for it (ctlseqs, Ps = 21)."""
