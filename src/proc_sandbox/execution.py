@@ -69,8 +69,7 @@ def make_plan(
     backend: AnyBackend, command: tuple[str, ...], config: Config, private: str | None = None
 ) -> tuple[Plan, Paths]:
     """Return what will be done for one run, and where things are."""
-    host = backend.probe(config)
-    paths = backend.survey(config, command, private)
+    host, paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
     warn_unenforced(planned)
     if paths.missing:
@@ -79,7 +78,7 @@ def make_plan(
 
 
 def warn_unenforced(planned: Plan) -> None:
-    if Unenforced not in map(type, planned.enforcement.values()):
+    if planned.is_whole:
         return
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):

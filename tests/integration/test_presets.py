@@ -480,5 +480,5 @@ def test_without_cgroups_nothing_is_missing(name: str, tmp_path: Path) -> None:
     config = ps.Config.preset(name, working_dir=project)
     backend = current()
     host = replace(backend.probe(config), cgroup=None)
-    plan = compile_plan(config, ["true"], host, backend.survey(config, ["true"]))
+    plan = compile_plan(config, ["true"], host, backend.survey(config, ["true"])[1])
     assert all(isinstance(how, ps.Enforced) for how in plan.enforcement.values()), plan.enforcement

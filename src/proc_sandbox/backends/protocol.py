@@ -151,8 +151,8 @@ class Backend(Protocol[PlanT_contra, StreamsT]):
             UnsupportedError: as probe(). LauncherDiedError: what serves runs cannot be started.
         """
 
-    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
-        """Return where things are, for one run; private: a Sandbox's own directory on the host.
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> tuple[Host, Paths]:
+        """Return what this machine can do and where things are, for one run; private: a Sandbox's own directory on the host.
 
         Raises:
             ConfigError: a directory that is named does not exist.

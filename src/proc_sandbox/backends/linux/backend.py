@@ -110,11 +110,11 @@ class LinuxBackend(UnixBackend):
             host = with_cgroups(host, current.pid)
         return Known(current, host, cgroups, Surveys(host, self.can_idmap))
 
-    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
-        """Return where things are, for one run; private: a Sandbox's own directory on the host."""
-        surveys = self.known_for(NO_LIMITS).surveys
-        owner = self.make_own(private, surveys.host) if private and not config.working_dir else None
-        return surveys.find(config, command, private, owner)
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> tuple[Host, Paths]:
+        """Return what this machine can do and where things are, for one run; private: a Sandbox's own directory on the host."""
+        known = self.known_for(config)
+        owner = self.make_own(private, known.host) if private and not config.working_dir else None
+        return known.host, known.surveys.find(config, command, private, owner)
 
     def settle(self, private: str) -> None:
         """See to it that a Sandbox's directory is its runs' own, before anything is put into it."""

@@ -209,11 +209,11 @@ class PosixBackend(UnixBackend):
         self.probe(config)
         warden()
 
-    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
-        """Return where things are, for one run; private: a Sandbox's own directory on the host."""
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> tuple[Host, Paths]:
+        """Return what this machine can do and where things are, for one run; private: a Sandbox's own directory on the host."""
         if private and not config.working_dir:
             find(private).check()
-        return survey(config, command, private)
+        return self.probe(config), survey(config, command, private)
 
     def explain(self, paths: Paths) -> str | None:
         """Return why a command that is there could not be executed: the interpreter of a script is missing."""

@@ -21,7 +21,7 @@ from proc_sandbox.supervise import Collector, Supervisor
 
 __all__ = ["LIMIT_AFTER_END", "DescriptorStreams", "Feeder", "LaunchedRun", "read_some"]
 
-open_streams: weakref.WeakSet[DescriptorStreams] = weakref.WeakSet()
+open_streams: set[weakref.ref[DescriptorStreams]] = set()
 """Of runs that are under way. A child by os.fork() closes its copies: else a command's stdin would not end before it does. Not what
 keeps them: a sink may hold all that waits for the run, which has to end with an event loop that is thrown away.
 """
@@ -66,7 +66,8 @@ class DescriptorStreams:
         self.files: list[int] = []
         self.owned: list[int] = []
         self.ends: list[int] = []
-        open_streams.add(self)
+        self.noted = weakref.ref(self, open_streams.discard)
+        open_streams.add(self.noted)
         self.readers: dict[int, Callable[[bytes], object]] = {}
         self.writer = -1
         self.flags: dict[int, int] = {}
@@ -211,8 +212,9 @@ class DescriptorStreams:
 
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
-        open_streams.discard(self)
-        self.release()
+        open_streams.discard(self.noted)
+        while self.owned:
+            os.close(self.owned.pop())
         self.close_ends()
         while self.flags:
             descriptor, flags = self.flags.popitem()
@@ -319,9 +321,9 @@ class Pump:
         if self.end < 0:
             channel.lost()  # it has died, which another run's thread has seen already
         self.poll, self.polling, self.stepping = select.poll(), False, False
-        self.awaited: dict[int, int] = {}
-        for descriptor in (self.talk, self.end, *streams.readers):
-            self.await_event(descriptor, select.POLLIN)
+        self.awaited = dict.fromkeys((self.talk, self.end, *streams.readers), select.POLLIN)
+        for descriptor in self.awaited:
+            self.poll.register(descriptor, select.POLLIN)
         self.writer = -1
         if streams.writer >= 0:
             self.feeder = Feeder(streams)
@@ -398,7 +400,7 @@ class Pump:
     def take_all(self) -> Ended | Failed | None:
         """Take what the pipes hold of a run that has ended, but for what is being moved; return the outcome."""
         for descriptor, keep in list(self.streams.readers.items()):
-            if self.claim(descriptor):
+            if self.awaited.pop(descriptor, 0):  # nothing is polled any more
                 take_rest(descriptor, keep)
         return self.channel.outcome
 
@@ -454,9 +456,10 @@ def take_rest(reader: int, keep: Callable[[bytes], object]) -> None:
 
 def after_fork_in_child() -> None:
     while open_streams:
-        streams = open_streams.pop()
-        streams.flags.clear()  # the open files are the parent's still
-        streams.close()
+        streams = open_streams.pop()()
+        if streams is not None:
+            streams.flags.clear()  # the open files are the parent's still
+            streams.close()
 
 
 if hasattr(os, "register_at_fork"):

@@ -72,11 +72,13 @@ class WindowsBackend:
         finally:
             win32.close(token)
 
-    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> Paths:
-        """Return where things are, for one run."""
-        contained = bool(self.probe().feature("appcontainer"))
+    def survey(self, config: Config, command: Sequence[str], private: str | None = None) -> tuple[Host, Paths]:
+        """Return what this machine can do and where things are, for one run."""
+        host = self.probe(config)
+        contained = bool(host.feature("appcontainer"))
         readable = self.readable_by_apps if contained else lambda path: True
-        return survey(self.tools.win32, config, command, private, contained=contained, readable=readable, journal=self.tools.journal.directory)
+        journal = self.tools.journal.directory
+        return host, survey(self.tools.win32, config, command, private, contained=contained, readable=readable, journal=journal)
 
     def readable_by_apps(self, path: str) -> bool:
         """Return whether a directory can be read in every AppContainer as it is: where programs are installed for all users."""
