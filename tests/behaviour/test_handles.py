@@ -731,7 +731,7 @@ while True: time.sleep(3600)
 def test_who_does_not_heed_it_is_killed(run: Runner, tmp_path: Path, timeout: float | None) -> None:
     code = HOLD + POLITE + "held = hold('held')\npolite('command', None, lambda: os.write(1, b'up\\n'))"
     options = {} if timeout is None else {"timeout": timeout}
-    with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path, kill_grace=0.3, **options) as process:
+    with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path, kill_grace=1.0, **options) as process:
         is_up(process)
         if timeout:
             process.wait(HANG)

@@ -57,8 +57,11 @@ UNSEEN = STRAY + """
 import signal
 with open(f"/proc/{os.getppid()}/stat") as stat:
     warden = int(stat.read().rpartition(")")[2].split()[1])
+changed, writer = os.pipe()  # which execve() closes
 os.kill(warden, signal.SIGSTOP)
 leave(change)
+os.close(writer)
+os.read(changed, 1)
 os.kill(warden, signal.SIGCONT)
 """
 ATTACKS = {"keeps its environment": KEEPS_ITS_ENVIRONMENT, "ignores and stops": IGNORES_AND_STOPS, "seen before": SEEN_BEFORE}

@@ -117,7 +117,7 @@ def try_host(machine: Machine | Container) -> dict[str, Any]:
     failures = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
     mechanisms = {name: said.get(name, {}).get("mechanism", "none") for name in LIMITS}
     return {"host": machine.name, "mechanisms": mechanisms, "counts": counts, "failures": failures, "trial": said.get("trial"),
-            "said": text[-500:]}  # fmt: skip
+            "said": text[-500:], "why": re.findall(r"^E  .*|^\S+:\d+: \w+$", text, re.MULTILINE)}  # fmt: skip
 
 
 def show(found: dict[str, Any]) -> None:
@@ -128,6 +128,8 @@ def show(found: dict[str, Any]) -> None:
         print(f"    {name:<16}{mechanism}")
     for failure in found["failures"]:
         print(f"    FAILED {failure}", flush=True)
+    for line in found["why"]:
+        print(f"        {line[:400]}", flush=True)
     if not counts:
         print(found["said"], flush=True)
 
@@ -146,7 +148,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def record(path: Path, row: dict[str, Any]) -> None:
     """Put a host's row into the record, in the place of an older one, and write the table beside it."""
     known = {old["host"]: old for old in json.loads(path.read_text())} if path.exists() else {}
-    known[row["host"]] = {key: value for key, value in row.items() if key != "said"}
+    known[row["host"]] = {key: value for key, value in row.items() if key not in ("said", "why")}
     rows = [known[machine.name] for machine in HOSTS if machine.name in known]
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     page = PROJECT / "docs/hosts.md"

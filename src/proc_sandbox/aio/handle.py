@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from proc_sandbox.aio.held import Held
+from proc_sandbox.aio.held import Held, cancel
 from proc_sandbox.aio.pieces import Input, awaited_input
 from proc_sandbox.aio.room import Room
 from proc_sandbox.config import Config, check_command
@@ -287,7 +287,7 @@ async def happenings(process: Popen, queue: asyncio.Queue[Event], takers: list[T
     finally:
         for taker in takers:
             taker.drop()
-        end.cancel()
+        cancel(end)
         await process.close()
 
 
@@ -319,7 +319,7 @@ async def next_event(queue: asyncio.Queue[Event], end: asyncio.Future[Result]) -
             await asyncio.wait([cast("asyncio.Future[Any]", getting), end], return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not getting.done():
-                getting.cancel()
+                cancel(getting)
         if getting.done() and not getting.cancelled():
             return getting.result()
     return None if queue.empty() else queue.get_nowait()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proc_sandbox.aio.driver import Driver
     from proc_sandbox.backends.protocol import HeldRun
 
-__all__ = ["Held"]
+__all__ = ["Held", "cancel"]
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -182,7 +182,7 @@ class Held:
             try:
                 await asyncio.wait({cast("asyncio.Future[Any]", news), task}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                news.cancel()
+                cancel(news)
 
     async def usage(self) -> Live | None:
         """Return what the run has used until now; None where it has ended."""
@@ -201,7 +201,7 @@ class Held:
             await asyncio.gather(*jobs)
         finally:
             for job in jobs:
-                job.cancel()
+                cancel(job)
             await asyncio.wait(jobs)
         return out.result(), err.result()
 
@@ -273,6 +273,9 @@ class Held:
         task = self.task
         if task is None or os.getpid() != self.owner:
             return
+        if not task.get_loop().is_running():
+            self.give_up()
+            return
         self.closed = True
         late: asyncio.CancelledError | None = None
         self.order("end")
@@ -322,6 +325,12 @@ class Held:
             task.cancel()
         elif task is not None and not task.done():
             self.abandon()
+
+
+def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, unless that is thrown away with its loop, which takes no more calls."""
+    if not task.get_loop().is_closed():
+        task.cancel()
 
 
 class Incoming(asyncio.StreamReaderProtocol):
