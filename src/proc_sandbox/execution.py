@@ -78,7 +78,7 @@ def make_plan(
 
 
 def warn_unenforced(planned: Plan) -> None:
-    if planned.is_whole:
+    if Unenforced not in map(type, planned.enforcement.values()):
         return
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):

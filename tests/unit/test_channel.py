@@ -86,51 +86,68 @@ def run_of(kind: str) -> Iterator[tuple[Any, Server]]:
             server.die()
 
 
-@contextmanager
-def between_instructions(act: Callable[[], object], number: int) -> Iterator[list[int]]:
-    """Do something before one instruction of the package, counted from here, as a signal handler would; gives how many there were."""
-    count = [0]
+class Moment:
+    """Before one instruction of the package, counted from here. is_past: there are not so many."""
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        if "proc_sandbox" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        if event == "opcode":
-            count[0] += 1
-            if count[0] == number:
-                sys.settrace(None)
-                act()
-        return trace
+    def __init__(self, number: int) -> None:
+        self.left = number
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield count
-    finally:
-        sys.settrace(before)
+    @property
+    def is_past(self) -> bool:
+        """Whether nothing was done then."""
+        return self.left > 0
+
+    @contextmanager
+    def brings(self, act: Callable[[], object]) -> Iterator[None]:
+        """Do something then, as a signal handler would."""
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            if "proc_sandbox" not in frame.f_code.co_filename:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode":
+                self.left -= 1
+                if self.left == 0:
+                    sys.settrace(None)
+                    act()
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_handler_may_receive_between_any_two_instructions(kind: str) -> None:
+def moments() -> Iterator[Moment]:
+    """One after the other, and one that is past."""
     for number in range(1, ENOUGH):
-        with run_of(kind) as (channel, server):
-            server.say(BEGAN, *USAGE)
-            server.say(ENDED)
-            server.die()
-            with between_instructions(channel.receive, number) as count:
-                outcome = channel.receive()
-            assert outcome is not None
-            assert outcome.done
-            assert channel.pid == 42
-        if count[0] < number:
+        moment = Moment(number)
+        yield moment
+        if moment.is_past:
             return
     pytest.fail("it has more instructions")
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_handler_may_receive_between_any_two_instructions(kind: str) -> None:
+    for moment in moments():
+        with run_of(kind) as (channel, server):
+            server.say(BEGAN, *USAGE)
+            server.say(ENDED)
+            server.die()
+            with moment.brings(channel.receive):
+                outcome = channel.receive()
+            assert outcome is not None
+            assert outcome.done
+            assert channel.pid == 42
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_handler_may_receive_while_the_run_goes_on(kind: str) -> None:
     """Nothing is lost of what comes later, and nothing waits in vain for it."""
-    for number in range(1, ENOUGH):
+    for moment in moments():
         with run_of(kind) as (channel, server):
             server.say(BEGAN)
 
@@ -138,9 +155,9 @@ def test_a_handler_may_receive_while_the_run_goes_on(kind: str) -> None:
                 server.say(*USAGE)
                 channel.receive()
 
-            with between_instructions(more, number) as count:
+            with moment.brings(more):
                 assert channel.receive() is None
-            if count[0] < number:
+            if moment.is_past:
                 more()
             assert (channel.pid, channel.answered) == (42, 2)
             if channel.is_behind():
@@ -148,9 +165,6 @@ def test_a_handler_may_receive_while_the_run_goes_on(kind: str) -> None:
             assert not channel.is_behind()
             server.say(ENDED)
             assert channel.receive() is not None
-        if count[0] < number:
-            return
-    pytest.fail("it has more instructions")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,10 +172,10 @@ def test_what_a_handler_raises_between_any_two_instructions_loses_nothing(kind: 
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    for number in range(1, ENOUGH):
+    for moment in moments():
         with run_of(kind) as (channel, server):
             server.say(BEGAN, *USAGE)
-            with between_instructions(interrupt, number) as count:
+            with moment.brings(interrupt):
                 try:
                     channel.receive()
                 except KeyboardInterrupt:
@@ -171,9 +185,6 @@ def test_what_a_handler_raises_between_any_two_instructions_loses_nothing(kind: 
             assert (channel.pid, channel.answered) == (42, 2)
             server.say(ENDED)
             assert channel.receive() is not None
-        if count[0] < number:
-            return
-    pytest.fail("it has more instructions")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -205,7 +216,7 @@ class Streams:
 @pytest.mark.parametrize("wait", [0, None])
 def test_a_handler_may_see_the_end_between_any_two_instructions(kind: str, wait: int | None) -> None:
     """What was printed before it, and in what order, is kept all the same."""
-    for number in range(1, ENOUGH):
+    for moment in moments():
         reader, writer = os.pipe()
         with run_of(kind) as (channel, server):
             streams: Any = Streams(reader)
@@ -219,15 +230,12 @@ def test_a_handler_may_see_the_end_between_any_two_instructions(kind: str, wait:
                 server.die()
                 seen.append(pump.step(wait))
 
-            with between_instructions(end, number) as count:
+            with moment.brings(end):
                 outcome = pump.step()
-            if count[0] < number:
+            if moment.is_past:
                 end()
             while outcome is None and not any(seen):  # as a handle does
                 outcome = pump.step()
             assert streams.kept == b"first, then"
         os.close(reader)
         os.close(writer)
-        if count[0] < number:
-            return
-    pytest.fail("it has more instructions")

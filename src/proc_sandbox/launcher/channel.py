@@ -106,7 +106,6 @@ class Channel:
     inbox: Callable[[], Any] = list
     """Makes what keeps what was received."""
 
-
     def __init__(self, launcher: Server, words: bytes, descriptors: list[int]) -> None:
         self.launcher = launcher
         self.outcome: Ended | Failed | None = None

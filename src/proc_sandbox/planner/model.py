@@ -5,7 +5,6 @@ What is the same on every system is here; what a platform adds lies with its pla
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -48,21 +47,15 @@ class Plan:
     """CPU time, ns; 0: none."""
     enforcement: Mapping[str, Enforced | Unenforced] = field(default_factory=dict, hash=False)
 
-    @functools.cached_property
-    def is_whole(self) -> bool:
-        """Whether all that is asked for is enforced."""
-        return Unenforced not in map(type, self.enforcement.values())
-
     def with_command(self, command: Sequence[str]) -> Self:
         """Return the plan for one command: what is planned of a Config is the same for all of them."""
-        self.is_whole  # noqa: B018 - found out once for all of them
         plan = object.__new__(type(self))
         plan.__dict__.update(self.__dict__, command=tuple(command))
         return plan
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""
-        data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "enforcement", "is_whole")}
+        data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "enforcement")}
         data["enforcement"] = {name: how._asdict() for name, how in self.enforcement.items()}
         return data
 

@@ -185,14 +185,17 @@ class DescriptorStreams:
         A pipe that we read tells that nobody writes to it any more, just before the run has ended: nobody needs to be woken for that.
         So as long as runs are few and descriptors many, we are among those who could.
         """
-        while self.owned:
-            os.close(self.owned.pop())
+        self.close_owned()
         if len(open_streams) > FEW:
             self.close_ends()
 
     def pump_for(self, channel: LaunchedRun) -> Pump:
         """Return what moves bytes both ways, step by step."""
         return Pump(channel, self)
+
+    def close_owned(self) -> None:
+        while self.owned:
+            os.close(self.owned.pop())
 
     def close_ends(self) -> None:
         while self.ends:
@@ -213,8 +216,7 @@ class DescriptorStreams:
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
         open_streams.discard(self.noted)
-        while self.owned:
-            os.close(self.owned.pop())
+        self.close_owned()
         self.close_ends()
         while self.flags:
             descriptor, flags = self.flags.popitem()
@@ -400,7 +402,7 @@ class Pump:
     def take_all(self) -> Ended | Failed | None:
         """Take what the pipes hold of a run that has ended, but for what is being moved; return the outcome."""
         for descriptor, keep in list(self.streams.readers.items()):
-            if self.awaited.pop(descriptor, 0):  # nothing is polled any more
+            if self.claim(descriptor):
                 take_rest(descriptor, keep)
         return self.channel.outcome
 
