@@ -178,8 +178,8 @@ static void take_terminal(const struct plan *plan, struct record *record)
 		die(record, "terminal", plan->terminal);
 }
 
-/* All that is done to the command's own process, and may be before it is known what the command is. */
-static void confine(const struct plan *plan, const struct resources *own, struct record *record)
+/* What the command's own process is, whatever the command. */
+static void begin_process(const struct start *start, struct record *record)
 {
 	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
 	sigset_t none;
@@ -189,36 +189,83 @@ static void confine(const struct plan *plan, const struct resources *own, struct
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (setsid() < 0)
 		die(record, "setsid", "");
-	umask(plan->umask);
-	if (plan->reach != REACH_NAMESPACE)
-		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
-	if (own->command < 0)
-		arrange_descriptors(plan, own, record);
-	take_terminal(plan, record);
-	set_slice(0);
-	set_rlimits(plan, record);                   /* here, for pid 1 has to outlive whatever they end */
-	restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
+	umask(start->umask);
 }
 
-static noreturn void execute(const struct plan *plan, const struct command *command, struct record *record)
+static void confine(const struct plan *plan, const struct resources *own, struct record *record)
+{
+	begin_process(&plan->start, record);
+	if (plan->reach != REACH_NAMESPACE)
+		restrict_files(plan, record);        /* before it has no descriptors left to open what the rules name */
+	arrange_descriptors(plan, own, record);
+	take_terminal(plan, record);
+	set_rlimits(&plan->start, record);           /* here, for pid 1 has to outlive whatever they end */
+	if (plan->reach != REACH_NAMESPACE)
+		restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
+}
+
+static noreturn void execute(const struct start *start, const struct command *command, struct record *record)
 {
 	/* Inside the view, so that a descriptor of the host can never be the working directory (CVE-2024-21626). */
-	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
-		die(record, "chdir", plan->cwd);
-	execve(command->path, command->argv, plan->envp);
+	if (chdir(start->cwd ? start->cwd : "/") < 0)
+		die(record, "chdir", start->cwd);
+	execve(command->path, command->argv, start->envp);
 	die(record, "exec", command->path);
+}
+
+/* The child of a prepared sandbox, and what it needs of the launcher's memory, which the reaper lets go meanwhile. */
+static struct {
+	struct start start;
+	int command;           /* where it is told the command */
+	struct record *record;
+	_Alignas(16) char stack[64 << 10];
+} parked;
+
+static size_t count_pointers(char *const *pointers)
+{
+	size_t count = 0;
+	while (pointers[count])
+		count++;
+	return count;
+}
+
+static char *put(char **at, const char *text)
+{
+	char *begin = *at;
+	*at = stpcpy(begin, text) + 1;
+	return begin;
+}
+
+/* The strings are copied too. */
+static void keep_start(const struct start *start, struct record *record)
+{
+	const char *cwd = start->cwd ? start->cwd : "/";
+	size_t count = count_pointers(start->envp), size = (count + 1) * sizeof *start->envp + strlen(cwd) + 1;
+	for (size_t i = 0; i < count; i++)
+		size += strlen(start->envp[i]) + 1;
+	char **envp = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (envp == MAP_FAILED)
+		die(record, "launch", "memory");
+	char *at = (char *)(envp + count + 1);
+	for (size_t i = 0; i < count; i++)
+		envp[i] = put(&at, start->envp[i]);
+	envp[count] = NULL;
+	parked.start = *start;
+	parked.start.cwd = put(&at, cwd);
+	parked.start.envp = envp;
 }
 
 /*
  * A prepared sandbox: confined, it waits to be told the command. Nothing else is open here than the socket on which that comes,
  * so that the three streams that come with it get the numbers 0, 1 and 2: the lowest that are free (unix(7), SCM_RIGHTS).
  */
-static noreturn void await_command(const struct plan *plan, const struct resources *own, struct record *record)
+static noreturn void await_command(void)
 {
 	static char words[PREPARED_WORDS], *arguments[PREPARED_WORDS]; /* a word may be empty, of its NUL alone */
 	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary;
 	struct iovec body = {words, sizeof words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
+	struct record *record = parked.record;
 	struct command command;
 	struct rusage usage;
 	const char *why;
@@ -228,10 +275,10 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		record->system = nanoseconds(usage.ru_stime);
 	}
 	/* From here on it uses nothing: on_parked(). Who has told the command already does not hear it any more. */
-	(void)send(own->command, "", 1, MSG_NOSIGNAL);
+	(void)send(parked.command, "", 1, MSG_NOSIGNAL);
 	ssize_t size;
 	do
-		size = recvmsg(own->command, &header, 0);
+		size = recvmsg(parked.command, &header, 0);
 	while (size < 0 && errno == ECONNRESET); /* that was not read, which is told before what was said (unix(7)) */
 	if (size <= 0)
 		_exit(125); /* nobody needs it any longer */
@@ -240,18 +287,29 @@ static noreturn void await_command(const struct plan *plan, const struct resourc
 		die(record, "words", "");
 	}
 	record->told = 1;
-	execute(plan, &command, record);
+	execute(&parked.start, &command, record);
 }
 
-/* A copy of its own, so that meanwhile the reaper hears signals: who waits in vfork(2) hears none but SIGKILL, and counts as load. */
+static int be_prepared(void *unused)
+{
+	(void)unused;
+	close_all_but(parked.command, parked.record);
+	begin_process(&parked.start, parked.record);
+	set_rlimits(&parked.start, parked.record);
+	await_command();
+}
+
+/*
+ * Not by vfork(2): who waits in it hears no signal but SIGKILL, and counts as load. But in the same memory, on a stack of its own:
+ * to take down a copy of the memory would cost execve(2) as much time as all its other work. They share errno too; when the
+ * child's calls fail the reaper waits. Only where memory is sampled the filter, which the reaper has already, wants a copy.
+ */
 static pid_t prepare_command(const struct plan *plan, const struct resources *own, struct record *record)
 {
-	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-	if (pid)
-		return pid;
-	close_all_but(own->command, record);
-	confine(plan, own, record);
-	await_command(plan, own, record);
+	bool shares = !plan->seccomp || plan->seccomp_options & FILTER_BUFFERS;
+	parked.command = own->command;
+	parked.record = record;
+	return clone(be_prepared, parked.stack + sizeof parked.stack, SIGCHLD | (shares ? CLONE_VM : 0), NULL);
 }
 
 static pid_t start_command(const struct plan *plan, const struct resources *own, struct record *record)
@@ -260,7 +318,7 @@ static pid_t start_command(const struct plan *plan, const struct resources *own,
 	if (pid)
 		return pid;
 	confine(plan, own, record);
-	execute(plan, &plan->command, record);
+	execute(&plan->start, &plan->command, record);
 }
 
 /*
@@ -466,6 +524,13 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 	hold_descendants(plan, record);
 	obey_launcher(plan, record);            /* before the tie: without a pid 1 it needs our hand */
 	tie_to_launcher(plan, &own, record);    /* again, as what it is now */
+	set_slice(0);                           /* what we do at the end can wait for everybody else */
+	if (own.command >= 0)
+		keep_start(&plan->start, record);
+	/* Last. Without a pid namespace we may name processes that the command may not; with one it holds for both of us, and who ends
+	   last frees it, while nobody waits: that is more work than all else that the command's end is. */
+	if (plan->reach == REACH_NAMESPACE)
+		restrict_syscalls(plan, own.filter, record);
 	if (own.command < 0)
 		record->started = now();        /* else it starts when the launcher says so */
 	pid_t command = own.command < 0 ? start_command(plan, &own, record) : prepare_command(plan, &own, record);
@@ -489,7 +554,6 @@ noreturn void reap(const struct plan *plan, const struct resources *resources, s
 	pid_t command = set_up(plan, resources, record, &ends);
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)
 		kill_everything(orders.reach);  /* ordered before there was anything to kill */
-	set_slice(0);                           /* what we do at the end can wait for everybody else */
 	/* All but the launcher's ear, or the reaper would keep the ends of the command's pipes open. */
 	close_all_but(ends, record);
 	let_go_of_memory(memory);

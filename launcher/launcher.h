@@ -71,8 +71,17 @@ enum network { NETWORK_NONE, NETWORK_LOOPBACK, NETWORK_HOST };
 
 struct command { const char *path; char **argv; }; /* argv: NULL-terminated */
 
+/* What the command's own process is given before it is executed. */
+struct start {
+	mode_t umask;
+	struct rlimit_op rlimits[MAX_RLIMITS];
+	size_t n_rlimits;
+	const char *cwd;
+	char **envp; /* NULL-terminated, in storage that the caller of parse_plan gave, as the command's argv */
+};
+
 struct plan {
-	const char *hostname, *cwd;
+	const char *hostname;
 	uint64_t namespaces; /* CLONE_NEW* */
 	enum reach reach;
 	uint32_t uid, gid;   /* inside the user namespace */
@@ -82,8 +91,6 @@ struct plan {
 	size_t n_mounts;
 	const char *view_key; /* the words of the shared mounts, as they came: the key of the view */
 	size_t view_key_size;
-	struct rlimit_op rlimits[MAX_RLIMITS];
-	size_t n_rlimits;
 	struct setting sysctls[MAX_SYSCTLS];
 	size_t n_sysctls;
 	int landlock_abi; /* 0: no Landlock */
@@ -100,7 +107,6 @@ struct plan {
 	uint64_t timeout, cpu_time;                    /* ns; 0: none */
 	uint64_t sample_interval;                      /* ns; 0: nothing is sampled */
 	uint64_t sampled_memory, sampled_cpu_percent, sampled_tasks; /* 0: not limited; cpu in 1/1000 of a core */
-	mode_t umask;
 	int nice;
 	const char *oom_score_adj; /* NULL: the launcher's */
 	bool held;             /* somebody holds a handle to the run: who it is is told when it has begun */
@@ -109,7 +115,7 @@ struct plan {
 	int targets[MAX_DESCRIPTORS]; /* descriptor numbers in the command, in the order in which they came */
 	size_t n_targets;
 	const char *terminal; /* descriptor 0 becomes the controlling terminal, and is the command's own; its name inside, "-" without one; NULL: none */
-	char **envp;         /* NULL-terminated, in storage that the caller of parse_words gave, as the command's argv */
+	struct start start;
 	struct command command;
 };
 
@@ -167,7 +173,7 @@ void add_number(struct message *message, const char *key, int64_t value);
 void add_bytes(struct message *message, const void *bytes, size_t size);
 
 /* limits.c */
-void set_rlimits(const struct plan *plan, struct record *record);
+void set_rlimits(const struct start *start, struct record *record);
 void add_niceness(int more, struct record *record);
 
 /* --- steps --------------------------------------------------------------------------------------------------------- */

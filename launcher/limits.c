@@ -4,19 +4,19 @@
 #include <errno.h>
 #include <sys/resource.h>
 
-void set_rlimits(const struct plan *plan, struct record *record)
+void set_rlimits(const struct start *start, struct record *record)
 {
-	for (size_t i = 0; i < plan->n_rlimits; i++) {
-		struct rlimit limit = {plan->rlimits[i].value, plan->rlimits[i].value};
-		if (setrlimit(plan->rlimits[i].resource, &limit) == 0)
+	for (size_t i = 0; i < start->n_rlimits; i++) {
+		struct rlimit limit = {start->rlimits[i].value, start->rlimits[i].value};
+		if (setrlimit(start->rlimits[i].resource, &limit) == 0)
 			continue;
 		/* A hard limit of the caller that is lower already holds more than was asked: keep it. */
 		struct rlimit held;
-		if (errno != EPERM || getrlimit(plan->rlimits[i].resource, &held) < 0 ||
+		if (errno != EPERM || getrlimit(start->rlimits[i].resource, &held) < 0 ||
 		    held.rlim_max > limit.rlim_max)
 			die(record, "rlimit", "");
 		held.rlim_cur = held.rlim_max;
-		if (setrlimit(plan->rlimits[i].resource, &held) < 0)
+		if (setrlimit(start->rlimits[i].resource, &held) < 0)
 			die(record, "rlimit", "");
 	}
 }

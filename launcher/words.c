@@ -81,11 +81,11 @@ static int rlimit(struct reader *reader, struct plan *plan)
 	}
 	if (read_number(reader, UINT64_MAX, &value) < 0)
 		return -1;
-	if (plan->n_rlimits == MAX_RLIMITS) {
+	if (plan->start.n_rlimits == MAX_RLIMITS) {
 		*reader->why = "too many rlimits";
 		return -1;
 	}
-	plan->rlimits[plan->n_rlimits++] = (struct rlimit_op){(int)resource, value};
+	plan->start.rlimits[plan->start.n_rlimits++] = (struct rlimit_op){(int)resource, value};
 	return 0;
 }
 
@@ -139,7 +139,7 @@ static int directive(struct reader *reader, struct plan *plan, char ***variables
 	if (WORD("version"))
 		return version(reader);
 	if (WORD("cwd"))
-		return (plan->cwd = next_word(reader)) ? 0 : -1;
+		return (plan->start.cwd = next_word(reader)) ? 0 : -1;
 	if (WORD("timeout"))
 		return read_number(reader, INT64_MAX / 2, &plan->timeout); /* what is added to now() must not overflow */
 	if (WORD("grace"))
@@ -147,7 +147,7 @@ static int directive(struct reader *reader, struct plan *plan, char ***variables
 	if (WORD("held"))
 		return plan->held = true, 0;
 	if (WORD("umask"))
-		return read_small(reader, 0777, &n) < 0 ? -1 : (plan->umask = (mode_t)n, 0);
+		return read_small(reader, 0777, &n) < 0 ? -1 : (plan->start.umask = (mode_t)n, 0);
 	if (WORD("nice"))
 		return read_small(reader, 19, &n) < 0 ? -1 : (plan->nice = (int)n, 0);
 #undef WORD
@@ -163,7 +163,7 @@ int parse_plan(const char *words, size_t size, char **storage, struct plan *plan
 	struct reader reader = {words, words + size, why};
 	char **variables = storage;
 	memset(plan, 0, sizeof *plan);
-	plan->envp = storage;
+	plan->start.envp = storage;
 	plan->prepared = -1;
 	*why = "no words";
 	if (!size || words[size - 1])

@@ -58,12 +58,12 @@ noreturn void enter(const struct plan *plan, int *descriptors, int told, struct 
 	arrange_descriptors(plan, descriptors, told, record);
 	if (plan->terminal && ioctl(0, TIOCSCTTY, 0) < 0) /* of the new session */
 		die(record, "terminal", "");
-	umask(plan->umask);
+	umask(plan->start.umask);
 	add_niceness(plan->nice, record);
-	if (chdir(plan->cwd ? plan->cwd : "/") < 0)
-		die(record, "chdir", plan->cwd);
-	set_rlimits(plan, record); /* last: RLIMIT_NOFILE would bind the steps above */
+	if (chdir(plan->start.cwd ? plan->start.cwd : "/") < 0)
+		die(record, "chdir", plan->start.cwd);
+	set_rlimits(&plan->start, record); /* last: RLIMIT_NOFILE would bind the steps above */
 	record->started = now();
-	execve(plan->command.path, plan->command.argv, plan->envp);
+	execve(plan->command.path, plan->command.argv, plan->start.envp);
 	die(record, "exec", plan->command.path);
 }
