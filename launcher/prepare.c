@@ -179,6 +179,7 @@ static void take_out(struct run *run)
 {
 	run->kept->prepared--;
 	run->kept = NULL;
+	run->was_prepared = true;
 	if (!run->parked)
 		unwatch(run->command);
 	close(run->command);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 struct server server;
+enum { DISMISSAL = 1000000 }; /* ns */
 
 /* --- telling Python --- */
 
@@ -220,8 +221,9 @@ void finish(struct run *run)
 	forget(run);
 }
 
-static void dismiss(const struct run *run)
+void dismiss(struct run *run)
 {
+	run->dismissal = 0;
 	struct record *record = &server.records[run->slot];
 	__atomic_store_n(&record->dismissed, 1, __ATOMIC_RELEASE);
 	syscall(SYS_futex, &record->dismissed, FUTEX_WAKE, 1, NULL, NULL, 0);
@@ -229,7 +231,8 @@ static void dismiss(const struct run *run)
 
 /*
  * All that the run was is gone but its reaper, which takes down the namespaces; nobody waits for that. The reaper's process id, the
- * cgroups and the user stay the run's until it has ended.
+ * cgroups and the user stay the run's until it has ended. What a reaper's end takes, grace periods that interrupt every processor, is
+ * work for a moment in which the caller is not busy with what it was just told. Who has sandboxes prepared leaves such moments.
  */
 static void on_end(struct run *run)
 {
@@ -238,7 +241,10 @@ static void on_end(struct run *run)
 	run->system = record->system;
 	run->max_rss = record->max_rss;
 	tell_end(run);
-	dismiss(run);
+	if (run->was_prepared)
+		run->dismissal = now() + DISMISSAL;
+	else
+		dismiss(run);
 }
 
 /* Which of them it was is not told, and who is done may have left processes that its reaper's end has yet to end. */

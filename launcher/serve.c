@@ -200,10 +200,17 @@ static void end_all(void)
 				;
 			finish(server.runs);
 		} else {
+			dismiss(server.runs);
 			end_run(server.runs, true);
 		}
 	}
 	remove_cages();
+}
+
+/* Whether somebody may be busy with it. */
+static bool is_awaited(const struct source *source)
+{
+	return source->kind != PARKED && !(source->kind == REAPER && source->run->told);
 }
 
 static void on_run(const struct source *source)
@@ -242,7 +249,7 @@ int serve(int control)
 			prepare_next();
 		if (count > 0) {
 			const struct source *source = event.data.ptr;
-			if (source->kind != PARKED) /* which nobody waits for */
+			if (is_awaited(source))
 				note_event();
 			if (source->kind == CONTROL)
 				going = on_control(control);

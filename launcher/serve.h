@@ -50,6 +50,8 @@ struct run {
 	int64_t grace, terminated, grace_end; /* ns from SIGTERM to SIGKILL; when the one was sent and the other will be, 0: not */
 	bool sampling, stopped, killed, ending; /* ending: its reaper is dead and has left processes to us */
 	bool told;           /* everybody knows how it ended; its reaper has yet to end */
+	bool was_prepared;
+	int64_t dismissal;   /* when its reaper is told to end; 0: it was, or need not be */
 	int reaper_status;
 	int64_t user, system, max_rss; /* of its end, as wait4(2) or its record tells */
 	uint32_t host_uid;
@@ -104,6 +106,7 @@ void end_gently(struct run *run);
 bool is_reaper(pid_t pid);
 void on_ends(void);
 void end_run(struct run *run, bool wait);
+void dismiss(struct run *run);
 void finish(struct run *run);
 void release(struct run *run);
 

@@ -123,6 +123,8 @@ static void look(struct run *run, int64_t time)
 		run->last_chance = 0;
 		syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
 	}
+	if (run->dismissal && time >= run->dismissal)
+		dismiss(run);
 	if (run->killed)
 		return;
 	if (run->grace_end && time >= run->grace_end) {
@@ -216,6 +218,8 @@ int wait_milliseconds(void)
 			soonest = run->last_chance;
 		if (run->ending && run->next_look < soonest)
 			soonest = run->next_look;
+		if (run->dismissal && run->dismissal < soonest)
+			soonest = run->dismissal;
 		if (run->killed)
 			continue;
 		if (!run->terminated && run->deadline && run->deadline < soonest)

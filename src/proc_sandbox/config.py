@@ -347,6 +347,11 @@ class Config:
     # Whether a preset has looked what is to be hidden and read-only in working_dir. No field, but kept by replace() and pickle.
     is_for_project: ClassVar[bool] = False
 
+    # What every run asks of its Config, found out once: whether anything of the host's is granted or hidden by its path, and whether
+    # any of the three streams is not what it is by default.
+    names_paths: ClassVar[bool]
+    has_own_streams: ClassVar[bool]
+
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
 
         def __init__(self, **values: Unpack[Options]) -> None: ...
@@ -356,8 +361,7 @@ class Config:
             # The defaults below the class are normal already: only what is given is looked at.
             self.__dict__.update(DEFAULTS)
             self.__dict__.update(normalised(values))
-            check_paths(self)
-            check_terminal(self)
+            settle(self)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], policy: str | None = None, **changes: "Unpack[Options]") -> "Config":
@@ -398,11 +402,6 @@ class Config:
         """
         return tuple(filter(None, (self.working_dir, *self.writable_dirs, private)))
 
-    @property
-    def names_paths(self) -> bool:
-        """Whether anything of the host's is granted or hidden by its path."""
-        return bool(self.working_dir or self.writable_dirs or self.allowed_dirs or self.read_only_dirs or self.hidden_paths)
-
     def named_paths(self) -> Iterator[tuple[str, str, str]]:
         """Yield the field, the path and the access ("read" or "write") of everything that is granted."""
         if self.working_dir:
@@ -418,11 +417,6 @@ class Config:
         if self.has_own_streams:
             return self.replace(stdin=None, stdout=CAPTURE, stderr=CAPTURE)
         return self
-
-    @property
-    def has_own_streams(self) -> bool:
-        """Whether any of the three streams is not what it is by default."""
-        return self.stdin is not None or self.stdout is not CAPTURE or self.stderr is not CAPTURE
 
     @property
     def borrows(self) -> bool:
@@ -443,9 +437,17 @@ class Config:
         changed.__dict__.update(normalised(changes))
         if self.is_for_project:
             check_project(self, changed)
-        check_paths(changed)
-        check_terminal(changed)
+        settle(changed)
         return changed
+
+
+def settle(config: Config) -> None:
+    """Check what only together can be wrong, and note what is asked of every Config."""
+    check_paths(config)
+    check_terminal(config)
+    named = config.working_dir or config.writable_dirs or config.allowed_dirs or config.read_only_dirs or config.hidden_paths
+    own = config.stdin is not None or config.stdout is not CAPTURE or config.stderr is not CAPTURE
+    config.__dict__.update(names_paths=bool(named), has_own_streams=own)
 
 
 NAMES = tuple(item.name for item in fields(Config))

@@ -55,7 +55,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, object]:
         """Return the plan as JSON-ready data."""
-        data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "enforcement")}
+        data = {name: as_data(value) for name, value in self.__dict__.items() if name not in ("prefix", "whole", "enforcement")}
         data["enforcement"] = {name: how._asdict() for name, how in self.enforcement.items()}
         return data
 

@@ -402,7 +402,7 @@ class Pump:
     def take_all(self) -> Ended | Failed | None:
         """Take what the pipes hold of a run that has ended, but for what is being moved; return the outcome."""
         for descriptor, keep in list(self.streams.readers.items()):
-            if self.claim(descriptor):
+            if self.awaited.pop(descriptor, 0):  # nothing is polled any more
                 take_rest(descriptor, keep)
         return self.channel.outcome
 

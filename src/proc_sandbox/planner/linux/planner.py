@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from proc_sandbox.config import DEFAULTS, Config
 from proc_sandbox.errors import ConfigError, UnsupportedError
@@ -14,7 +13,7 @@ from proc_sandbox.planner.linux.mechanisms import LADDER, SCOPES
 from proc_sandbox.planner.linux.plan import NEW_TERMINAL, Cgroup, Filter, Identity, LinuxPlan
 from proc_sandbox.planner.unix.environment import environment
 from proc_sandbox.planner.unix.plan import MAX_SAMPLED_TASKS, SAMPLE_INTERVAL, Rlimit, Sampling, plan_rlimits
-from proc_sandbox.planner.unix.words import encode_prefix
+from proc_sandbox.planner.unix.words import encode, encode_prefix
 from proc_sandbox.result import Enforced, Unenforced
 from proc_sandbox.units import nanoseconds
 
@@ -122,16 +121,26 @@ def compile_plan(config: Config, command: Sequence[str], host: Host, paths: Path
     if found is None or found.host is not host:
         found = Compiled(config, host, paths, compile_base(config.without_streams(), host, paths))
         keep(found)
-    return found.plan.with_command(command)
+    plan = found.latest
+    return plan if plan.command == command else found.with_command(command)
 
 
-class Compiled(NamedTuple):
-    """A plan, and of what it was made: as long as it is kept, nothing else has the identity of these."""
+class Compiled:
+    """A plan, and of what it was made: as long as it is kept, nothing else has the identity of these.
 
-    config: Config
-    host: Host
-    paths: Paths
-    plan: LinuxPlan
+    latest: the same for the command that it was last asked for, mostly the next one too.
+    """
+
+    def __init__(self, config: Config, host: Host, paths: Paths, plan: LinuxPlan) -> None:
+        self.config, self.host, self.paths = config, host, paths
+        self.plan = self.latest = plan
+
+    def with_command(self, command: Sequence[str]) -> LinuxPlan:
+        """Return the plan for one command, with its words."""
+        plan = self.plan.with_command(command)
+        plan.__dict__.update(whole=encode(plan))
+        self.latest = plan
+        return plan
 
 
 compiled: dict[tuple[int, int], Compiled] = {}

@@ -23,6 +23,8 @@ def encode(plan: LaunchedPlan, variables: Mapping[str, str] | None = None, *, he
     """Return the words of a whole plan; variables: what the command's environment gets beside the plan's; held: somebody holds a
     handle to the run.
     """
+    if plan.whole and not held and not variables:
+        return plan.whole
     words = plan.prefix or encode_prefix(plan)
     if held:
         words += b"held\0"
