@@ -11,7 +11,7 @@
 /* The caller may have more on the way than it has read; what does not fit it can ask for again. */
 static void reply(const struct run *run, const struct message *message)
 {
-	(void)send(run->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)send(run->channel->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* What the host calls the command: who holds a handle reads of it in /proc. 0: it has ended already. */

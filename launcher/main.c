@@ -20,14 +20,15 @@
  * there (start.c). It is used once. It goes when its plan is not used for a while, when the host's mounts change, or when something
  * else lies where its own were taken from.
  *
- * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The
- * first descriptor is the run's own socket, on which the launcher sends what becomes of it: one message "failed" in words or
- * "facts" in numbers. Python may send "kill" on it; closing it kills the run too. "idmap PATH" asks for a trial instead of a run. What
+ * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The first descriptor
+ * is a channel: a socket of the run's own, on which the launcher sends what becomes of it: one message "failed" in words or "facts" in
+ * numbers. Python may send "kill" on it, and closing it kills the run too; when the run has ended the next one may come over it
+ * (channel.c). "idmap PATH" asks for a trial instead of a run. What
  * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but run.c writes to
  * Python, but for the greeting (serve.c).
  *
  * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, the host's table of mounts, the eventfd on which
- * all reapers tell that their runs have ended, and for each run its socket, the reaper's pidfd and the out-of-memory eventfd;
+ * all reapers tell that their runs have ended, all channels, and for each run the reaper's pidfd and the out-of-memory eventfd;
  * deadlines, samples and the time to prepare are its timeout. Where cgroup v1 is used each set of cgroups has a thread that only
  * clones, as long as few runs are alive (linux/cgroup.c); where nobody measures, a thread takes samples (linux/sampler.c).
  *

@@ -23,7 +23,7 @@ enum { DISMISSAL = 1000000 }; /* ns */
 
 static void tell(int socket, const struct message *message)
 {
-	/* One message on a fresh socket always fits; a caller that has gone does not matter. */
+	/* One message always fits, for the last run's was read before this one came; a caller that has gone does not matter. */
 	if (send(socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
 }
@@ -201,16 +201,14 @@ static void tell_end(struct run *run)
 	struct message message = {.size = 0};
 	const struct record *record = &server.records[run->slot];
 	if (record->error) {
-		tell_failure(run->socket, record->step, record->object, record->error);
+		tell_failure(run->channel->socket, record->step, record->object, record->error);
 	} else {
 		struct facts facts = facts_of(run);
 		add_word(&message, "facts");
 		add_bytes(&message, &facts, sizeof facts);
-		tell(run->socket, &message);
+		tell(run->channel->socket, &message);
 	}
-	unwatch(run->socket);
-	close(run->socket);
-	run->socket = -1;
+	leave_channel(run);
 	run->told = run->killed = true;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The event loop: runs come in over the control socket, and for each one exactly one message goes out (run.c). Nothing here
- * may end the process for the fault of one run: functions return -1 and the run is reported failed.
+ * The event loop: runs come in over the control socket and channels (channel.c), and for each one exactly one message goes out
+ * (run.c). Nothing here may end the process for the fault of one run: functions return -1 and the run is reported failed.
  */
 #define _GNU_SOURCE
 #include "serve.h"
@@ -21,111 +21,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static void close_all(const int *descriptors, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		close(descriptors[i]);
-}
-
-static void launch_from_memfd(int memfd, int socket, const int *descriptors, size_t count)
-{
-	struct stat status;
-	if (fstat(memfd, &status) < 0 || status.st_size <= 0 || status.st_size > MAX_WORDS_BYTES) {
-		tell_failure(socket, "words", "memfd", E2BIG);
-		close(socket);
-		return;
-	}
-	size_t size = (size_t)status.st_size;
-	char *words = malloc(size);
-	bool kept = false;
-	if (words && pread(memfd, words, size, 0) == (ssize_t)size)
-		kept = launch(words, size, socket, descriptors, count);
-	else
-		tell_failure(socket, "words", "memfd", EIO);
-	if (!kept)
-		close(socket);
-	free(words);
-}
-
-static size_t receive(int control, int *descriptors, ssize_t *size)
-{
-	union { char room[CMSG_SPACE(sizeof(int) * 253)]; struct cmsghdr align; } ancillary;
-	struct iovec body = {server.words, sizeof server.words};
-	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
-	*size = recvmsg(control, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	if (*size <= 0)
-		return 0;
-	size_t count = 0;
-	for (struct cmsghdr *part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part))
-		if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS) {
-			count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-			memcpy(descriptors, CMSG_DATA(part), count * sizeof(int));
-		}
-	if (header.msg_flags & MSG_TRUNC)
-		*size = 1; /* cut off: no words begin so; launch() refuses it on the run's socket */
-	if (header.msg_flags & MSG_CTRUNC)
-		*size = 0; /* RLIMIT_NOFILE: some descriptors did not fit into our table */
-	return count;
-}
-
-/* "idmap PATH": can what lies there be shown as another user's? A file system can or cannot; only trying tells. */
-static void tell_idmap(int socket, size_t size)
-{
-	const char *path = server.words + sizeof "idmap";
-	if (size <= sizeof "idmap" || server.words[size - 1])
-		tell_failure(socket, "words", "idmap", EINVAL);
-	else
-		tell_failure(socket, "idmap", path, try_idmap(path) < 0 ? errno : 0);
-}
-
-static bool on_control(int control)
-{
-	int descriptors[253];
-	ssize_t size;
-	size_t count = receive(control, descriptors, &size);
-	if (size < 0)
-		return errno == EAGAIN || errno == EINTR;
-	if (size == 0 && !count)
-		return false; /* Python has closed its end */
-	if (!count)
-		return true;
-	int socket = descriptors[0];
-	if (size == 0) {
-		tell_failure(socket, "descriptors", "RLIMIT_NOFILE of the launcher", EMFILE);
-		close_all(descriptors, count);
-		return true;
-	}
-	if (!strcmp(server.words, "idmap")) {
-		tell_idmap(socket, (size_t)size);
-		close_all(descriptors, count);
-		return true;
-	}
-	if (!strcmp(server.words, "memfd") && count >= 2) {
-		launch_from_memfd(descriptors[1], socket, descriptors + 2, count - 2);
-		close_all(descriptors + 1, count - 1);
-		return true;
-	}
-	if (!launch(server.words, (size_t)size, socket, descriptors + 1, count - 1))
-		close(socket);
-	close_all(descriptors + 1, count - 1);
-	return true;
-}
-
-static void on_socket(struct run *run)
-{
-	char text[16] = ""; /* "kill", the end, or what handle.c heeds */
-	ssize_t size = recv(run->socket, text, sizeof text - 1, MSG_DONTWAIT);
-	if (size < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (size > 0 && heed(run, text))
-		return;
-	if (size <= 0)
-		unwatch(run->socket); /* the caller has let go of it: it would be readable for ever */
-	if (!run->killed)
-		run->cancelled = true;
-	kill_run(run);
-}
 
 /* v1 kills one process of the cgroup; a limit is on the whole tree, so the tree goes, as with memory.oom.group of v2. */
 static void on_oom(struct run *run)
@@ -216,7 +111,7 @@ static bool is_awaited(const struct source *source)
 static void on_run(const struct source *source)
 {
 	switch (source->kind) {
-	case SOCKET_: on_socket(source->run); break;
+	case CHANNEL: on_channel((struct channel *)source); break;
 	case REAPER: end_run(source->run, false); break;
 	case OOM: on_oom(source->run); break;
 	case SAMPLES: on_samples(); break;
@@ -291,13 +186,15 @@ int run_once(const char *words, size_t size)
 	char text[2048];
 	if (open_server() < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return 125;
-	if (launch(words, size, pair[0], own, 3)) {
-		while (server.runs) {
-			struct epoll_event event;
-			if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0)
-				on_run(event.data.ptr);
-			look_at_all();
-		}
+	struct channel *channel = open_channel(pair[0]);
+	if (!channel)
+		return 125;
+	launch(words, size, channel, own, 3);
+	while (server.runs) {
+		struct epoll_event event;
+		if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0)
+			on_run(event.data.ptr);
+		look_at_all();
 	}
 	remove_cages();
 	ssize_t count = recv(pair[1], text, sizeof text, MSG_DONTWAIT);

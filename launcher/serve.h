@@ -1,5 +1,5 @@
 /*
- * What the files of the event loop share: serve.c hears, start.c starts runs, plans.c keeps what their words said, prepare.c makes
+ * What the files of the event loop share: serve.c is that, channel.c hears Python, start.c starts runs, plans.c keeps what their words said, prepare.c makes
  * sandboxes ahead, watch.c looks after runs, run.c ends them.
  */
 #ifndef SERVE_H
@@ -7,8 +7,16 @@
 
 #include "launcher.h"
 
-enum source_kind { CONTROL, CALLER, SOCKET_, REAPER, OOM, SAMPLES, ENDS, MOUNTS, PARKED };
+enum source_kind { CONTROL, CALLER, CHANNEL, REAPER, OOM, SAMPLES, ENDS, MOUNTS, PARKED };
 struct source { enum source_kind kind; struct run *run; };
+
+/* A socket on which Python says what it wants of a run and hears what becomes of it. The source comes first: epoll tells that. */
+struct channel {
+	struct source source;
+	int socket;
+	struct run *run; /* NULL: it waits for the next one */
+	bool gone;       /* nobody is at the other end */
+};
 
 /* A plan that was read once, and what is known of how it is used. */
 struct kept {
@@ -30,8 +38,9 @@ struct run {
 	int command;           /* a prepared one's ear */
 	bool parked;           /* it waits, and has used all that preparing it takes */
 	struct origins *origins; /* of its own mounts, where it is prepared */
-	struct source socket_source, reaper_source, oom_source, parked_source;
-	int socket, pidfd;
+	struct source reaper_source, oom_source, parked_source;
+	struct channel *channel; /* NULL: of a prepared one, and when it was told of */
+	int pidfd;
 	pid_t reaper;
 	unsigned slot;       /* of the shared records */
 	struct cage *cage;
@@ -78,7 +87,7 @@ struct kept *each_plan(struct kept *last);
 /* start.c */
 struct fault { const char *step, *object; int error; };
 struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault);
-bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count);
+void launch(const char *words, size_t size, struct channel *channel, const int *descriptors, size_t count);
 
 /* prepare.c */
 bool can_be_prepared(const struct plan *plan);
@@ -95,6 +104,12 @@ int64_t next_look_at_prepared(void);
 
 /* serve.c */
 void check_mounts(void);
+
+/* channel.c */
+struct channel *open_channel(int socket);
+void leave_channel(struct run *run);
+bool on_control(int control);
+void on_channel(struct channel *channel);
 
 /* run.c */
 void tell_failure(int socket, const char *step, const char *object, int error);

@@ -98,7 +98,7 @@ struct run *spawn_run(const struct plan *plan, const int *descriptors, int comma
 	*fault = (struct fault){"launch", "", ENOMEM};
 	if (!run)
 		return NULL;
-	run->socket = run->pidfd = -1;
+	run->pidfd = -1;
 	run->command = resources.command = command;
 	resources.untied = false;
 	resources.memory = note_memory(plan, &resources, __builtin_frame_address(0));
@@ -146,14 +146,14 @@ failed:
 }
 
 /* What holds from the moment at which the command begins, and whom to tell of its end. */
-static void begin(const struct plan *plan, struct run *run, int socket)
+static void begin(const struct plan *plan, struct run *run, struct channel *channel)
 {
-	run->socket = socket;
-	run->socket_source = (struct source){SOCKET_, run};
+	run->channel = channel;
+	channel->run = run;
 	set_limits(plan, run);
-	if ((!run->interval || watch_samples() == 0) && watch_fd(run->socket, &run->socket_source) == 0)
+	if (!run->interval || watch_samples() == 0)
 		return;
-	record_failure(&server.records[run->slot], "launch", "epoll", errno); /* nobody could end it: it ends now */
+	record_failure(&server.records[run->slot], "launch", "epoll", errno); /* nobody would look at it: it ends now */
 	kill_run(run);
 	end_run(run, true);
 }
@@ -169,8 +169,8 @@ static void check_sources(void)
 		drop_all_prepared();
 }
 
-/* Whether the socket belongs to a run now; if not, its owner has been told why. */
-static bool start(struct kept *kept, const char *words, size_t size, int socket, const int *descriptors)
+/* The channel has a run now, or has been told why not. */
+static void start(struct kept *kept, const char *words, size_t size, struct channel *channel, const int *descriptors)
 {
 	struct fault fault;
 	check_mounts();
@@ -179,27 +179,25 @@ static bool start(struct kept *kept, const char *words, size_t size, int socket,
 	struct run *run = use_prepared(kept, words, size, descriptors);
 	if (!run)
 		run = spawn_run(&kept->plan, descriptors, -1, &fault);
-	if (!run) {
-		tell_failure(socket, fault.step, fault.object, fault.error);
-		return false;
-	}
-	begin(&kept->plan, run, socket);
-	return true;
+	if (run)
+		begin(&kept->plan, run, channel);
+	else
+		tell_failure(channel->socket, fault.step, fault.object, fault.error);
 }
 
-/* As start(). The descriptors stay the caller's to close, but for the socket. */
-bool launch(const char *words, size_t size, int socket, const int *descriptors, size_t count)
+/* As start(). The descriptors stay the caller's to close. */
+void launch(const char *words, size_t size, struct channel *channel, const int *descriptors, size_t count)
 {
 	const char *why = "";
+	int socket = channel->socket;
 	struct kept *kept = keep_plan(words, size, &why);
 	if (!kept) {
 		tell_failure(socket, "words", why, errno);
-		return false;
+		return;
 	}
 	words += kept->size;
 	size -= kept->size;
 	char **arguments = malloc((count_words(words, size) + 1) * sizeof *arguments);
-	bool begun = false;
 	if (!arguments)
 		tell_failure(socket, "words", "", ENOMEM);
 	else if (parse_command(words, size, arguments, &kept->plan.command, &why) < 0)
@@ -207,9 +205,8 @@ bool launch(const char *words, size_t size, int socket, const int *descriptors, 
 	else if (kept->plan.n_targets != count)
 		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
 	else
-		begun = start(kept, words, size, socket, descriptors);
+		start(kept, words, size, channel, descriptors);
 	kept->plan.command = (struct command){0}; /* it borrows from what goes now */
 	free(arguments);
 	forget_if_large(kept);
-	return begun;
 }

@@ -220,6 +220,7 @@ def run_to_end(
                 outcome = one.run.communicate(one.streams)
             finally:
                 holder.let_go(one.run)
+        one.run.retire()
     return one.result(outcome)
 
 

@@ -68,6 +68,9 @@ class Run(Protocol[StreamsT_contra]):
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing that the command began is left."""
 
+    def retire(self) -> None:
+        """Close a run that has ended, and that nobody else can name any more: what served it may serve another."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -116,8 +116,12 @@ class Channel:
         self.received = self.inbox()
         self.noted = 0
         self.receiving = False
+        self.begin(words, descriptors)
+
+    def begin(self, words: bytes, descriptors: list[int]) -> None:
+        """Start the run."""
         # socket.socketpair() makes each of them twice, the second time for a class that adds makefile().
-        self.socket, theirs = _socket.socketpair(socket.AF_UNIX, launcher.kind)
+        self.socket, theirs = _socket.socketpair(socket.AF_UNIX, self.launcher.kind)
         try:
             self.hand_over(theirs, words, descriptors)
         except BaseException:
@@ -256,6 +260,10 @@ class Channel:
                     self.outcome = decode(word) if word else None
         finally:
             self.socket.close()
+
+    def retire(self) -> None:
+        """Close a run that has ended, and that nobody else can name any more."""
+        self.close()
 
     def __enter__(self) -> Self:
         return self

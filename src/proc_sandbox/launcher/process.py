@@ -26,6 +26,8 @@ __all__ = ["Launcher", "begin", "launcher", "launcher_path", "running", "shutdow
 
 MAX_MESSAGE = 60_000  # the launcher reads 64 KiB; longer words travel in a memfd
 GREETING_SECONDS = 30.0
+MOST_SPARE = 32
+"""Sockets of runs that have ended, kept for the next ones."""
 
 
 def launcher_path() -> str:
@@ -58,6 +60,8 @@ class Launcher:
                 ours.close()
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
         self.socket = ours
+        self.spares: list[socket.SocketType] = []
+        self.closed = False
         self.pid = self.process.pid
         self.greeting: dict[str, str] = {}
         self.end = -1
@@ -91,8 +95,28 @@ class Launcher:
             )
         self.greeting = greeting
 
-    def send(self, words: bytes, descriptors: Sequence[int]) -> None:
-        """Send one run: its words, and its socket and streams as descriptors.
+    def spare(self) -> socket.SocketType | None:
+        """Return a socket on which the launcher awaits the next run, if there is one."""
+        try:
+            return self.spares.pop()
+        except IndexError:
+            return None
+
+    def keep(self, spare: socket.SocketType) -> None:
+        """Keep a socket for the next run: the last one's end was the last that was said on it, by either side."""
+        if len(self.spares) < MOST_SPARE:
+            self.spares.append(spare)
+        else:
+            spare.close()
+        if self.closed:  # meanwhile
+            self.close_spares()
+
+    def close_spares(self) -> None:
+        while (spare := self.spare()) is not None:
+            spare.close()
+
+    def send(self, words: bytes, descriptors: Sequence[int], spare: socket.SocketType | None = None) -> None:
+        """Send one run: its words, and its streams as descriptors; spare: the socket that it is to have, else its own comes first.
 
         Raises:
             LauncherDiedError: it is gone, and with it every run of it.
@@ -107,8 +131,8 @@ class Launcher:
                 view = memoryview(words)
                 while view:
                     view = view[os.write(memfd, view) :]
-                descriptors = [descriptors[0], memfd, *descriptors[1:]]
-            send_rights(self.socket, body, descriptors)
+                descriptors = [memfd, *descriptors] if spare else [descriptors[0], memfd, *descriptors[1:]]
+            send_rights(spare or self.socket, body, descriptors)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             discard(self)
             raise LauncherDiedError("the launcher has died; its runs are dead with it") from error
@@ -136,11 +160,15 @@ class Launcher:
 
     def close(self) -> None:
         """End the launcher and all its runs; returns when nothing of it is left."""
+        self.closed = True
+        self.close_spares()
         self.socket.close()
         self.process.wait()
 
     def forget(self) -> None:
         """Let go of a launcher that belongs to the parent process."""
+        self.closed = True
+        self.close_spares()
         self.socket.close()
         self.end = -1
         self.close_end()

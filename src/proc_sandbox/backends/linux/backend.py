@@ -10,11 +10,12 @@ from typing import NamedTuple
 from proc_sandbox import log
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
+from proc_sandbox.backends.linux.run import LinuxRun
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter
 from proc_sandbox.backends.linux.surveys import Owner, Surveys
 from proc_sandbox.backends.linux.systemd import ScopeError
 from proc_sandbox.backends.unix.backend import UnixBackend
-from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
+from proc_sandbox.backends.unix.streams import DescriptorStreams
 from proc_sandbox.config import Config
 from proc_sandbox.errors import LaunchError
 from proc_sandbox.host import Host, Paths
@@ -154,10 +155,10 @@ class LinuxBackend(UnixBackend):
         """Return why a command that is there could not be executed: the interpreter of a script is missing inside."""
         return hidden_interpreter(paths)
 
-    def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LaunchedRun:
+    def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LinuxRun:
         """Start a run with its streams and passed descriptors."""
         plan = plan.at_terminal(streams.terminal)
-        return LaunchedRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
+        return LinuxRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
 
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
         """Return a launcher in the plan's network, and where the plan's cgroups can be used."""

@@ -312,6 +312,10 @@ class WindowsRun:
         """End the run if it has not ended; returns when nothing of it is left."""
         self.undo.close()
 
+    def retire(self) -> None:
+        """Close a run that has ended, and that nobody else can name any more."""
+        self.close()
+
     def __enter__(self) -> WindowsRun:
         return self
 

@@ -1,0 +1,52 @@
+"""A run of the launcher's, on a socket that has served others before: to make and close one takes as long as many a command's start."""
+
+from __future__ import annotations
+
+import socket
+
+from proc_sandbox.backends.unix.streams import LaunchedRun
+from proc_sandbox.launcher.process import Launcher
+from proc_sandbox.report import Ended
+
+__all__ = ["LinuxRun"]
+
+CLOSED = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+CLOSED.close()
+
+
+class LinuxRun(LaunchedRun):
+    """One run. Its socket is kept for the next one where it cannot be told what is meant for this one: only if it was asked for nothing,
+    and its end has been told.
+    """
+
+    launcher: Launcher
+
+    def __init__(self, launcher: Launcher, words: bytes, descriptors: list[int]) -> None:
+        self.asked = False
+        super().__init__(launcher, words, descriptors)
+
+    def begin(self, words: bytes, descriptors: list[int]) -> None:
+        """Start the run."""
+        spare = self.launcher.spare()
+        if spare is None:
+            super().begin(words, descriptors)
+            return
+        self.socket = spare
+        try:
+            self.launcher.send(words, descriptors, spare)
+        except BaseException:
+            spare.close()
+            raise
+
+    def ask(self, what: str) -> None:
+        """Ask the launcher for something; harmless after the end."""
+        self.asked = True
+        super().ask(what)
+
+    def retire(self) -> None:
+        """Let the next run have the socket of this one, which has ended, and which nobody else can name any more."""
+        if self.asked or type(self.outcome) is not Ended:
+            self.close()
+            return
+        spare, self.socket = self.socket, CLOSED
+        self.launcher.keep(spare)
