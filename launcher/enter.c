@@ -255,9 +255,24 @@ static void keep_start(const struct start *start, struct record *record)
 	parked.start.envp = envp;
 }
 
+/* The streams have come: three, or two, and standard input is /dev/null. They have the lowest numbers that were free: unix(7). */
+static bool arrange_streams(const struct msghdr *header)
+{
+	int came[3];
+	const struct cmsghdr *part = CMSG_FIRSTHDR(header);
+	size_t count = part && part->cmsg_type == SCM_RIGHTS ? (part->cmsg_len - CMSG_LEN(0)) / sizeof *came : 0;
+	if (header->msg_flags & (MSG_TRUNC | MSG_CTRUNC) || (count != 2 && count != 3))
+		return false;
+	memcpy(came, CMSG_DATA(part), count * sizeof *came);
+	for (size_t i = 0; i < count; i++)
+		if (came[i] != (int)(3 - count + i) && dup2(came[i], (int)(3 - count + i)) < 0)
+			return false;
+	return came[count - 1] <= 2 || close(came[count - 1]) == 0;
+}
+
 /*
- * A prepared sandbox: confined, it waits to be told the command. Nothing else is open here than the socket on which that comes,
- * so that the three streams that come with it get the numbers 0, 1 and 2: the lowest that are free (unix(7), SCM_RIGHTS).
+ * A prepared sandbox: confined, it waits to be told the command. Nothing else is open here than the socket on which that comes, and
+ * /dev/null. That is an open file of its own: by the flags, owner and locks of one for all runs could tell each other things.
  */
 static noreturn void await_command(void)
 {
@@ -269,6 +284,8 @@ static noreturn void await_command(void)
 	struct command command;
 	struct rusage usage;
 	const char *why;
+	if (open("/dev/null", O_RDONLY) != 0)
+		die(record, "descriptors", "/dev/null");
 	words[0] = '\0', arguments[0] = NULL; /* so that the pages are there when time counts */
 	if (getrusage(RUSAGE_SELF, &usage) == 0) {
 		record->user = nanoseconds(usage.ru_utime);
@@ -282,7 +299,7 @@ static noreturn void await_command(void)
 	while (size < 0 && errno == ECONNRESET); /* that was not read, which is told before what was said (unix(7)) */
 	if (size <= 0)
 		_exit(125); /* nobody needs it any longer */
-	if (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC) || parse_command(words, (size_t)size, arguments, &command, &why) < 0) {
+	if (!arrange_streams(&header) || parse_command(words, (size_t)size, arguments, &command, &why) < 0) {
 		errno = EBADMSG;
 		die(record, "words", "");
 	}

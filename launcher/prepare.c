@@ -242,7 +242,7 @@ int64_t next_look_at_prepared(void)
 	return soonest;
 }
 
-static bool tell_command(const struct run *run, const char *words, size_t size, const int *descriptors)
+static bool tell_command(const struct run *run, const char *words, size_t size, const int *descriptors, size_t count)
 {
 	union { char room[CMSG_SPACE(3 * sizeof(int))]; struct cmsghdr align; } ancillary = {0};
 	struct iovec body = {(char *)words, size};
@@ -250,8 +250,9 @@ static bool tell_command(const struct run *run, const char *words, size_t size, 
 	struct cmsghdr *part = CMSG_FIRSTHDR(&header);
 	part->cmsg_level = SOL_SOCKET;
 	part->cmsg_type = SCM_RIGHTS;
-	part->cmsg_len = CMSG_LEN(3 * sizeof(int));
-	memcpy(CMSG_DATA(part), descriptors, 3 * sizeof(int));
+	part->cmsg_len = CMSG_LEN(count * sizeof(int));
+	header.msg_controllen = CMSG_SPACE(count * sizeof(int));
+	memcpy(CMSG_DATA(part), descriptors, count * sizeof(int));
 	return sendmsg(run->command, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size;
 }
 
@@ -265,8 +266,8 @@ static struct run *oldest_of(const struct kept *kept)
 	return found;
 }
 
-/* Its deadline, its peak and its CPU time begin here. NULL: there is none. */
-struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors)
+/* Its deadline, its peak and its CPU time begin here. count: 2 or 3 (enter.c). NULL: there is none. */
+struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors, size_t count)
 {
 	for (struct run *run; size <= PREPARED_WORDS && (run = oldest_of(kept));) {
 		if (!are_current(run->origins)) {
@@ -276,7 +277,7 @@ struct run *use_prepared(struct kept *kept, const char *words, size_t size, cons
 		if (run->cage && !run->parked)
 			measure_from_now(run->cage);
 		server.records[run->slot].started = now();
-		bool told = tell_command(run, words, size, descriptors);
+		bool told = tell_command(run, words, size, descriptors, count);
 		if (!told) {
 			drop_one(run); /* it has died, or too many descriptors are on the way (unix(7), ETOOMANYREFS) */
 			continue;

@@ -91,7 +91,7 @@ void launch(const char *words, size_t size, struct channel *channel, const int *
 
 /* prepare.c */
 bool can_be_prepared(const struct plan *plan);
-struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors);
+struct run *use_prepared(struct kept *kept, const char *words, size_t size, const int *descriptors, size_t count);
 void note_event(void);
 void note_use(struct kept *kept);
 void prepare_next(void);

@@ -3,6 +3,7 @@
 #include "serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -169,20 +170,43 @@ static void check_sources(void)
 		drop_all_prepared();
 }
 
+/* Where one descriptor is missing it is standard input's, and that is /dev/null: opened for each run, as for prepared ones (enter.c). */
+static struct run *spawn_with(const struct plan *plan, const int *descriptors, size_t count, struct fault *fault)
+{
+	int all[MAX_DESCRIPTORS];
+	if (count == plan->n_targets)
+		return spawn_run(plan, descriptors, -1, fault);
+	all[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (all[0] < 0) {
+		*fault = (struct fault){"descriptors", "/dev/null", errno};
+		return NULL;
+	}
+	memcpy(all + 1, descriptors, count * sizeof *all);
+	struct run *run = spawn_run(plan, all, -1, fault);
+	close(all[0]);
+	return run;
+}
+
 /* The channel has a run now, or has been told why not. */
-static void start(struct kept *kept, const char *words, size_t size, struct channel *channel, const int *descriptors)
+static void start(struct kept *kept, const char *words, size_t size, struct channel *channel, const int *descriptors, size_t count)
 {
 	struct fault fault;
 	check_mounts();
 	check_sources();
 	note_use(kept);
-	struct run *run = use_prepared(kept, words, size, descriptors);
+	struct run *run = use_prepared(kept, words, size, descriptors, count);
 	if (!run)
-		run = spawn_run(&kept->plan, descriptors, -1, &fault);
+		run = spawn_with(&kept->plan, descriptors, count, &fault);
 	if (run)
 		begin(&kept->plan, run, channel);
 	else
 		tell_failure(channel->socket, fault.step, fault.object, fault.error);
+}
+
+/* Standard input, if it is to be opened here, is what the first descriptor would be. */
+static bool are_descriptors_of(const struct plan *plan, size_t count)
+{
+	return count == plan->n_targets || (count + 1 == plan->n_targets && plan->targets[0] == 0 && !plan->terminal);
 }
 
 /* As start(). The descriptors stay the caller's to close. */
@@ -202,10 +226,10 @@ void launch(const char *words, size_t size, struct channel *channel, const int *
 		tell_failure(socket, "words", "", ENOMEM);
 	else if (parse_command(words, size, arguments, &kept->plan.command, &why) < 0)
 		tell_failure(socket, "words", why, EINVAL);
-	else if (kept->plan.n_targets != count)
+	else if (!are_descriptors_of(&kept->plan, count))
 		tell_failure(socket, "words", "descriptors named and sent differ", EINVAL);
 	else
-		start(kept, words, size, channel, descriptors);
+		start(kept, words, size, channel, descriptors, count);
 	kept->plan.command = (struct command){0}; /* it borrows from what goes now */
 	free(arguments);
 	forget_if_large(kept);

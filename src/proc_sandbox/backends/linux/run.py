@@ -1,21 +1,27 @@
-"""A run of the launcher's, on a socket that has served others before: to make and close one takes as long as many a command's start."""
+"""A run of the launcher's: what each one needs anew is little."""
 
 from __future__ import annotations
 
 import socket
 
-from proc_sandbox.backends.unix.streams import LaunchedRun
+from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.launcher.process import Launcher
 from proc_sandbox.report import Ended
 
-__all__ = ["LinuxRun"]
+__all__ = ["LinuxRun", "LinuxStreams"]
 
 CLOSED = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 CLOSED.close()
 
 
+class LinuxStreams(DescriptorStreams):
+    """The launcher opens /dev/null, for prepared sandboxes ahead of time."""
+
+    opens_null = False
+
+
 class LinuxRun(LaunchedRun):
-    """One run. Its socket is kept for the next one where it cannot be told what is meant for this one: only if it was asked for nothing,
+    """One run. To make and close a socket takes as long as many a command. So it is kept for the next run where it cannot be told what is meant for this one: only if it was asked for nothing,
     and its end has been told.
     """
 

@@ -26,6 +26,8 @@ __all__ = ["UnixBackend"]
 class UnixBackend:
     """The common part of two backends."""
 
+    streams: type[DescriptorStreams] = DescriptorStreams
+
     def open_streams(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
     ) -> DescriptorStreams:
@@ -35,7 +37,7 @@ class UnixBackend:
                 config, data, supervisor, writable, held=held
             )
             return made
-        return DescriptorStreams(config, data, supervisor, writable, held=held)
+        return self.streams(config, data, supervisor, writable, held=held)
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:
         """Open a file of the caller's to be written anew."""

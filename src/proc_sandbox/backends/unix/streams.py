@@ -56,6 +56,8 @@ class DescriptorStreams:
     terminal = ""
     """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
     relayed = False
+    opens_null = True
+    """Whether a standard input of nothing is opened here; else who starts the run opens it where the first descriptor is missing."""
 
     def __init__(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
@@ -74,7 +76,8 @@ class DescriptorStreams:
         self.source: Iterator[bytes] = iter(())
         try:
             if data is None and not config.has_own_streams and not config.pass_fds and not config.pty:  # as most are
-                self.theirs = [self.open_null(os.O_RDONLY), self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
+                null = [self.open_null(os.O_RDONLY)] if self.opens_null else []
+                self.theirs = [*null, self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
             else:
                 self.open_chosen(config, data, supervisor)
         except BaseException:
