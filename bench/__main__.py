@@ -13,7 +13,7 @@ from bench.machine import machine_table
 from bench.page import recorded
 from bench.table import Effort, Section, bars_table
 
-SECTIONS = ("latency", "throughput", "memory", "independence", "inside", "growth", "startup", "syscalls")
+SECTIONS = ("latency", "overhead", "throughput", "memory", "independence", "inside", "growth", "startup", "syscalls")
 
 
 def measured(name: str, effort: Effort) -> Section:

@@ -1,38 +1,44 @@
-"""What Python itself does for one run: CPU time of the calling thread, its own system calls among it.
-
-    python bench/overhead.py [--rounds N] [--runs N]
-
-From the call to the words sent, and from there to the Result: polling, the launcher's message, the verdict. What the launcher, the
-kernel and the command do meanwhile is not in it. Kinds of call are interleaved, in short rounds; the numbers are the median and the
-least of the rounds' means.
-"""
+"""What Python itself does for one run: CPU time of the calling thread, its own system calls among it."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import proc_sandbox as ps
+from bench.ours import TRUE, hot
+from bench.table import Bar, Effort, Section, Table
 from proc_sandbox.backends import current
 
-COMMAND = ["true"]
-LIMITS = ps.Config(timeout=10, memory_limit="256M", max_processes=32, cpu_time_limit=5, max_file_size="16M")
+__all__ = ["section"]
+
+RUNS = 25
+"""Of each kind in a round."""
+MOST = 120
+"""Microseconds that Python may take for a run."""
+MEASURED = "run(config=)"
+ABOUT = f"""\
+CPU time of the thread that calls, one run after another: from the call to the words sent, and from there to the Result: waiting, the
+launcher's message, the verdict. Python's own system calls are in it, and what it costs to go to sleep and to find the caches full of
+the command's; what the launcher, the kernel and the command do meanwhile is not. Kinds of call take turns, {RUNS} runs each; the figures
+are the median of the rounds' means, and the least.
+
+    python -m bench overhead"""
 
 Call = Callable[[], object]
 
 
-def calls(sandbox: ps.Sandbox) -> dict[str, Call]:
+def calls(config: ps.Config, sandbox: ps.Sandbox) -> dict[str, Call]:
     """Return the kinds of call that are measured."""
     return {
-        "run(config=)": lambda: ps.run(COMMAND, config=LIMITS),
-        "run(config=, timeout=5)": lambda: ps.run(COMMAND, config=LIMITS, timeout=5),
-        "run(timeout=5, ...)": lambda: ps.run(COMMAND, timeout=5, memory_limit="256M", max_processes=32),
-        "Sandbox.run()": lambda: sandbox.run(COMMAND),
-        "Sandbox.run(timeout=5)": lambda: sandbox.run(COMMAND, timeout=5),
+        MEASURED: lambda: ps.run(TRUE, config=config),
+        "run(config=, timeout=5)": lambda: ps.run(TRUE, config=config, timeout=5),
+        "run(timeout=5, ...)": lambda: ps.run(TRUE, timeout=5, max_processes=32, enforcement="best-effort", prepared=0),
+        "Sandbox.run()": lambda: sandbox.run(TRUE),
+        "Sandbox.run(timeout=5)": lambda: sandbox.run(TRUE, timeout=5),
     }
 
 
@@ -42,7 +48,8 @@ class Halves:
     def __init__(self) -> None:
         self.sent = 0.0
 
-    def watch(self, backend: Any) -> None:
+    @contextlib.contextmanager
+    def watched(self, backend: Any) -> Iterator[None]:
         """Have the backend's start() tell when it is done."""
         start = backend.start
 
@@ -52,6 +59,10 @@ class Halves:
             return run
 
         backend.start = timed
+        try:
+            yield
+        finally:
+            del backend.start
 
 
 def halves_of(call: Call, runs: int, halves: Halves) -> tuple[float, float]:
@@ -74,38 +85,27 @@ def whole_of(call: Call, runs: int) -> float:
     return (time.thread_time() - begin) / runs
 
 
-def measure(rounds: int, runs: int) -> dict[str, list[tuple[float, float, float]]]:
-    """Return for each kind of call and round: the whole, config to launch, events to Result."""
+def measure(rounds: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Return for each kind of call and round the seconds: the whole, config to launch, events to Result."""
     halves = Halves()
-    times: dict[str, list[tuple[float, float, float]]] = {}
-    with ps.Sandbox(LIMITS) as sandbox:
-        kinds = calls(sandbox)
+    config = hot()
+    with ps.Sandbox(config) as sandbox:
+        kinds = calls(config, sandbox)
         for call in kinds.values():  # starts the launcher, fills the caches
-            whole_of(call, runs)
-        wholes: dict[str, list[float]] = {name: [] for name in kinds}
-        for _ in range(rounds):
-            for name, call in kinds.items():
-                wholes[name].append(whole_of(call, runs))
-        halves.watch(current())
-        for number in range(rounds):
-            for name, call in kinds.items():
-                times.setdefault(name, []).append((wholes[name][number], *halves_of(call, runs, halves)))
-    return times
+            whole_of(call, RUNS)
+        wholes = [{name: whole_of(call, RUNS) for name, call in kinds.items()} for _ in range(rounds)]
+        with halves.watched(current()):
+            parts = [{name: halves_of(call, RUNS, halves) for name, call in kinds.items()} for _ in range(rounds)]
+    return {name: [(whole[name], *part[name]) for whole, part in zip(wholes, parts, strict=True)] for name in kinds}
 
 
-def main() -> int:
-    """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(description="CPU time of the calling thread for one run")
-    parser.add_argument("--rounds", type=int, default=40, help="rounds (default: 40)")
-    parser.add_argument("--runs", type=int, default=25, help="runs of each kind in a round (default: 25)")
-    options = parser.parse_args()
-    print(f"{'us of thread CPU: median (least)':<34} {'whole':>14} {'config->launch':>16} {'events->Result':>16}")
-    for name, rows in measure(options.rounds, options.runs).items():
-        columns = [[seconds * 1e6 for seconds in column] for column in zip(*rows, strict=True)]
-        cells = [f"{statistics.median(column):.0f} ({min(column):.0f})" for column in columns]
-        print(f"{name:<34} {cells[0]:>14} {cells[1]:>16} {cells[2]:>16}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def section(effort: Effort) -> Section:
+    """Measure and return what there is to say."""
+    rows = []
+    found = measure(effort.of(40, 10))
+    for name, rounds in found.items():
+        columns = [[seconds * 1e6 for seconds in column] for column in zip(*rounds, strict=True)]
+        rows.append((name, *(f"{statistics.median(column):.0f} ({min(column):.0f})" for column in columns)))
+    table = Table(("us of CPU: median (least)", "whole", "config to launch", "events to Result"), rows)
+    whole = statistics.median(seconds for seconds, _, _ in found[MEASURED]) * 1e6
+    return Section("overhead", "Python's part", ABOUT, [table], [Bar("Python's part of one run, us", whole, MOST)])

@@ -141,16 +141,16 @@ assert run(["true"], max_open_files=100).ok
 print(said["NoNewPrivs"], said["CapEff"], said["CapBnd"], said["Seccomp"], said["Groups"] if os.geteuid() == 0 else [])
 print([os.readlink(f"/proc/{pid}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "pid", "net", "ipc")]
       if os.geteuid() == 0 else [False] * 5)
-print([os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd")]
-      if os.geteuid() == 0 else ["socket"])
-print(said["Uid"][0] != "0")
+print(sorted(os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd"))
+      if os.geteuid() == 0 else ["/dev/null", "socket"])
+print(said["Uid"][0] != "0", status(said["PPid"][0])["Seccomp"])
 result = run(["sh", "-c", "ulimit -n; ls /proc/self/fd | wc -l"], max_open_files=100)
 print(result.stdout.split())
 """
     said = output_of(LOOK + code).splitlines()
     nothing = "['0000000000000000']"
     assert said[0] == f"['1'] {nothing} {nothing} ['2'] []"
-    assert said[1:] == ["[False, False, False, False, False]", "['socket']", "True", "[b'100', b'4']"]
+    assert said[1:] == ["[False, False, False, False, False]", "['/dev/null', 'socket']", "True ['2']", "[b'100', b'4']"]
 
 
 def test_time_and_cpu_time_begin_when_the_command_is_told() -> None:
@@ -506,6 +506,58 @@ until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in both))  # until 
 print(*[run(["echo", "still"], prepared=2).stdout.decode().strip() for _ in range(3)])
 """
     assert said_by(code) == ["still"] * 3
+
+
+def test_a_launcher_that_ends_at_once_leaves_nothing_of_a_run_that_was_prepared() -> None:
+    """Its reaper is told to end only a moment after the caller has been told."""
+    code = """
+pids = set()
+for _ in range(5):
+    assert run(["true"]).ok
+    (pid, said), = one().items()
+    pids |= {pid, int(said["PPid"][0])}
+    later()
+    assert run(["true"]).ok
+    process.shutdown()
+    print(any(os.path.exists(f"/proc/{pid}") for pid in pids))
+"""
+    assert said_by(code) == ["False"] * 5
+
+
+def test_where_memory_is_sampled_too() -> None:
+    """The filter forbids there to share memory with a child, from which the reaper is not excepted."""
+    code = """
+from dataclasses import replace
+from proc_sandbox.backends import current
+backend = current()
+known = backend.known_for(ps.Config())
+import warnings; warnings.simplefilter("ignore")
+backend.known = known._replace(host=replace(known.host, cgroup=None), cgroups=True)
+limits = {"memory_limit": "256M", "max_processes": 20}
+first = run(["true"], **limits)
+print(first.enforcement["memory_limit"].strength)
+one(); later()
+print(was_prepared(**limits))
+one()
+print(run([sys.executable, "-I", "-S", "-c", "x = bytearray(900 << 20); x[::4096] = x[::4096]"], **limits).reason.value)
+one()
+print(run(["true"], **limits).ok)
+"""
+    assert said_by(code) == ["sampled", "True", "memory", "True"]
+
+
+def test_directory_and_environment_are_those_of_the_config() -> None:
+    code = """
+with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+    config = {"working_dir": place, "env": {"EMPTY": "", "LONG": "x" * 50_000, "NAME": "value=1"}}
+    assert run(["true"], **config).ok
+    one(); later()
+    said = run(["sh", "-c", "echo $PWD [$EMPTY] ${#LONG} $NAME; pwd; read line < /proc/self/stat; echo $line"], **config).stdout.decode().split()
+    print(said[0] == place == said[4], *said[1:4])
+    one(); later()
+    print(was_prepared(**config))
+"""
+    assert said_by(code) == ["True", "[]", "50000", "value=1", "True"]
 
 
 def test_they_end_with_their_caller() -> None:

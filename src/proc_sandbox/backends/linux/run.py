@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-
 from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
 from proc_sandbox.launcher.process import Launcher
 from proc_sandbox.report import Ended
 
 __all__ = ["LinuxRun", "LinuxStreams"]
-
-CLOSED = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-CLOSED.close()
 
 
 class LinuxStreams(DescriptorStreams):
@@ -21,14 +16,14 @@ class LinuxStreams(DescriptorStreams):
 
 
 class LinuxRun(LaunchedRun):
-    """One run. To make and close a socket takes as long as many a command. So it is kept for the next run where it cannot be told what is meant for this one: only if it was asked for nothing,
-    and its end has been told.
+    """One run. To make and close a socket takes as long as much of a small command. So the next run gets it, where it cannot be told what is
+    meant for this one: only if this one was asked for nothing, and its end has been told.
     """
 
     launcher: Launcher
 
     def __init__(self, launcher: Launcher, words: bytes, descriptors: list[int]) -> None:
-        self.asked = False
+        self.asked = self.retired = False
         super().__init__(launcher, words, descriptors)
 
     def begin(self, words: bytes, descriptors: list[int]) -> None:
@@ -54,5 +49,10 @@ class LinuxRun(LaunchedRun):
         if self.asked or type(self.outcome) is not Ended:
             self.close()
             return
-        spare, self.socket = self.socket, CLOSED
-        self.launcher.keep(spare)
+        self.retired = True
+        self.launcher.keep(self.socket)
+
+    def close(self) -> None:
+        """End the run if it has not ended; returns when nothing that the command began is left."""
+        if not self.retired:
+            super().close()

@@ -119,7 +119,7 @@ class LinuxPlan(LaunchedPlan):
             rules = ((known if path == NEW_TERMINAL else path, access) for path, access in landlock.rules)
             landlock = landlock._replace(rules=tuple(rule for rule in rules if rule[0]))
         plan = replace(self, mounts=mounts, landlock=landlock, terminal=known or "-")
-        return replace(plan, prefix=encode_prefix(plan), whole=b"")
+        return replace(plan, prefix=encode_prefix(plan))
 
     def host_identity(self) -> str:
         """Say what the identity is on the host."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
@@ -69,8 +69,8 @@ class LaunchedPlan(Plan):
     """The name inside of the terminal that descriptor 0 is, which becomes the controlling one; "-" where it has none; "": no terminal."""
     prefix: bytes = field(default=b"", repr=False, compare=False)
     """The words of all but the command, encoded once for all runs of a Config."""
-    whole: bytes = field(default=b"", repr=False, compare=False)
-    """All words of a run that nobody holds, encoded once for all runs of a command."""
+    whole: ClassVar[bytes] = b""
+    """All words of a run that nobody holds, encoded once for all runs of a command. No field: a plan of which something is replaced has none."""
 
     def at_terminal(self, name: str) -> Self:
         """Return the plan for a run on the terminal of that name; "": it has none, or there is none."""
