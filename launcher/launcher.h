@@ -150,14 +150,16 @@ struct record {
 	int64_t max_rss;        /* bytes, the largest single process */
 };
 
-/* The facts of a run's end, in the order in which they are told; as numbers, for somebody waits. The package has the same list. */
+/* The facts of a run's end, as they are told: as numbers, for somebody waits. The package's Ended has the same ones in the same order. */
 #define FACTS(X) \
-	X(done) X(status) X(reaper) X(wall) X(user) X(system) X(peak) X(tasks) X(oom_kills) X(outside_oom_kills) \
-	X(refused_forks) X(throttled) X(disk_read) X(disk_written) X(cpu_pressure) X(memory_pressure) X(io_pressure) \
-	X(timed_out) X(cpu_exceeded) X(memory_exceeded) X(tasks_exceeded) X(cancelled) X(terminated) X(sent)
+	X(bool, done) X(int64_t, exit_code) X(int64_t, signal) X(int64_t, wall) X(int64_t, user) X(int64_t, system) X(int64_t, peak) \
+	X(int64_t, tasks) X(int64_t, oom_kills) X(int64_t, outside_oom_kills) X(int64_t, refused_forks) X(int64_t, throttled) \
+	X(bool, timed_out) X(bool, cpu_exceeded) X(bool, memory_exceeded) X(bool, tasks_exceeded) X(bool, cancelled) \
+	X(int64_t, disk_read) X(int64_t, disk_written) X(int64_t, cpu_pressure) X(int64_t, memory_pressure) X(int64_t, io_pressure) \
+	X(bool, terminated) X(int64_t, sent)
 
-struct facts {
-#define FACT(name) int64_t name;
+struct __attribute__((packed)) facts {
+#define FACT(type, name) type name;
 	FACTS(FACT)
 #undef FACT
 };

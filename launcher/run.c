@@ -126,8 +126,8 @@ static struct facts facts_of(struct run *run)
 	bool own = cage.met_limit; /* else the kernel killed for a limit above ours, or for the whole host */
 	return (struct facts){
 		.done = record->done,
-		.status = record->done ? record->status : -1,
-		.reaper = run->reaper_status,
+		.exit_code = record->done && WIFEXITED(record->status) ? WEXITSTATUS(record->status) : -1,
+		.signal = record->done && WIFSIGNALED(record->status) ? WTERMSIG(record->status) : -1,
 		.wall = end - record->started,
 		.user = user,
 		.system = system,

@@ -166,12 +166,11 @@ static int print_end(const char *text, size_t size)
 	fprintf(stderr, "launcher:");
 	if (size == sizeof "facts" + sizeof facts) {
 		memcpy(&facts, text + sizeof "facts", sizeof facts);
-#define PRINT(name) fprintf(stderr, " " #name " %lld", (long long)facts.name);
+#define PRINT(type, name) fprintf(stderr, " " #name " %lld", (long long)facts.name);
 		FACTS(PRINT)
 #undef PRINT
 		fprintf(stderr, "\n");
-		int status = (int)facts.status;
-		return status < 0 ? 125 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+		return facts.exit_code >= 0 ? (int)facts.exit_code : facts.signal > 0 ? 128 + (int)facts.signal : 125;
 	}
 	for (size_t at = 0; at < size; at += strlen(text + at) + 1)
 		fprintf(stderr, " %s", text + at);

@@ -216,7 +216,7 @@ def test_the_peak_is_looked_for_where_the_kernel_keeps_none(tmp_path: Path) -> N
     done = outside([blind, "run", *words])
     said = done.stderr.decode().split()
     assert int(done.stdout) << 10 < 75 * MEGABYTE, "the control: no single process is that large"
-    assert said[said.index("status") + 1] == "0", said
+    assert said[said.index("exit_code") + 1] == "0", said
     assert int(said[said.index("peak") + 1]) > 75 * MEGABYTE, said
 
 

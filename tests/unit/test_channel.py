@@ -24,7 +24,7 @@ from proc_sandbox.backends.unix.streams import LaunchedRun, Pump
 
 BEGAN = b"began\0pid\x0042\0"
 USAGE = [b"usage\0number\0%d\0wall\x001\0cpu\x002\0memory\x003\0tasks\x004\0disk_read\x00-1\0disk_written\x00-1\0" % number for number in (1, 2)]
-ENDED = b"facts\0" + NUMBERS.pack(1, *[0] * 23)
+ENDED = b"facts\0" + NUMBERS.pack(1, 0, -1, *[0] * 21)
 KINDS = ["launcher", "posix"]
 ENOUGH = 2000
 """Instructions of a receive() that takes four messages: fewer."""

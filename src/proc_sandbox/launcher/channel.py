@@ -49,21 +49,22 @@ NEWS = (b"began\0", b"usage\0")
 PATIENCE = 30.0
 """Seconds to wait for the end of a launcher that has let go of a run without a word; it is there at once."""
 FACTS = b"facts\0"
-NUMBERS = struct.Struct("=24q")
-"""The facts of a run's end as the launcher tells them (struct facts); the POSIX backend's warden tells them with their names."""
+NUMBERS = struct.Struct("=?11q5?5q?q")
+"""The facts of a run's end as the launcher tells them (struct facts), in the order of Ended; the POSIX backend's warden names them."""
 AT_ONCE = int(socket.MSG_DONTWAIT)  # an enumerated flag is slow to be used
 
 
 def decode(message: bytes) -> Ended | Failed:
     """Return the launcher's message as facts."""
     if len(message) == NUMBERS.size + 6 and message.startswith(FACTS):
-        return ended(*NUMBERS.unpack_from(message, 6))
+        done, exit_code, signal, *others = NUMBERS.unpack_from(message, 6)
+        return Ended(done, exit_code if exit_code >= 0 else None, signal if signal >= 0 else None, *others)
     words = message.split(b"\0")
     words.pop()
     if words and words[0] == b"ended":
         try:
             facts = zip(map(text, words[1::2]), map(int, words[2::2]), strict=True)
-            return ended(**{"reaper": 0, **dict(facts)})
+            return ended(**dict(facts))
         except (TypeError, ValueError) as error:
             raise LauncherDiedError(f"the launcher said {message!r}, which means nothing: {error}") from error
     if len(words) == 5 and words[0] == b"failed":
@@ -77,23 +78,15 @@ def text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
 
 
-def ended(
-    done: int, status: int, reaper: int, wall: int, user: int, system: int, peak: int, tasks: int,
-    oom_kills: int, outside_oom_kills: int, refused_forks: int, throttled: int,
-    disk_read: int, disk_written: int, cpu_pressure: int, memory_pressure: int, io_pressure: int,
-    timed_out: int, cpu_exceeded: int, memory_exceeded: int, tasks_exceeded: int, cancelled: int,
-    terminated: int = 0, sent: int = 0,
-) -> Ended:  # fmt: skip
-    """Return what the launcher tells of a run's end as facts; reaper: the status of its pid 1, which says nothing more."""
-    del reaper
-    return Ended(
-        done != 0,
-        os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None,
-        os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None,
-        wall, user, system, peak, tasks, oom_kills, outside_oom_kills, refused_forks, throttled,
-        timed_out != 0, cpu_exceeded != 0, memory_exceeded != 0, tasks_exceeded != 0, cancelled != 0,
-        disk_read, disk_written, cpu_pressure, memory_pressure, io_pressure, terminated != 0, sent,
-    )  # fmt: skip
+def ended(*, done: int, status: int, **others: int) -> Ended:
+    """Return what is told with names: of the command's end its wait status, of what happened or not 0 or 1."""
+    exit_code = os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None
+    signal = os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None
+    flags = {name: value != 0 for name, value in others.items() if name in HAPPENED}
+    return Ended(done != 0, exit_code, signal, **{**others, **flags})
+
+
+HAPPENED = frozenset(name for name, kind in Ended.__annotations__.items() if kind is bool)
 
 
 class Channel:
