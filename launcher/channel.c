@@ -15,6 +15,8 @@
 
 enum { MOST_AT_ONCE = 253 }; /* descriptors of a message: unix(7), SCM_MAX_FD */
 
+static struct pool channels = {sizeof(struct channel), NULL};
+
 static void close_all(const int *descriptors, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
@@ -24,7 +26,7 @@ static void close_all(const int *descriptors, size_t count)
 /* The socket is the channel's from now on. NULL: it could not be watched, and is closed. */
 struct channel *open_channel(int socket)
 {
-	struct channel *channel = calloc(1, sizeof *channel);
+	struct channel *channel = take_from(&channels);
 	if (channel) {
 		*channel = (struct channel){.source = {CHANNEL, NULL}, .socket = socket};
 		if (watch_fd(socket, &channel->source) == 0)
@@ -32,14 +34,15 @@ struct channel *open_channel(int socket)
 	}
 	tell_failure(socket, "launch", "channel", errno);
 	close(socket);
-	free(channel);
+	if (channel)
+		give_back(&channels, channel);
 	return NULL;
 }
 
 static void drop(struct channel *channel)
 {
 	close(channel->socket);
-	free(channel);
+	give_back(&channels, channel);
 }
 
 /* Nobody is at its other end: it would be readable for ever. A run is told of its end all the same, for that is how runs end. */
@@ -81,7 +84,7 @@ static void launch_from_memfd(int memfd, struct channel *channel, const int *des
 static size_t receive(int socket, int *descriptors, ssize_t *size)
 {
 	union { char room[CMSG_SPACE(sizeof(int) * MOST_AT_ONCE)]; struct cmsghdr align; } ancillary;
-	struct iovec body = {server.words, sizeof server.words};
+	struct iovec body = {lent.words, sizeof lent.words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
 	*size = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	if (*size <= 0)
@@ -93,7 +96,7 @@ static size_t receive(int socket, int *descriptors, ssize_t *size)
 			memcpy(descriptors, CMSG_DATA(part), count * sizeof(int));
 		}
 	if (header.msg_flags & MSG_TRUNC)
-		*size = 1, server.words[0] = '\0'; /* cut off: no words begin so, and launch() refuses it */
+		*size = 1, lent.words[0] = '\0'; /* cut off: no words begin so, and launch() refuses it */
 	if (header.msg_flags & MSG_CTRUNC)
 		*size = 0;
 	return count;
@@ -104,17 +107,17 @@ static void on_request(struct channel *channel, ssize_t size, const int *descrip
 {
 	if (size == 0)
 		tell_failure(channel->socket, "descriptors", "RLIMIT_NOFILE of the launcher", EMFILE);
-	else if (count && !strcmp(server.words, "memfd"))
+	else if (count && !strcmp(lent.words, "memfd"))
 		launch_from_memfd(descriptors[0], channel, descriptors + 1, count - 1);
 	else
-		launch(server.words, (size_t)size, channel, descriptors, count);
+		launch(lent.words, (size_t)size, channel, descriptors, count);
 }
 
 /* "idmap PATH": can what lies there be shown as another user's? A file system can or cannot; only trying tells. */
 static void tell_idmap(int socket, size_t size)
 {
-	const char *path = server.words + sizeof "idmap";
-	if (size <= sizeof "idmap" || server.words[size - 1])
+	const char *path = lent.words + sizeof "idmap";
+	if (size <= sizeof "idmap" || lent.words[size - 1])
 		tell_failure(socket, "words", "idmap", EINVAL);
 	else
 		tell_failure(socket, "idmap", path, try_idmap(path) < 0 ? errno : 0);
@@ -132,7 +135,7 @@ bool on_control(int control)
 		return false;
 	if (!count)
 		return true;
-	if (size > 0 && !strcmp(server.words, "idmap")) {
+	if (size > 0 && !strcmp(lent.words, "idmap")) {
 		tell_idmap(descriptors[0], (size_t)size);
 		close_all(descriptors, count);
 		return true;
@@ -171,7 +174,7 @@ static void on_next(struct channel *channel)
 		return;
 	if (size < 0 || (size == 0 && !count))
 		on_hangup(channel);
-	else if (size == 0 || !server.words[size - 1])
+	else if (size == 0 || !lent.words[size - 1])
 		on_request(channel, size, descriptors, count);
 	close_all(descriptors, count);
 }

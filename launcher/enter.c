@@ -37,7 +37,7 @@ enum { HIGH = 64 }; /* descriptors are moved above every target first; not furth
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
-	int high = HIGH, *keep[MAX_DESCRIPTORS + MAX_MOUNTS + 3];
+	int high = HIGH, *keep[plan->n_targets + plan->n_mounts + 3]; /* no more: each page of the stack is copied for us */
 	size_t count = 0;
 	for (size_t i = 0; i < plan->n_targets && own->command < 0; i++) {
 		keep[count++] = &own->descriptors[i];

@@ -178,10 +178,17 @@ void add_bytes(struct message *message, const void *bytes, size_t size);
 void set_rlimits(const struct start *start, struct record *record);
 void add_niceness(int more, struct record *record);
 
+/* memory.c */
+struct piece { struct piece *next; };
+struct pool { size_t size; struct piece *free; }; /* size: of each piece, as sizeof tells it, at most 64 KiB */
+void keep_from_children(void *begin, size_t size);
+void *take_from(struct pool *pool);
+void give_back(struct pool *pool, void *what);
+
 /* --- steps --------------------------------------------------------------------------------------------------------- */
 
-/* What is the launcher's alone. */
-struct launcher_memory { struct { const void *begin, *end; } parts[4]; };
+/* What a run's processes have no use for once the command is executed. */
+struct launcher_memory { struct { const void *begin, *end; } parts[3]; };
 
 /* What the launcher opened for a run before the clone: the child inherits it. */
 struct resources {

@@ -21,6 +21,12 @@ enum { DISMISSAL = 1000000 }; /* ns */
 
 /* --- telling Python --- */
 
+static struct message *new_message(void)
+{
+	server.message.size = 0;
+	return &server.message;
+}
+
 static void tell(int socket, const struct message *message)
 {
 	/* One message always fits, for the last run's was read before this one came; a caller that has gone does not matter. */
@@ -30,12 +36,12 @@ static void tell(int socket, const struct message *message)
 
 void tell_failure(int socket, const char *step, const char *object, int error)
 {
-	struct message message = {.size = 0};
-	add_word(&message, "failed");
-	add_word(&message, step);
-	add_word(&message, object);
-	add_number(&message, "errno", error);
-	tell(socket, &message);
+	struct message *message = new_message();
+	add_word(message, "failed");
+	add_word(message, step);
+	add_word(message, object);
+	add_number(message, "errno", error);
+	tell(socket, message);
 }
 
 /* --- the life of a run --- */
@@ -160,11 +166,17 @@ void unwatch(int fd)
 		epoll_ctl(server.epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
+struct run *new_run(void)
+{
+	server.pool.size = sizeof(struct run);
+	return take_from(&server.pool);
+}
+
 void release(struct run *run)
 {
 	free_origins(run->origins);
 	free(run->watch.ledger.seen);
-	free(run);
+	give_back(&server.pool, run);
 }
 
 static void forget(struct run *run)
@@ -198,15 +210,15 @@ bool is_reaper(pid_t pid)
 
 static void tell_end(struct run *run)
 {
-	struct message message = {.size = 0};
+	struct message *message = new_message();
 	const struct record *record = &server.records[run->slot];
 	if (record->error) {
 		tell_failure(run->channel->socket, record->step, record->object, record->error);
 	} else {
 		struct facts facts = facts_of(run);
-		add_word(&message, "facts");
-		add_bytes(&message, &facts, sizeof facts);
-		tell(run->channel->socket, &message);
+		add_word(message, "facts");
+		add_bytes(message, &facts, sizeof facts);
+		tell(run->channel->socket, message);
 	}
 	leave_channel(run);
 	run->told = run->killed = true;

@@ -67,6 +67,7 @@ void check_mounts(void)
 
 static int open_server(void)
 {
+	keep_from_children(&server, sizeof server);
 	server.epoll = epoll_create1(EPOLL_CLOEXEC);
 	server.mounts = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC); /* of our home; -1: there is no /proc, and no view */
 	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,

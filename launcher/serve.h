@@ -68,14 +68,26 @@ struct run {
 	int peak_tasks;
 };
 
+/* In whole pages of its own: see memory.c. */
 extern struct server {
+	_Alignas(4096)
 	int epoll, alive[2], ends, mounts;
 	struct record *records;
 	bool taken[MAX_RUNS];
 	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */
+	struct pool pool;           /* of runs */
 	struct source control, caller, samples, ended, changed;
-	char words[MAX_MESSAGE];
+	struct message message; /* the one that is being put together */
 } server;
+
+/* What a run's first processes need until the command is executed, and then let go: in whole pages of its own too. */
+enum { FEW = 256 };                   /* words of a command that are not worth an allocation */
+extern struct lent {
+	_Alignas(4096)
+	char words[MAX_MESSAGE];      /* the last message from Python */
+	char *arguments[FEW];
+	struct resources resources;
+} lent;
 
 enum { SWEEP_INTERVAL = 2000000 }; /* ns between two looks at strays: what is killed hands its children on to us */
 
@@ -123,6 +135,7 @@ void on_ends(void);
 void end_run(struct run *run, bool wait);
 void dismiss(struct run *run);
 void finish(struct run *run);
+struct run *new_run(void);
 void release(struct run *run);
 
 /* handle.c */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+struct lent lent;
 enum { DEPTH = 64 << 10 }; /* bytes of our stack that may have been used below where a run begins */
 enum { CHECK_INTERVAL = 1000000000 }; /* ns between two looks at what the views show; the host's own changes seldom */
 
@@ -82,46 +83,46 @@ static int watch_reaper(struct run *run)
 }
 
 /* What a reaper has no use for (enter.c, let_go()). frame: where on our stack a run begins. */
-static const struct launcher_memory *note_memory(const struct plan *plan, const struct resources *resources, const char *frame)
+static const struct launcher_memory *note_memory(const struct plan *plan, const char *frame)
 {
 	static struct launcher_memory memory;
-	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&server, &server + 1}, {resources, resources + 1}}};
+	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&lent, &lent + 1}}};
 	if (plan->n_cgroup1) /* a thread clones it, and nobody is on our stack */
-		memory.parts[3].begin = frame - DEPTH, memory.parts[3].end = environ; /* which lies where it begins */
+		memory.parts[2].begin = frame - DEPTH, memory.parts[2].end = environ; /* which lies where it begins */
 	return &memory;
 }
 
 /* command: as in struct resources; with one the descriptors come later. NULL: nothing has begun, and the fault says why. */
 struct run *spawn_run(const struct plan *plan, const int *descriptors, int command, struct fault *fault)
 {
-	static struct resources resources;
-	struct run *run = calloc(1, sizeof *run);
+	struct resources *resources = &lent.resources;
+	struct run *run = new_run();
 	*fault = (struct fault){"launch", "", ENOMEM};
 	if (!run)
 		return NULL;
 	run->pidfd = -1;
-	run->command = resources.command = command;
-	resources.untied = false;
-	resources.memory = note_memory(plan, &resources, __builtin_frame_address(0));
+	run->command = resources->command = command;
+	resources->untied = false;
+	resources->memory = note_memory(plan, __builtin_frame_address(0));
 	if (take_slot(run) < 0) {
 		fault->error = errno;
-		free(run);
+		release(run);
 		return NULL;
 	}
 	run->host_uid = plan->host_uid_count ? plan->host_uid + run->slot % plan->host_uid_count : 0;
 	struct record *record = &server.records[run->slot];
 	if (command < 0)
-		memcpy(resources.descriptors, descriptors, plan->n_targets * sizeof *descriptors);
-	if (open_resources(plan, run, &resources, fault) < 0) {
+		memcpy(resources->descriptors, descriptors, plan->n_targets * sizeof *descriptors);
+	if (open_resources(plan, run, resources, fault) < 0) {
 		fault->error = errno;
 		goto failed;
 	}
 	if (run->cage)
 		begin_measuring(run->cage); /* of a prepared one again when it is used: until then the last run's end is not taken for its */
 	record->started = now();
-	run->reaper = run->cage ? cage_spawn(run->cage, plan, &resources, record, &run->pidfd) :
-		spawn(plan, &resources, record, &run->pidfd);
-	close_trees(plan, &resources);
+	run->reaper = run->cage ? cage_spawn(run->cage, plan, resources, record, &run->pidfd) :
+		spawn(plan, resources, record, &run->pidfd);
+	close_trees(plan, resources);
 	if (run->reaper < 0) {
 		*fault = (struct fault){record->step, record->object, record->error};
 		goto failed;
@@ -141,8 +142,7 @@ failed:
 	if (run->cage)
 		give_cage(run->cage);
 	server.taken[run->slot] = false;
-	free_origins(run->origins);
-	free(run);
+	release(run);
 	return NULL;
 }
 
@@ -221,7 +221,8 @@ void launch(const char *words, size_t size, struct channel *channel, const int *
 	}
 	words += kept->size;
 	size -= kept->size;
-	char **arguments = malloc((count_words(words, size) + 1) * sizeof *arguments);
+	size_t most = count_words(words, size) + 1;
+	char **arguments = most <= FEW ? lent.arguments : malloc(most * sizeof *arguments);
 	if (!arguments)
 		tell_failure(socket, "words", "", ENOMEM);
 	else if (parse_command(words, size, arguments, &kept->plan.command, &why) < 0)
@@ -231,6 +232,7 @@ void launch(const char *words, size_t size, struct channel *channel, const int *
 	else
 		start(kept, words, size, channel, descriptors, count);
 	kept->plan.command = (struct command){0}; /* it borrows from what goes now */
-	free(arguments);
+	if (arguments != lent.arguments)
+		free(arguments);
 	forget_if_large(kept);
 }

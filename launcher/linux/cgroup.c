@@ -104,6 +104,7 @@ struct cage {
 };
 
 static struct cage *cages;
+static struct pool pool = {sizeof(struct cage), NULL};
 static unsigned serial;
 
 /* "cpu.cfs_quota_us" is the controller "cpu", which may share its place with others: "cpuacct,cpu". */
@@ -164,6 +165,19 @@ static int64_t find_value(const char *text, const char *key, bool sum)
 /* What a file says; of files with several values the last one that was read is kept, for they are asked for one after another. */
 struct reading { const char *file; ssize_t size; char text[16384]; };
 
+/* The event loop's: in pages of its own that no child gets. Nests, which go on beside it, have one on their stacks. */
+static struct reading *begin_reading(void)
+{
+	static struct { _Alignas(4096) struct reading reading; } pages;
+	static bool kept;
+	if (!kept) {
+		keep_from_children(&pages, sizeof pages);
+		kept = true;
+	}
+	pages.reading.file = NULL;
+	return &pages.reading;
+}
+
 /* The value of a file with one number, or of a key; -1: not there, or more than can be read at once. */
 static int64_t read_next(struct cage *cage, enum meter meter, struct reading *reading)
 {
@@ -184,9 +198,7 @@ static int64_t read_next(struct cage *cage, enum meter meter, struct reading *re
 
 static int64_t read_meter(struct cage *cage, enum meter meter)
 {
-	struct reading reading;
-	reading.file = NULL;
-	return read_next(cage, meter, &reading);
+	return read_next(cage, meter, begin_reading());
 }
 
 static void close_meters(struct cage *cage)
@@ -236,19 +248,21 @@ static int join(struct cage *cage)
  * 2 or 3 MiB are what the kernel itself keeps for the last moments of it: that goes by itself. What lies on a tmpfs does not, and a
  * limit of the next run's would be met too early.
  */
-static bool needs_reset(struct cage *cage)
+static bool needs_reset(struct cage *cage, struct reading *reading)
 {
 	enum { SMALL = 4 << 20, SMALL_FILES = 128 << 10 };
-	return read_meter(cage, USAGE) > SMALL || read_meter(cage, FILES) > SMALL_FILES;
+	return read_next(cage, USAGE, reading) > SMALL || read_next(cage, FILES, reading) > SMALL_FILES;
 }
 
 /* What can't be taken back (files on a tmpfs of the host's) would be the next run's burden: such a cage is not used again. */
 static void reset(struct cage *cage)
 {
+	struct reading reading;
 	const struct place *memory = place_of(cage, "memory");
 	if (memory)
 		write_text(memory->directory, "memory.force_empty", "0");
-	cage->spoilt = needs_reset(cage);
+	reading.file = NULL;
+	cage->spoilt = needs_reset(cage, &reading);
 }
 
 static void *nest(void *argument)
@@ -410,12 +424,12 @@ static void destroy(struct cage *cage)
 		free(cage->places[i].parent);
 	}
 	free(cage->settings);
-	free(cage);
+	give_back(&pool, cage);
 }
 
 static struct cage *make_once(const struct plan *plan)
 {
-	struct cage *cage = calloc(1, sizeof *cage);
+	struct cage *cage = take_from(&pool);
 	if (!cage)
 		return NULL;
 	cage->v2 = plan->cgroup2;
@@ -530,27 +544,25 @@ static int write_settings(struct cage *cage, const struct plan *plan, const char
 /* What counts on from run to run. Neighbours share a file in v2. */
 static void read_cpu(struct cage *cage, struct cage_usage *usage)
 {
-	struct reading reading;
-	reading.file = NULL;
-	usage->user = read_next(cage, CPU_USER, &reading);
-	usage->system = read_next(cage, CPU_SYSTEM, &reading);
-	usage->cpu = read_next(cage, CPU, &reading);
-	usage->throttled = read_next(cage, THROTTLED, &reading);
+	struct reading *reading = begin_reading();
+	usage->user = read_next(cage, CPU_USER, reading);
+	usage->system = read_next(cage, CPU_SYSTEM, reading);
+	usage->cpu = read_next(cage, CPU, reading);
+	usage->throttled = read_next(cage, THROTTLED, reading);
 }
 
 static void read_counters(struct cage *cage, struct cage_usage *usage)
 {
-	struct reading reading;
-	reading.file = NULL;
+	struct reading *reading = begin_reading();
 	read_cpu(cage, usage);
-	usage->refused_forks = read_next(cage, FORKS, &reading);
-	usage->oom_kills = read_next(cage, OOM_KILLS, &reading);
-	usage->hits = read_next(cage, HITS, &reading);
-	usage->disk_read = read_next(cage, DISK_READ, &reading);
-	usage->disk_written = read_next(cage, DISK_WRITTEN, &reading);
-	usage->cpu_pressure = read_next(cage, CPU_PRESSURE, &reading);
-	usage->memory_pressure = read_next(cage, MEMORY_PRESSURE, &reading);
-	usage->io_pressure = read_next(cage, IO_PRESSURE, &reading);
+	usage->refused_forks = read_next(cage, FORKS, reading);
+	usage->oom_kills = read_next(cage, OOM_KILLS, reading);
+	usage->hits = read_next(cage, HITS, reading);
+	usage->disk_read = read_next(cage, DISK_READ, reading);
+	usage->disk_written = read_next(cage, DISK_WRITTEN, reading);
+	usage->cpu_pressure = read_next(cage, CPU_PRESSURE, reading);
+	usage->memory_pressure = read_next(cage, MEMORY_PRESSURE, reading);
+	usage->io_pressure = read_next(cage, IO_PRESSURE, reading);
 }
 
 /* v1 counts memory and swap together, where it counts swap; v2 tells of memory alone. */
@@ -824,7 +836,7 @@ void cage_usage(struct cage *cage, int64_t user, int64_t system, struct cage_usa
 /* Of v2 one whose peak can be reset, and that is empty enough: nothing there empties it at our bidding before 5.19. */
 static bool can_be_used_again(struct cage *cage)
 {
-	return cage->v2 ? reset_meter(cage, PEAK) && !needs_reset(cage) : cage->has_nest;
+	return cage->v2 ? reset_meter(cage, PEAK) && !needs_reset(cage, begin_reading()) : cage->has_nest;
 }
 
 void give_cage(struct cage *cage)
@@ -841,7 +853,7 @@ void give_cage(struct cage *cage)
 	cage->busy = cage->untouched = false;
 	cage->given = ++order;
 	memset(&cage->base, 0, sizeof cage->base);
-	cage->resetting = cage->has_nest && needs_reset(cage);
+	cage->resetting = cage->has_nest && needs_reset(cage, begin_reading());
 	if (cage->resetting) { /* in its thread: it can take long */
 		cage->job = RESET;
 		sem_post(&cage->wake);

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import pickle
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 import proc_sandbox as ps
-from proc_sandbox.launcher.channel import decode, ended
+from proc_sandbox.launcher.channel import decode
 from proc_sandbox.report import Ended
 from proc_sandbox.verdict import pressure, reason_of
 
