@@ -80,13 +80,14 @@ static void launch_from_memfd(int memfd, struct channel *channel, const int *des
 	free(words);
 }
 
-/* size: -1: errno; 0: with descriptors some did not fit into our table (RLIMIT_NOFILE), without there is nobody at the other end. */
-static size_t receive(int socket, int *descriptors, ssize_t *size)
+/* size: -1: errno; 0: there is nobody at the other end. cut: some descriptors did not fit into our table (RLIMIT_NOFILE). */
+static size_t receive(int socket, int *descriptors, ssize_t *size, bool *cut)
 {
 	union { char room[CMSG_SPACE(sizeof(int) * MOST_AT_ONCE)]; struct cmsghdr align; } ancillary;
 	struct iovec body = {lent.words, sizeof lent.words};
 	struct msghdr header = {.msg_iov = &body, .msg_iovlen = 1, .msg_control = &ancillary, .msg_controllen = sizeof ancillary};
 	*size = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	*cut = false;
 	if (*size <= 0)
 		return 0;
 	size_t count = 0;
@@ -97,15 +98,14 @@ static size_t receive(int socket, int *descriptors, ssize_t *size)
 		}
 	if (header.msg_flags & MSG_TRUNC)
 		*size = 1, lent.words[0] = '\0'; /* cut off: no words begin so, and launch() refuses it */
-	if (header.msg_flags & MSG_CTRUNC)
-		*size = 0;
+	*cut = header.msg_flags & MSG_CTRUNC;
 	return count;
 }
 
 /* One run: its words, and its descriptors, which stay the caller's to close. */
-static void on_request(struct channel *channel, ssize_t size, const int *descriptors, size_t count)
+static void on_request(struct channel *channel, ssize_t size, const int *descriptors, size_t count, bool cut)
 {
-	if (size == 0)
+	if (cut)
 		tell_failure(channel->socket, "descriptors", "RLIMIT_NOFILE of the launcher", EMFILE);
 	else if (count && !strcmp(lent.words, "memfd"))
 		launch_from_memfd(descriptors[0], channel, descriptors + 1, count - 1);
@@ -128,21 +128,22 @@ bool on_control(int control)
 {
 	int descriptors[MOST_AT_ONCE];
 	ssize_t size;
-	size_t count = receive(control, descriptors, &size);
+	bool cut;
+	size_t count = receive(control, descriptors, &size, &cut);
 	if (size < 0)
 		return errno == EAGAIN || errno == EINTR;
-	if (size == 0 && !count)
+	if (size == 0)
 		return false;
-	if (!count)
+	if (!count) /* not even its channel has come: the kernel has closed it */
 		return true;
-	if (size > 0 && !strcmp(lent.words, "idmap")) {
+	if (!strcmp(lent.words, "idmap")) {
 		tell_idmap(descriptors[0], (size_t)size);
 		close_all(descriptors, count);
 		return true;
 	}
 	struct channel *channel = open_channel(descriptors[0]);
 	if (channel)
-		on_request(channel, size, descriptors + 1, count - 1);
+		on_request(channel, size, descriptors + 1, count - 1, cut);
 	close_all(descriptors + 1, count - 1);
 	return true;
 }
@@ -169,13 +170,14 @@ static void on_next(struct channel *channel)
 {
 	int descriptors[MOST_AT_ONCE];
 	ssize_t size;
-	size_t count = receive(channel->socket, descriptors, &size);
+	bool cut;
+	size_t count = receive(channel->socket, descriptors, &size, &cut);
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (size < 0 || (size == 0 && !count))
+	if (size <= 0)
 		on_hangup(channel);
-	else if (size == 0 || !lent.words[size - 1])
-		on_request(channel, size, descriptors, count);
+	else if (!lent.words[size - 1])
+		on_request(channel, size, descriptors, count, cut);
 	close_all(descriptors, count);
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import output_of, until_false, wait_dead
+from support.programs import ROOT
 
 import proc_sandbox as ps
 from proc_sandbox.launcher import process
@@ -86,6 +88,23 @@ def test_what_means_nothing_is_answered_and_harms_no_run() -> None:
     spare.send(b"no word ends here")
     assert ps.run(["true"]).ok
     assert process.launcher().spares == [spare]
+
+
+@pytest.mark.skipif(not ROOT, reason="only root sees which descriptors the launcher has")
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_launcher_without_room_for_descriptors_says_so_and_goes_on(room: int) -> None:
+    spare_of_a_run()
+    assert ps.run(["true"]).ok
+    pid = process.launcher().pid
+    taken = sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+    free = [number for number in range(taken[-1] + 2) if number not in taken][room]
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+    with pytest.raises(ps.LaunchError, match="RLIMIT_NOFILE"):
+        ps.run(["true"])
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert ps.run(["true"]).ok
+    assert process.launcher().pid == pid
 
 
 def test_long_words_come_over_it_too() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the project's tests on every kind of host that a virtual machine can be, and print what held where.
 
-    tests/vm/hosts.py [--only NAME] [--select EXPRESSION] [--record docs/hosts.json]
+    tests/vm/hosts.py [--only NAME] [--select EXPRESSION] [--jobs N] [--record docs/hosts.json]
 
 Each host is booted with QEMU (make test-vm builds the images first), or is a container by runc on this machine. It says by
 which mechanism it enforces each limit (proc-sandbox doctor --json), and runs the tests that concern mechanisms.
@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,17 +166,18 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="a host's name, or a part of it; repeatable")
     parser.add_argument("--record", type=Path, help="JSON file that gets what was found; the table of docs/hosts.md is made from it")
     parser.add_argument("--select", help="pytest's -k, in place of each machine's own; for a quick look")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time (1): each takes a processor and some 2 GiB")
     options = parser.parse_args()
+    hosts = [host for host in HOSTS if not options.only or any(part in host.name for part in options.only)]
+    if options.select:
+        hosts = [host._replace(select=options.select) if isinstance(host, Machine) else host for host in hosts]
     rows = []
-    for machine in HOSTS:
-        if options.only and not any(part in machine.name for part in options.only):
-            continue
-        if options.select and isinstance(machine, Machine):
-            machine = machine._replace(select=options.select)
-        rows.append(try_host(machine))
-        show(rows[-1])
-        if options.record and rows[-1]["counts"]:  # else it was not tried
-            record(options.record, rows[-1])
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for row in pool.map(try_host, hosts):
+            rows.append(row)
+            show(row)
+            if options.record and row["counts"]:  # else it was not tried
+                record(options.record, row)
     return any(row["failures"] or not row["counts"].get("passed") for row in rows)
 
 
