@@ -28,7 +28,7 @@ struct channel *open_channel(int socket)
 {
 	struct channel *channel = take_from(&channels);
 	if (channel) {
-		*channel = (struct channel){.source = {CHANNEL, NULL}, .socket = socket};
+		*channel = (struct channel){.source = {CHANNEL, .channel = channel}, .socket = socket};
 		if (watch_fd(socket, &channel->source) == 0)
 			return channel;
 	}

@@ -3,9 +3,9 @@
  *
  * Two processes run this code. The reaper is pid 1 of the new pid namespace: it builds the view, gives up every
  * privilege and confines itself exactly as the command will be confined; then it starts the command as its child
- * with vfork(2) and waits. Of a prepared sandbox the child is a copy that goes as far and is told the command later, by
+ * with vfork(2) and waits. Of a prepared sandbox the child goes as far, in the reaper's memory still, and is told the command later, by
  * await_command(). When the command ends the reaper ends, and with it the kernel ends every process of the
- * namespace (pid_namespaces(7)). Between the clone and the end nothing here allocates memory (signal-safety(7)).
+ * namespace (pid_namespaces(7)). Between the clone and the end nothing here calls malloc(3) (signal-safety(7)).
  *
  * Where there are no namespaces the reaper is a subreaper (PR_SET_CHILD_SUBREAPER): whatever its descendants do, they stay
  * its descendants, and before it ends it ends them all (linux/sweep.c). It lives in a Landlock domain of the run, from
@@ -37,7 +37,7 @@ enum { HIGH = 64 }; /* descriptors are moved above every target first; not furth
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
-	int high = HIGH, *keep[plan->n_targets + plan->n_mounts + 3]; /* no more: each page of the stack is copied for us */
+	int high = HIGH, *keep[plan->n_targets + plan->n_mounts + 3]; /* at most 971; each page of the stack is copied for us */
 	size_t count = 0;
 	for (size_t i = 0; i < plan->n_targets && own->command < 0; i++) {
 		keep[count++] = &own->descriptors[i];
@@ -200,8 +200,8 @@ static void confine(const struct plan *plan, const struct resources *own, struct
 	arrange_descriptors(plan, own, record);
 	take_terminal(plan, record);
 	set_rlimits(&plan->start, record);           /* here, for pid 1 has to outlive whatever they end */
-	if (plan->reach != REACH_NAMESPACE)
-		restrict_syscalls(plan, own->filter, record); /* last: the steps above need what it forbids */
+	if (plan->reach != REACH_NAMESPACE)          /* else all of this is done under it: it lets everybody do such things to himself */
+		restrict_syscalls(plan, own->filter, record);
 }
 
 static noreturn void execute(const struct start *start, const struct command *command, struct record *record)
@@ -339,18 +339,11 @@ static pid_t start_command(const struct plan *plan, const struct resources *own,
 }
 
 /*
- * What only the launcher needs: as long as we have it, each page of it that the launcher writes to is copied for us (fork(2)). With
- * a thousand runs alive that is most of what they take.
+ * As long as we have it, each page of it that the launcher writes to is copied for us (fork(2)). With a thousand runs alive that is most
+ * of what they take.
  */
-static void let_go(const void *begin, const void *end)
-{
-	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & -page, to = (uintptr_t)end & -page;
-	if (from < to)
-		madvise((void *)from, to - from, MADV_DONTNEED); /* where it fails they stay: that is all */
-}
-
 __attribute__((noinline)) /* its frame is the last that is needed */
-static void let_go_of_memory(const struct launcher_memory *memory)
+static void let_go_of_memory(const struct borrowed_memory *memory)
 {
 	enum { DEPTH = 64 << 10, HERE = 4096 }; /* of the stack, what the steps before have used: a thread has 256 KiB */
 	const char *frame = __builtin_frame_address(0);
@@ -566,7 +559,7 @@ static pid_t set_up(const struct plan *plan, const struct resources *resources, 
 noreturn void reap(const struct plan *plan, const struct resources *resources, struct record *record)
 {
 	bool prepared = resources->command >= 0;
-	const struct launcher_memory *memory = resources->memory;
+	const struct borrowed_memory *memory = resources->memory;
 	int ends = -1;
 	pid_t command = set_up(plan, resources, record, &ends);
 	if (__atomic_load_n(&record->order, __ATOMIC_ACQUIRE) == ORDER_KILL)

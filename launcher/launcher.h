@@ -25,7 +25,7 @@ enum {
 	MAX_SYSCTLS = 16,
 	MAX_CONTROLLERS = 8,
 	MAX_SETTINGS = 1024,   /* cgroup settings: each disk has one */
-	MAX_DESCRIPTORS = 200, /* SCM_MAX_FD is 253; one is the run's socket, one may carry the words */
+	MAX_DESCRIPTORS = 200, /* SCM_MAX_FD is 253; one may be a channel, one may carry the words */
 	MAX_RUNS = 4096,       /* alive at once in one launcher */
 	MAX_MESSAGE = 65536,   /* words that travel in the message itself; longer ones come as a memfd */
 	MAX_WORDS_BYTES = 16 << 20,
@@ -182,13 +182,14 @@ void add_niceness(int more, struct record *record);
 struct piece { struct piece *next; };
 struct pool { size_t size; struct piece *free; }; /* size: of each piece, as sizeof tells it, at most 64 KiB */
 void keep_from_children(void *begin, size_t size);
+void let_go(const void *begin, const void *end);
 void *take_from(struct pool *pool);
 void give_back(struct pool *pool, void *what);
 
 /* --- steps --------------------------------------------------------------------------------------------------------- */
 
-/* What a run's processes have no use for once the command is executed. */
-struct launcher_memory { struct { const void *begin, *end; } parts[3]; };
+/* The launcher's, of which its clone has copies until the command is executed: it lets go of them then. */
+struct borrowed_memory { struct { const void *begin, *end; } parts[3]; };
 
 /* What the launcher opened for a run before the clone: the child inherits it. */
 struct resources {
@@ -199,7 +200,7 @@ struct resources {
 	int filter;                /* index of the compiled syscall filter */
 	int alive;                 /* read end of a pipe that ends with the launcher */
 	int ends;                  /* eventfd by which reapers tell that their runs have ended */
-	const struct launcher_memory *memory;
+	const struct borrowed_memory *memory;
 	bool untied;               /* the thread that clones it is not the one that it dies with, and others admit it */
 	int command;               /* where a prepared sandbox is told its command, or -1: it is known */
 	uint32_t host_uid;         /* the uid that this run got */

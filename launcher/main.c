@@ -16,16 +16,15 @@
  * Plans and prepared sandboxes. Words are read once: what differs from run to run is the command, which comes last (plans.c). For a
  * plan whose runs follow one another, or that asks for it, reapers are forked ahead while a processor is free (prepare.c). Each
  * builds and confines its run, but for the command, and its child says on a socket that it waits, whereupon what it has used until
- * then is looked at. A run takes the oldest one, by sending the command and its three streams; its deadline and its figures begin
+ * then is looked at. A run takes the oldest one, by sending the command and its streams; its deadline and its figures begin
  * there (start.c). It is used once. It goes when its plan is not used for a while, when the host's mounts change, or when something
  * else lies where its own were taken from.
  *
  * Channels. Over the control socket (SOCK_SEQPACKET) Python sends a run: words, and descriptors by SCM_RIGHTS. The first descriptor
- * is a channel: a socket of the run's own, on which the launcher sends what becomes of it: one message "failed" in words or "facts" in
- * numbers. Python may send "kill" on it, and closing it kills the run too; when the run has ended the next one may come over it
- * (channel.c). "idmap PATH" asks for a trial instead of a run. What
- * happens inside the reaper before execve comes back through a record in memory that both share; so nobody but run.c writes to
- * Python, but for the greeting (serve.c).
+ * is a channel: a socket for one run at a time, on which the launcher sends what becomes of it: one message "failed" in words or
+ * "facts" in numbers. Python may send "kill" on it, and closing it kills the run too; when the run has ended the next one may come over
+ * it (channel.c). "idmap PATH" asks for a trial instead of a run. What happens inside the reaper before execve comes back through a
+ * record in memory that both share; so nobody writes to Python but run.c and handle.c, and for the greeting serve.c.
  *
  * Waiting. One thread, one epoll instance: control socket, the caller's pidfd, the host's table of mounts, the eventfd on which
  * all reapers tell that their runs have ended, all channels, and for each run the reaper's pidfd and the out-of-memory eventfd;

@@ -8,15 +8,29 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { CHUNK = 64 << 10 };
 
-/* Whole pages. Where it fails children have copies: that is all. */
-void keep_from_children(void *begin, size_t size)
+/* What lies wholly in it: pages are larger than 4 KiB elsewhere. */
+static void advise(const void *begin, const void *end, int advice)
 {
-	madvise(begin, size, MADV_DONTFORK);
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)begin + page - 1) & -page, to = (uintptr_t)end & -page;
+	if (from < to)
+		madvise((void *)from, to - from, advice); /* where it fails children have copies: that is all */
 }
 
+void keep_from_children(void *begin, size_t size)
+{
+	advise(begin, (char *)begin + size, MADV_DONTFORK);
+}
+
+void let_go(const void *begin, const void *end)
+{
+	advise(begin, end, MADV_DONTNEED);
+}
+
+/* No chunk is ever given back to the kernel. */
 static void grow(struct pool *pool)
 {
 	char *chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -79,7 +79,7 @@ static bool has_mounts_that_may_go(const struct plan *plan)
 	return false;
 }
 
-/* The command of one is told by a message with the three streams, and dies with pid 1. */
+/* The command of one is told by a message with its streams, and dies with pid 1. */
 bool can_be_prepared(const struct plan *plan)
 {
 	return !plan->held && !plan->terminal && plan->reach == REACH_NAMESPACE && plan->n_targets == 3 && plan->targets[0] == 0 &&
@@ -144,7 +144,7 @@ static void prepare(struct kept *kept)
 		return;
 	}
 	run->command = pair[0];
-	run->parked_source = (struct source){PARKED, run};
+	run->parked_source = (struct source){PARKED, .run = run};
 	watch_fd(run->command, &run->parked_source); /* where it cannot be, what is done then is done later */
 	run->kept = kept;
 	kept->prepared++;

@@ -5,9 +5,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -17,7 +15,8 @@
 #include <unistd.h>
 
 struct server server;
-enum { DISMISSAL = 1000000 }; /* ns */
+static struct pool runs = {sizeof(struct run), NULL};
+enum { DISMISSAL_DELAY = 1000000 }; /* ns: longer than a caller takes for what it is told, shorter than until one is prepared (QUIET) */
 
 /* --- telling Python --- */
 
@@ -168,15 +167,14 @@ void unwatch(int fd)
 
 struct run *new_run(void)
 {
-	server.pool.size = sizeof(struct run);
-	return take_from(&server.pool);
+	return take_from(&runs);
 }
 
 void release(struct run *run)
 {
 	free_origins(run->origins);
 	free(run->watch.ledger.seen);
-	give_back(&server.pool, run);
+	give_back(&runs, run);
 }
 
 static void forget(struct run *run)
@@ -241,8 +239,8 @@ void dismiss(struct run *run)
 
 /*
  * All that the run was is gone but its reaper, which takes down the namespaces; nobody waits for that. The reaper's process id, the
- * cgroups and the user stay the run's until it has ended. What a reaper's end takes, grace periods that interrupt every processor, is
- * work for a moment in which the caller is not busy with what it was just told. Who has sandboxes prepared leaves such moments.
+ * cgroups and the user stay the run's until it has ended. What a reaper's end takes, RCU grace periods that interrupt every processor,
+ * is work for a moment in which the caller is not busy with what it was just told. Who has sandboxes prepared leaves such moments.
  */
 static void on_end(struct run *run)
 {
@@ -252,7 +250,7 @@ static void on_end(struct run *run)
 	run->max_rss = record->max_rss;
 	tell_end(run);
 	if (run->was_prepared)
-		run->dismissal = now() + DISMISSAL;
+		run->dismissal = now() + DISMISSAL_DELAY;
 	else
 		dismiss(run);
 }

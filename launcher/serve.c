@@ -8,18 +8,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* v1 kills one process of the cgroup; a limit is on the whole tree, so the tree goes, as with memory.oom.group of v2. */
@@ -75,8 +71,8 @@ static int open_server(void)
 	server.ends = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0 || server.ends < 0)
 		return -1;
-	server.ended = (struct source){ENDS, NULL};
-	server.changed = (struct source){MOUNTS, NULL};
+	server.ended = (struct source){.kind = ENDS};
+	server.changed = (struct source){.kind = MOUNTS};
 	if (watch_fd(server.ends, &server.ended) < 0 || (server.mounts >= 0 && watch_mounts() < 0))
 		return -1;
 	/* A subreaper: what a reaper without a pid namespace leaves, should it be killed, comes to us and to nobody else. */
@@ -103,16 +99,16 @@ static void end_all(void)
 	remove_cages();
 }
 
-/* Whether somebody may be busy with it. */
+/* Whether somebody may be busy with it: see note_event(). */
 static bool is_awaited(const struct source *source)
 {
 	return source->kind != PARKED && !(source->kind == REAPER && source->run->told);
 }
 
-static void on_run(const struct source *source)
+static void on_source(const struct source *source)
 {
 	switch (source->kind) {
-	case CHANNEL: on_channel((struct channel *)source); break;
+	case CHANNEL: on_channel(source->channel); break;
 	case REAPER: end_run(source->run, false); break;
 	case OOM: on_oom(source->run); break;
 	case SAMPLES: on_samples(); break;
@@ -131,8 +127,8 @@ int serve(int control)
 	if (open_server() < 0 || caller < 0 || getppid() != caller_pid)
 		return 125;
 	greet(control);
-	server.control = (struct source){CONTROL, NULL};
-	server.caller = (struct source){CALLER, NULL};
+	server.control = (struct source){.kind = CONTROL};
+	server.caller = (struct source){.kind = CALLER};
 	if (watch_fd(control, &server.control) < 0 || watch_fd(caller, &server.caller) < 0)
 		return 125;
 	for (bool going = true; going;) {
@@ -152,7 +148,7 @@ int serve(int control)
 			else if (source->kind == CALLER)
 				going = false;
 			else
-				on_run(source);
+				on_source(source);
 		}
 		look_at_all();
 	}
@@ -193,7 +189,7 @@ int run_once(const char *words, size_t size)
 	while (server.runs) {
 		struct epoll_event event;
 		if (epoll_wait(server.epoll, &event, 1, wait_milliseconds()) > 0)
-			on_run(event.data.ptr);
+			on_source(event.data.ptr);
 		look_at_all();
 	}
 	remove_cages();

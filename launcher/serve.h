@@ -1,6 +1,6 @@
 /*
- * What the files of the event loop share: serve.c is that, channel.c hears Python, start.c starts runs, plans.c keeps what their words said, prepare.c makes
- * sandboxes ahead, watch.c looks after runs, run.c ends them.
+ * What the files of the event loop share: serve.c is that, channel.c hears Python, start.c starts runs, plans.c keeps what their words
+ * said, prepare.c makes sandboxes ahead, watch.c looks after runs, run.c ends them.
  */
 #ifndef SERVE_H
 #define SERVE_H
@@ -8,9 +8,9 @@
 #include "launcher.h"
 
 enum source_kind { CONTROL, CALLER, CHANNEL, REAPER, OOM, SAMPLES, ENDS, MOUNTS, PARKED };
-struct source { enum source_kind kind; struct run *run; };
+struct source { enum source_kind kind; union { struct run *run; struct channel *channel; }; };
 
-/* A socket on which Python says what it wants of a run and hears what becomes of it. The source comes first: epoll tells that. */
+/* A socket on which Python says what it wants of a run, and hears what becomes of it. */
 struct channel {
 	struct source source;
 	int socket;
@@ -70,22 +70,20 @@ struct run {
 
 /* In whole pages of its own: see memory.c. */
 extern struct server {
-	_Alignas(4096)
-	int epoll, alive[2], ends, mounts;
+	_Alignas(4096) int epoll;
+	int alive[2], ends, mounts;
 	struct record *records;
 	bool taken[MAX_RUNS];
 	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */
-	struct pool pool;           /* of runs */
 	struct source control, caller, samples, ended, changed;
 	struct message message; /* the one that is being put together */
 } server;
 
 /* What a run's first processes need until the command is executed, and then let go: in whole pages of its own too. */
-enum { FEW = 256 };                   /* words of a command that are not worth an allocation */
+enum { LENT_ARGUMENTS = 256 }; /* a command of more words is worth an allocation */
 extern struct lent {
-	_Alignas(4096)
-	char words[MAX_MESSAGE];      /* the last message from Python */
-	char *arguments[FEW];
+	_Alignas(4096) char words[MAX_MESSAGE]; /* the last message from Python */
+	char *arguments[LENT_ARGUMENTS];
 	struct resources resources;
 } lent;
 

@@ -74,8 +74,8 @@ failed:;
 
 static int watch_reaper(struct run *run)
 {
-	run->reaper_source = (struct source){REAPER, run};
-	run->oom_source = (struct source){OOM, run};
+	run->reaper_source = (struct source){REAPER, .run = run};
+	run->oom_source = (struct source){OOM, .run = run};
 	if (watch_fd(run->pidfd, &run->reaper_source) < 0)
 		return -1;
 	int oom = run->cage ? cage_oom_fd(run->cage) : -1;
@@ -83,10 +83,10 @@ static int watch_reaper(struct run *run)
 }
 
 /* What a reaper has no use for (enter.c, let_go()). frame: where on our stack a run begins. */
-static const struct launcher_memory *note_memory(const struct plan *plan, const char *frame)
+static const struct borrowed_memory *note_memory(const struct plan *plan, const char *frame)
 {
-	static struct launcher_memory memory;
-	memory = (struct launcher_memory){{{heap, sbrk(0)}, {&lent, &lent + 1}}};
+	static struct borrowed_memory memory;
+	memory = (struct borrowed_memory){{{heap, sbrk(0)}, {&lent, &lent + 1}}};
 	if (plan->n_cgroup1) /* a thread clones it, and nobody is on our stack */
 		memory.parts[2].begin = frame - DEPTH, memory.parts[2].end = environ; /* which lies where it begins */
 	return &memory;
@@ -222,7 +222,7 @@ void launch(const char *words, size_t size, struct channel *channel, const int *
 	words += kept->size;
 	size -= kept->size;
 	size_t most = count_words(words, size) + 1;
-	char **arguments = most <= FEW ? lent.arguments : malloc(most * sizeof *arguments);
+	char **arguments = most <= LENT_ARGUMENTS ? lent.arguments : malloc(most * sizeof *arguments);
 	if (!arguments)
 		tell_failure(socket, "words", "", ENOMEM);
 	else if (parse_command(words, size, arguments, &kept->plan.command, &why) < 0)

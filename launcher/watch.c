@@ -252,7 +252,7 @@ int watch_samples(void)
 {
 	static bool watched;
 	int event = start_sampler();
-	server.samples = (struct source){SAMPLES, NULL};
+	server.samples = (struct source){.kind = SAMPLES};
 	if (!watched && event >= 0)
 		watched = watch_fd(event, &server.samples) == 0;
 	return watched ? 0 : -1;

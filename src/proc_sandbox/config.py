@@ -349,8 +349,8 @@ class Config:
 
     # What every run asks of its Config, found out once: whether anything of the host's is granted or hidden by its path, and whether
     # any of the three streams is not what it is by default.
-    names_paths: ClassVar[bool]
-    has_own_streams: ClassVar[bool]
+    names_paths: ClassVar[bool] = False
+    has_own_streams: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # what the constructor takes; the fields say what it makes of it
 

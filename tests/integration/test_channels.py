@@ -132,6 +132,21 @@ def test_with_the_launcher_go_all_its_sockets() -> None:
     assert open_descriptors() == before
 
 
+@pytest.mark.skipif(not ROOT, reason="only root sees which descriptors the launcher has")
+def test_the_launcher_closes_what_is_closed_here() -> None:
+    spare_of_a_run()
+    descriptors = f"/proc/{process.launcher().pid}/fd"
+    before = len(os.listdir(descriptors))
+    with ps.SandboxExecutor(max_workers=8) as pool:
+        assert all(result.ok for result in pool.map([["sleep", "0.2"]] * 8))
+    kept = len(process.launcher().spares)
+    assert kept > 1
+    process.launcher().close_spares()
+    spare_of_a_run()
+    assert not until_false(lambda: sum("socket" in os.readlink(f"{descriptors}/{each}") for each in os.listdir(descriptors)) > 2)
+    assert before > 0
+
+
 def test_no_more_are_kept_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MOST_SPARE", 3)
     with ps.SandboxExecutor(max_workers=8) as pool:

@@ -1,10 +1,15 @@
 """The one launcher of a process: begun before it is needed, greeted once, and never kept when it is no good."""
 
 import os
+import re
 import signal
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.processes import children, until_false
+from support.programs import ROOT
 
 import proc_sandbox as ps
 from proc_sandbox.launcher import process
@@ -36,3 +41,23 @@ def test_one_that_dies_before_it_greets_is_not_kept() -> None:
         process.launcher()
     assert not process.launchers
     assert ps.run(["true"]).ok
+
+
+@pytest.mark.skipif(not ROOT, reason="only root sees the launcher's memory")
+def test_what_only_the_launcher_needs_no_run_has() -> None:
+    """Mappings that are not copied by a clone have the flag "dc" (proc_pid_smaps(5))."""
+    runner = threading.Thread(target=lambda: ps.run(["sleep", "1"], timeout=60))
+    runner.start()
+    pid = process.launcher().pid
+    until_false(lambda: not children(pid))
+    (reaper,) = children(pid)
+    own = set()
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            area = line.split()[0]
+        elif line.startswith("VmFlags:") and " dc" in line:
+            own.add(area)
+    theirs = {line.split()[0] for line in Path(f"/proc/{reaper}/maps").read_text().splitlines()}
+    runner.join()
+    assert own
+    assert not own & theirs

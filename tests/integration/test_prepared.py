@@ -153,6 +153,20 @@ print(result.stdout.split())
     assert said[1:] == ["[False, False, False, False, False]", "['/dev/null', 'socket']", "True ['2']", "[b'100', b'4']"]
 
 
+@pytest.mark.skipif(not ROOT, reason="whose memory it is only root may ask: kcmp(2)")
+def test_who_waits_has_no_memory_of_its_own() -> None:
+    """To take down a copy would be half of the work of execve(2); the command has nothing of it."""
+    code = """
+import ctypes, platform
+call = ctypes.CDLL(None, use_errno=True).syscall
+number = {"x86_64": 312, "aarch64": 272}[platform.machine()]
+assert run(["true"]).ok
+(pid, said), = one().items()
+print(call(number, pid, int(said["PPid"][0]), 1, 0, 0), ctypes.get_errno())  # KCMP_VM: 0 is the same
+"""
+    assert said_by(code) == ["0", "0"]
+
+
 def test_time_and_cpu_time_begin_when_the_command_is_told() -> None:
     code = """
 limit = {"timeout": 3}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import inspect
 import itertools
 import os
 import pickle
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -133,3 +136,12 @@ def test_the_defaults_are_in_normal_form() -> None:
     config = ps.Config()
     for name in FIELDS:
         assert NORMALISERS[name](name, getattr(config, name)) == getattr(config, name)
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda config: pickle.loads(pickle.dumps(config)), dataclasses.replace])
+def test_what_was_found_out_of_a_config_holds_for_its_copies_and_not_for_what_is_changed(how: Any) -> None:
+    named = how(ps.Config(allowed_dirs=["/usr"], stderr=ps.STDOUT))
+    assert (named.names_paths, named.has_own_streams) == (True, True)
+    changed = named.replace(allowed_dirs=[], stderr=ps.CAPTURE)
+    assert (changed.names_paths, changed.has_own_streams) == (False, False)
+    assert changed == ps.Config()

@@ -15,6 +15,7 @@ import proc_sandbox as ps
 from proc_sandbox import sandbox
 from proc_sandbox.host import Feature, Host, Paths
 from proc_sandbox.planner.linux import planner
+from proc_sandbox.planner.unix.words import encode
 from proc_sandbox.report import Ended, Report
 from proc_sandbox.sandbox import derived
 from proc_sandbox.verdict import judge
@@ -152,3 +153,18 @@ def test_a_result_has_every_field() -> None:
     result = judge(plan, BASE, Report(Ended(True, 0, None, 1, 2, 3)))
     assert list(vars(result)) == [item.name for item in fields(ps.Result)]
     assert ps.Result(**vars(result)) == result
+
+
+def test_words_are_those_of_the_command_and_of_the_plan() -> None:
+    """They are encoded once for each command, and kept beside the plan's fields."""
+    fresh = planner.compile_plan(BASE, ("true", "a"), HOST, PATHS)
+    assert planner.compile_plan(BASE, ("true", "a"), HOST, PATHS) is fresh
+    other = planner.compile_plan(BASE, ("true", "b"), HOST, PATHS)
+    assert encode(fresh).endswith(b"exec\0true\0true\0a\0")
+    assert encode(other).endswith(b"exec\0true\0true\0b\0")
+    for plan in (fresh.with_command(("true", "b")), planner.compile_plan(BASE, ["true", "b"], HOST, PATHS)):
+        assert encode(plan) == encode(other)
+    changed = replace(fresh, cwd="/elsewhere", prefix=b"")
+    assert b"cwd\0/elsewhere\0" in encode(changed)
+    assert encode(fresh, held=True) == encode(fresh).replace(b"exec\0", b"held\0exec\0")
+    assert "whole" not in fresh.to_dict()

@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from proc_sandbox.errors import LauncherDiedError, LaunchError
 from proc_sandbox.report import Ended, Failed, Live
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # a protocol costs a millisecond to make, and nothing asks fo
         end: int
 
         def send(self, words: bytes, descriptors: Sequence[int]) -> None:
-            """Send one run: its words, its socket and its descriptors.
+            """Send one run: its words, its socket if it has a new one, and its descriptors.
 
             Raises:
                 LauncherDiedError: it is gone, and with it every run of it.
@@ -78,15 +78,15 @@ def text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
 
 
-def ended(*, done: int, status: int, **others: int) -> Ended:
+HAPPENED = frozenset(name for name, kind in get_type_hints(Ended).items() if kind is bool)
+
+
+def ended(*, done: int, status: int, **others: Any) -> Ended:
     """Return what is told with names: of the command's end its wait status, of what happened or not 0 or 1."""
     exit_code = os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None
     signal = os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None
     flags = {name: value != 0 for name, value in others.items() if name in HAPPENED}
     return Ended(done != 0, exit_code, signal, **{**others, **flags})
-
-
-HAPPENED = frozenset(name for name, kind in Ended.__annotations__.items() if kind is bool)
 
 
 class Channel:

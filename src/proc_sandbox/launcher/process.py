@@ -131,8 +131,9 @@ class Launcher:
                 view = memoryview(words)
                 while view:
                     view = view[os.write(memfd, view) :]
-                descriptors = [memfd, *descriptors] if spare else [descriptors[0], memfd, *descriptors[1:]]
-            send_rights(spare or self.socket, body, descriptors)
+                own = [] if spare is not None else descriptors[:1]
+                descriptors = [*own, memfd, *descriptors[len(own) :]]
+            send_rights(self.socket if spare is None else spare, body, descriptors)
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError) as error:
             discard(self)
             raise LauncherDiedError("the launcher has died; its runs are dead with it") from error

@@ -58,7 +58,7 @@ class LinuxBackend(UnixBackend):
 
     name = "linux"
     needs_directory = False  # it lies in the run's own /tmp
-    streams = LinuxStreams
+    streams_type = LinuxStreams
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -51,6 +51,7 @@ class Surveys:
             return self.survey(config, command, private).paths
         name = command[0]
         path = dict(config.env).get("PATH") if config.env else None
+        # environb: the other one decodes what is only compared.
         key = (name, private, owner, config.network_access is True, path, os.environb.get(b"PATH"), sys.executable)
         kept = self.kept.get(key)
         if kept is not None and version_of(kept.paths.program) == kept.version:

@@ -26,7 +26,8 @@ __all__ = ["UnixBackend"]
 class UnixBackend:
     """The common part of two backends."""
 
-    streams: type[DescriptorStreams] = DescriptorStreams
+    streams_type: type[DescriptorStreams] = DescriptorStreams
+    """Of runs that have no terminal."""
 
     def open_streams(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
@@ -37,7 +38,7 @@ class UnixBackend:
                 config, data, supervisor, writable, held=held
             )
             return made
-        return self.streams(config, data, supervisor, writable, held=held)
+        return self.streams_type(config, data, supervisor, writable, held=held)
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:
         """Open a file of the caller's to be written anew."""

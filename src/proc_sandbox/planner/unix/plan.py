@@ -70,7 +70,15 @@ class LaunchedPlan(Plan):
     prefix: bytes = field(default=b"", repr=False, compare=False)
     """The words of all but the command, encoded once for all runs of a Config."""
     whole: ClassVar[bytes] = b""
-    """All words of a run that nobody holds, encoded once for all runs of a command. No field: a plan of which something is replaced has none."""
+    """All words of a run that nobody holds, encoded once for all runs of a command. No field, so that a plan of which something is
+    replaced has none.
+    """
+
+    def with_command(self, command: Sequence[str]) -> Self:
+        """Return the plan for one command: what is planned of a Config is the same for all of them."""
+        plan = super().with_command(command)
+        plan.__dict__.pop("whole", None)
+        return plan
 
     def at_terminal(self, name: str) -> Self:
         """Return the plan for a run on the terminal of that name; "": it has none, or there is none."""
