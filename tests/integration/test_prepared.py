@@ -175,7 +175,7 @@ one()
 waited = time.monotonic()
 until(lambda: time.monotonic() > waited + 3.3 and prepared())
 result = run(["sleep", "0.3"], **limit)
-print(result.ok, 0.3 <= result.execution_time < 3, result.cpu_time.total < 0.1)
+print(result.ok, 0.3 <= result.execution_time < 3, result.cpu_time.total < 1)
 one()
 print(run(["sleep", "60"], **limit).reason.value)
 """
