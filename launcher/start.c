@@ -203,10 +203,10 @@ static void start(struct kept *kept, const char *words, size_t size, struct chan
 		tell_failure(channel->socket, fault.step, fault.object, fault.error);
 }
 
-/* Standard input, if it is to be opened here, is what the first descriptor would be. */
+/* Of the three streams standard input, which is the first, may be missing: then it is to be opened here. */
 static bool are_descriptors_of(const struct plan *plan, size_t count)
 {
-	return count == plan->n_targets || (count + 1 == plan->n_targets && plan->targets[0] == 0 && !plan->terminal);
+	return count == plan->n_targets || (count == 2 && plan->n_targets == 3 && plan->targets[0] == 0 && !plan->terminal);
 }
 
 /* As start(). The descriptors stay the caller's to close. */

@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.programs import ROOT
 
 import proc_sandbox as ps
 from proc_sandbox.launcher import process
+from proc_sandbox.launcher.process import launcher_path
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +169,44 @@ def test_a_child_by_fork_has_sockets_of_its_own() -> None:
         "print(os.waitpid(child, 0)[1], ps.run(['true']).ok, process.launcher().spares[0].fileno() == kept)\n"
     )
     assert output_of(code) == "0 True True\n"
+
+
+def test_a_child_by_fork_ends_no_later_run_of_its_parents() -> None:
+    """It was made by a sink in the middle of a run, and leaves that when its parent has begun the next one."""
+    code = (
+        "import os, sys, proc_sandbox as ps\n"
+        "gate, go = os.pipe()\n"
+        "pids = []\n"
+        "def sink(data):\n"
+        "    if not pids:\n"
+        "        pids.append(os.fork())\n"
+        "        if not pids[0]:\n"
+        "            os.read(gate, 1)\n"
+        "            sys.exit(0)\n"
+        "    return len(data)\n"
+        "print(ps.run(['echo', 'one'], stdout=sink).reason.value)\n"
+        "def other(data):\n"
+        "    os.write(go, b'x')\n"
+        "    os.waitpid(pids[0], 0)\n"
+        "    return len(data)\n"
+        "print(ps.run(['sh', '-c', 'echo; sleep 0.3'], stdout=other, timeout=60).reason.value)\n"
+    )
+    assert output_of(code) == "exited\nexited\n"
+
+
+def test_by_hand_no_stream_is_taken_for_another(tmp_path: Path) -> None:
+    """Three descriptors where four are named: the first would be the second one's."""
+    given = os.open(tmp_path / "given", os.O_RDWR | os.O_CREAT)
+    plan = ps.plan(["echo", "hello"], pass_fds=[given])
+    os.close(given)
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"as it was")
+    with kept.open("r+b") as stdin:
+        words = [launcher_path(), "run", *plan.words()]
+        done = subprocess.run(words, stdin=stdin, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 125
+    assert b"descriptors named and sent differ" in done.stderr
+    assert kept.read_bytes() == b"as it was"
 
 
 @pytest.mark.parametrize("ahead", [0, 1])

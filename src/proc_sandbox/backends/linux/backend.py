@@ -159,7 +159,8 @@ class LinuxBackend(UnixBackend):
     def start(self, plan: LinuxPlan, streams: DescriptorStreams, *, held: bool = False) -> LinuxRun:
         """Start a run with its streams and passed descriptors."""
         plan = plan.at_terminal(streams.terminal)
-        return LinuxRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
+        streams.run = run = LinuxRun(self.launcher_for(plan), encode(plan, held=held), streams.theirs)
+        return run
 
     def launcher_for(self, plan: LinuxPlan) -> Launcher:
         """Return a launcher in the plan's network, and where the plan's cgroups can be used."""

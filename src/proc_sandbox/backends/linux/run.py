@@ -42,11 +42,16 @@ class LinuxRun(LaunchedRun):
     def ask(self, what: str) -> None:
         """Ask the launcher for something; harmless after the end."""
         self.asked = True
-        super().ask(what)
+        if self.socket.fileno() >= 0:
+            super().ask(what)
+
+    def disown(self) -> None:
+        """Let go of it: later runs of the parent process may have its socket too."""
+        self.socket.close()
 
     def retire(self) -> None:
         """Let the next run have the socket of this one, which has ended, and which nobody else can name any more."""
-        if self.asked or type(self.outcome) is not Ended:
+        if self.asked or type(self.outcome) is not Ended or self.socket.fileno() < 0:
             self.close()
             return
         self.retired = True

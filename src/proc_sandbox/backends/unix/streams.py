@@ -56,6 +56,8 @@ class DescriptorStreams:
     terminal = ""
     """The name of the terminal that the streams are, on the host; "" where they are none, or it has none."""
     relayed = False
+    run: LaunchedRun | None = None
+    """The run whose streams they are, where a child by os.fork() has to let go of that too."""
     opens_null = True
     """Whether a standard input of nothing is opened here; else who starts the run opens it where the first descriptor is missing."""
 
@@ -294,6 +296,9 @@ class LaunchedRun(Channel):
     def look_after(self) -> None:
         """See to it that who serves the run goes on: nobody can stop the launcher."""
 
+    def disown(self) -> None:
+        """Let go of it: it is the parent process's, and not ours to hear of or to end."""
+
     def communicate(self, streams: DescriptorStreams) -> Ended | Failed:
         """Move bytes both ways until the run has ended; return its outcome.
 
@@ -464,6 +469,8 @@ def after_fork_in_child() -> None:
         streams = open_streams.pop()()
         if streams is not None:
             streams.flags.clear()  # the open files are the parent's still
+            if streams.run is not None:
+                streams.run.disown()
             streams.close()
 
 
