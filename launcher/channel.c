@@ -23,6 +23,12 @@ static void close_all(const int *descriptors, size_t count)
 		close(descriptors[i]);
 }
 
+static void drop(struct channel *channel)
+{
+	close(channel->socket);
+	give_back(&channels, channel);
+}
+
 /* The socket is the channel's from now on. NULL: it could not be watched, and is closed. */
 struct channel *open_channel(int socket)
 {
@@ -33,16 +39,11 @@ struct channel *open_channel(int socket)
 			return channel;
 	}
 	tell_failure(socket, "launch", "channel", errno);
-	close(socket);
 	if (channel)
-		give_back(&channels, channel);
+		drop(channel);
+	else
+		close(socket);
 	return NULL;
-}
-
-static void drop(struct channel *channel)
-{
-	close(channel->socket);
-	give_back(&channels, channel);
 }
 
 /* Nobody is at its other end: it would be readable for ever. A run is told of its end all the same, for that is how runs end. */

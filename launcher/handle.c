@@ -8,12 +8,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* The caller may have more on the way than it has read; what does not fit it can ask for again. */
-static void reply(const struct run *run, const struct message *message)
-{
-	(void)send(run->channel->socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 /* What the host calls the command: who holds a handle reads of it in /proc. 0: it has ended already. */
 static pid_t command_on_host(const struct run *run)
 {
@@ -24,31 +18,31 @@ static pid_t command_on_host(const struct run *run)
 /* The command has been executed, by which a handle's maker knows that it could be. */
 void announce(struct run *run)
 {
-	struct message message = {.size = 0};
+	struct message *message = new_message();
 	run->announced = true;
-	add_word(&message, "began");
-	add_number(&message, "pid", command_on_host(run));
-	reply(run, &message);
+	add_word(message, "began");
+	add_number(message, "pid", command_on_host(run));
+	tell(run->channel->socket, message);
 }
 
 static void tell_usage(struct run *run)
 {
-	struct message message = {.size = 0};
+	struct message *message = new_message();
 	struct sample found;
 	int64_t disk_read = -1, disk_written = -1, memory = run->watch.result.memory ? run->watch.result.memory : -1;
 	look_once(run->reaper, &found);
 	int64_t cpu = run->cpu_seen > found.cpu ? run->cpu_seen : found.cpu;
 	if (run->cage)
 		cage_now(run->cage, &cpu, &memory, &disk_read, &disk_written);
-	add_word(&message, "usage");
-	add_number(&message, "number", run->question);
-	add_number(&message, "wall", now() - server.records[run->slot].started);
-	add_number(&message, "cpu", cpu);
-	add_number(&message, "memory", memory);
-	add_number(&message, "tasks", found.tasks);
-	add_number(&message, "disk_read", disk_read);
-	add_number(&message, "disk_written", disk_written);
-	reply(run, &message);
+	add_word(message, "usage");
+	add_number(message, "number", run->question);
+	add_number(message, "wall", now() - server.records[run->slot].started);
+	add_number(message, "cpu", cpu);
+	add_number(message, "memory", memory);
+	add_number(message, "tasks", found.tasks);
+	add_number(message, "disk_read", disk_read);
+	add_number(message, "disk_written", disk_written);
+	tell(run->channel->socket, message);
 	run->question = 0;
 }
 

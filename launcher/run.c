@@ -20,15 +20,16 @@ enum { DISMISSAL_DELAY = 1000000 }; /* ns: longer than a caller takes for what i
 
 /* --- telling Python --- */
 
-static struct message *new_message(void)
+struct message *new_message(void)
 {
 	server.message.size = 0;
 	return &server.message;
 }
 
-static void tell(int socket, const struct message *message)
+/* A run's end always fits, for the last one's was read before this one came; of answers more may be on the way than were read, and what
+   does not fit can be asked for again. A caller that has gone does not matter. */
+void tell(int socket, const struct message *message)
 {
-	/* One message always fits, for the last run's was read before this one came; a caller that has gone does not matter. */
 	if (send(socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
 }

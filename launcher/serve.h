@@ -122,6 +122,8 @@ bool on_control(int control);
 void on_channel(struct channel *channel);
 
 /* run.c */
+struct message *new_message(void);
+void tell(int socket, const struct message *message);
 void tell_failure(int socket, const char *step, const char *object, int error);
 int watch_fd(int fd, struct source *source);
 void unwatch(int fd);

@@ -161,11 +161,9 @@ def execute(
     sandbox: Sandbox | None = None,
 ) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
-    if decoding is not None:
-        config = with_encoded_input(config, decoding)
-    data = None if input is None else input_bytes(input, decoding)
-    result = run_to_end(args, config, data=data, private=private, holder=sandbox)
-    return result if decoding is None and not check else as_asked(result, decoding, check=check)
+    config = with_encoded_input(config, decoding)
+    result = run_to_end(args, config, data=input_bytes(input, decoding), private=private, holder=sandbox)
+    return as_asked(result, decoding, check=check)
 
 
 def plan(args: Args, *, config: Config | None = None, **overrides: Unpack[Options]) -> Plan:

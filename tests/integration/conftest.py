@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from support import processes
 from support.behaviours import Runner
@@ -10,6 +12,7 @@ from support.loops import in_threads, with_loop
 
 import proc_sandbox as ps
 from proc_sandbox import sandbox
+from proc_sandbox.launcher import process
 
 __all__ = ["in_threads", "programs", "with_loop"]
 
@@ -22,6 +25,14 @@ warnings.simplefilter("ignore", proc_sandbox.UnenforcedWarning)
 proc_sandbox.sandbox.DEFAULT = proc_sandbox.Config(backend={backend!r}, enforcement={enforcement!r})
 """
 """For callers that are processes of their own."""
+
+
+@pytest.fixture
+def a_new_launcher() -> Iterator[None]:
+    """For tests that look at the launcher itself: the one that they have is nobody else's."""
+    process.shutdown()
+    yield
+    process.shutdown()
 
 
 @pytest.fixture(autouse=True)

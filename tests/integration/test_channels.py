@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,7 @@ import proc_sandbox as ps
 from proc_sandbox.launcher import process
 from proc_sandbox.launcher.process import launcher_path
 
-
-@pytest.fixture(autouse=True)
-def a_new_launcher() -> Iterator[None]:
-    process.shutdown()
-    yield
-    process.shutdown()
+pytestmark = pytest.mark.usefixtures("a_new_launcher")
 
 
 def open_descriptors() -> int:
@@ -37,6 +31,13 @@ def spare_of_a_run() -> int:
     assert ps.run(["true"]).ok
     (spare,) = process.launcher().spares
     return spare.fileno()
+
+
+def run_many(runs: int = 8) -> int:
+    """Do some runs, eight at a time; return how many sockets are kept then."""
+    with ps.SandboxExecutor(max_workers=8) as pool:
+        assert all(result.ok for result in pool.map([["sleep", "0.2"]] * runs))
+    return len(process.launcher().spares)
 
 
 def test_runs_one_after_another_have_one_socket() -> None:
@@ -120,10 +121,8 @@ def test_with_the_launcher_go_all_its_sockets() -> None:
     assert ps.run(["true"]).ok
     process.shutdown()  # the end of the last launcher is known until there is another one
     before = open_descriptors()
-    with ps.SandboxExecutor(max_workers=8) as pool:
-        assert all(result.ok for result in pool.map([["sleep", "0.2"]] * 8))
+    assert run_many() > 1
     dead = process.launcher()
-    assert len(dead.spares) > 1
     os.kill(dead.pid, signal.SIGKILL)
     wait_dead([dead.end])
     assert ps.run(["true"]).ok
@@ -138,22 +137,21 @@ def test_with_the_launcher_go_all_its_sockets() -> None:
 def test_the_launcher_closes_what_is_closed_here() -> None:
     spare_of_a_run()
     descriptors = f"/proc/{process.launcher().pid}/fd"
-    before = len(os.listdir(descriptors))
-    with ps.SandboxExecutor(max_workers=8) as pool:
-        assert all(result.ok for result in pool.map([["sleep", "0.2"]] * 8))
-    kept = len(process.launcher().spares)
-    assert kept > 1
+
+    def sockets() -> int:
+        return sum("socket" in os.readlink(f"{descriptors}/{each}") for each in os.listdir(descriptors))
+
+    before = sockets()
+    assert before > 0
+    assert run_many() > 1
     process.launcher().close_spares()
     spare_of_a_run()
-    assert not until_false(lambda: sum("socket" in os.readlink(f"{descriptors}/{each}") for each in os.listdir(descriptors)) > 2)
-    assert before > 0
+    assert not until_false(lambda: sockets() > before)
 
 
 def test_no_more_are_kept_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MOST_SPARE", 3)
-    with ps.SandboxExecutor(max_workers=8) as pool:
-        assert all(result.ok for result in pool.map([["sleep", "0.2"]] * 16))
-    assert len(process.launcher().spares) <= 3
+    assert run_many(16) <= 3
 
 
 def test_a_child_by_fork_has_sockets_of_its_own() -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,7 @@ from support.programs import ROOT
 import proc_sandbox as ps
 from proc_sandbox.launcher import process
 
-
-@pytest.fixture(autouse=True)
-def a_new_one() -> Iterator[None]:
-    process.shutdown()
-    yield
-    process.shutdown()
+pytestmark = pytest.mark.usefixtures("a_new_launcher")
 
 
 def test_one_that_was_begun_is_the_one_that_is_used() -> None:

@@ -6,6 +6,7 @@ import _socket
 import array
 import contextlib
 import errno
+import functools
 import os
 import select
 import socket
@@ -78,14 +79,17 @@ def text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
 
 
-HAPPENED = frozenset(name for name, kind in get_type_hints(Ended).items() if kind is bool)
+@functools.cache
+def happenings() -> frozenset[str]:
+    """Return the names of what happened or not; not before it is needed, for it takes as long as a small import."""
+    return frozenset(name for name, kind in get_type_hints(Ended).items() if kind is bool)
 
 
 def ended(*, done: int, status: int, **others: Any) -> Ended:
     """Return what is told with names: of the command's end its wait status, of what happened or not 0 or 1."""
     exit_code = os.WEXITSTATUS(status) if done and os.WIFEXITED(status) else None
     signal = os.WTERMSIG(status) if done and os.WIFSIGNALED(status) else None
-    flags = {name: value != 0 for name, value in others.items() if name in HAPPENED}
+    flags = {name: value != 0 for name, value in others.items() if name in happenings()}
     return Ended(done != 0, exit_code, signal, **{**others, **flags})
 
 

@@ -159,18 +159,19 @@ class Launcher:
         """Forget it: it was seen to be dead, and the next run starts a new one."""
         discard(self)
 
-    def close(self) -> None:
-        """End the launcher and all its runs; returns when nothing of it is left."""
+    def hang_up(self) -> None:
         self.closed = True
         self.close_spares()
         self.socket.close()
+
+    def close(self) -> None:
+        """End the launcher and all its runs; returns when nothing of it is left."""
+        self.hang_up()
         self.process.wait()
 
     def forget(self) -> None:
         """Let go of a launcher that belongs to the parent process."""
-        self.closed = True
-        self.close_spares()
-        self.socket.close()
+        self.hang_up()
         self.end = -1
         self.close_end()
         self.process.returncode = 0  # not our child: there is nothing to wait for, and nothing to warn about

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from proc_sandbox import log
 from proc_sandbox.backends.linux.cgroup import admit
 from proc_sandbox.backends.linux.probe import host_from_greeting, with_cgroups
-from proc_sandbox.backends.linux.run import LinuxRun, LinuxStreams
+from proc_sandbox.backends.linux.run import LinuxRun
 from proc_sandbox.backends.linux.survey import give_away, hidden_interpreter
 from proc_sandbox.backends.linux.surveys import Owner, Surveys
 from proc_sandbox.backends.linux.systemd import ScopeError
@@ -58,7 +58,7 @@ class LinuxBackend(UnixBackend):
 
     name = "linux"
     needs_directory = False  # it lies in the run's own /tmp
-    streams_type = LinuxStreams
+    opens_null = False  # the launcher does, for prepared sandboxes ahead of time
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from proc_sandbox.backends.unix.streams import DescriptorStreams, LaunchedRun
+from proc_sandbox.backends.unix.streams import LaunchedRun
 from proc_sandbox.launcher.process import Launcher
 from proc_sandbox.report import Ended
 
-__all__ = ["LinuxRun", "LinuxStreams"]
-
-
-class LinuxStreams(DescriptorStreams):
-    """The launcher opens /dev/null, for prepared sandboxes ahead of time."""
-
-    opens_null = False
+__all__ = ["LinuxRun"]
 
 
 class LinuxRun(LaunchedRun):

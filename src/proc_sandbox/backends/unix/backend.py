@@ -26,8 +26,8 @@ __all__ = ["UnixBackend"]
 class UnixBackend:
     """The common part of two backends."""
 
-    streams_type: type[DescriptorStreams] = DescriptorStreams
-    """Of runs that have no terminal."""
+    opens_null = True
+    """Whether a standard input of nothing is opened here; else who starts the run opens it where the first descriptor is missing."""
 
     def open_streams(
         self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
@@ -38,7 +38,7 @@ class UnixBackend:
                 config, data, supervisor, writable, held=held
             )
             return made
-        return self.streams_type(config, data, supervisor, writable, held=held)
+        return DescriptorStreams(config, data, supervisor, writable, held=held, opens_null=self.opens_null)
 
     def open_report(self, path: str, writable: Sequence[str]) -> int:
         """Open a file of the caller's to be written anew."""

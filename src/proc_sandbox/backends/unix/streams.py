@@ -58,11 +58,16 @@ class DescriptorStreams:
     relayed = False
     run: LaunchedRun | None = None
     """The run whose streams they are, where a child by os.fork() has to let go of that too."""
-    opens_null = True
-    """Whether a standard input of nothing is opened here; else who starts the run opens it where the first descriptor is missing."""
 
     def __init__(
-        self, config: Config, data: bytes | None, supervisor: Supervisor, writable: Sequence[str] = (), *, held: bool = False
+        self,
+        config: Config,
+        data: bytes | None,
+        supervisor: Supervisor,
+        writable: Sequence[str] = (),
+        *,
+        held: bool = False,
+        opens_null: bool = True,
     ) -> None:
         self.writable = writable
         self.held = held
@@ -78,7 +83,7 @@ class DescriptorStreams:
         self.source: Iterator[bytes] = iter(())
         try:
             if data is None and not config.has_own_streams and not config.pass_fds and not config.pty:  # as most are
-                null = [self.open_null(os.O_RDONLY)] if self.opens_null else []
+                null = [self.open_null(os.O_RDONLY)] if opens_null else []
                 self.theirs = [*null, self.read_into(supervisor.stdout.feed), self.read_into(supervisor.stderr.feed)]
             else:
                 self.open_chosen(config, data, supervisor)
