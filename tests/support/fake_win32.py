@@ -577,6 +577,8 @@ class FakeWin32:
     def make_process(self, creation: Creation, parent: FakeProcess | None) -> FakeProcess:
         function = "CreateProcessW"
         with self.changed:
+            if parent:
+                parent.check()  # whose thread may come here after its end
             program = self.programs.get(ntpath.normpath(creation.application).lower())
             if program is None:
                 raise Win32Error(function, ERROR_FILE_NOT_FOUND)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.windows import HANG, Changed, Windows, failing
+from support.fake_win32 import FakeProcess
+from support.windows import HANG, Changed, FakeWindows, Windows, failing
 
 import proc_sandbox
 from proc_sandbox.backends.windows.job import VALUES, Bounds, Job, NotKept
@@ -228,6 +229,27 @@ def test_terminate(windows: Windows) -> None:
         assert child.wait(HANG)
         assert child.exit_code() == 77
         messages(job, JOB_OBJECT_MSG_ACTIVE_PROCESS_ZERO)
+        assert job.accounting().active == 0
+
+
+def test_what_has_ended_starts_nothing() -> None:
+    """The fake's own: there a thread runs on after its process was ended, up to the next thing that it asks for."""
+    ended, tried = threading.Event(), threading.Event()
+
+    def program(process: FakeProcess) -> None:
+        assert ended.wait(HANG / 1000)
+        try:
+            process.spawn("child hang")
+        finally:
+            tried.set()
+
+    windows = FakeWindows()
+    windows.win32.programs[r"c:\child.exe"] = program
+    with job_with(windows) as job, Child(windows, job) as child:
+        job.terminate(1)
+        ended.set()
+        assert tried.wait(HANG / 1000)
+        assert list(windows.win32.processes) == [child.pid]
         assert job.accounting().active == 0
 
 
