@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from bench.inside import PARTS, compared, figures
 from bench.measure import interleave, summary, timed, turns
 from bench.page import recorded, with_block
 from bench.peers import PEERS, Bubblewrap, missing_notes, usable
@@ -54,6 +55,18 @@ def test_the_warm_up_is_not_counted_and_the_slow_take_part_seldom() -> None:
     )
     assert found == {"a": [1.0] * 20, "b": [2.0] * 20, "slow": [3.0] * 2}
     assert Counter(calls) == {"a": 23, "b": 23, "slow": 2}
+
+
+def test_what_a_part_took_inside_is_compared_within_its_round() -> None:
+    """A machine that is slow for a while is slow for both: rounds that took ten times as long say the same."""
+    said = "getpid {0}\nstat {1}\nopen+close {2}\ncompile {3}\nmissed 0\n"
+    bare = [figures(said.format(*(slow * part for part in (1, 1, 2, 6))).encode()) for slow in (1, 10, 1)]
+    inside = {number: figures(said.format(*(bare[number]["getpid"] * part for part in (2, 1, 3, 6))).encode()) for number in (0, 1)}
+    assert bare[0]["overall"] == 8
+    assert bare[0]["with open+close"] == 10
+    found = compared(inside, dict(enumerate(bare)))
+    assert list(found) == list(PARTS)
+    assert found == {"getpid": 2, "stat": 1, "compile": 1, "overall": 9 / 8, "open+close": 1.5, "with open+close": 1.2}
 
 
 def test_a_run_that_failed_has_no_time() -> None:
