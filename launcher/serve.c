@@ -119,12 +119,22 @@ static void on_source(const struct source *source)
 	}
 }
 
+/* Its number is the caller's, and may be high. The table of descriptors that each clone copies is as long as its highest number. */
+static int lowered(int descriptor)
+{
+	int low = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
+	if (low < 0)
+		return -1;
+	close(descriptor);
+	return low;
+}
+
 int serve(int control)
 {
+	control = lowered(control);
 	pid_t caller_pid = getppid();
 	int caller = (int)syscall(SYS_pidfd_open, caller_pid, 0);
-	fcntl(control, F_SETFD, FD_CLOEXEC);
-	if (open_server() < 0 || caller < 0 || getppid() != caller_pid)
+	if (control < 0 || open_server() < 0 || caller < 0 || getppid() != caller_pid)
 		return 125;
 	greet(control);
 	server.control = (struct source){.kind = CONTROL};

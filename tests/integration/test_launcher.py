@@ -37,6 +37,20 @@ def test_one_that_dies_before_it_greets_is_not_kept() -> None:
     assert ps.run(["true"]).ok
 
 
+@pytest.mark.skipif(not ROOT, reason="only root sees the launcher's descriptors")
+def test_a_caller_of_many_descriptors_gives_it_no_high_one() -> None:
+    """Each clone copies the table of descriptors up to the highest one."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    many = [os.dup(null) for _ in range(400)]
+    try:
+        begun = process.launcher()
+        assert begun.socket.fileno() > 400, "its other end had such a number too"
+        assert max(map(int, os.listdir(f"/proc/{begun.pid}/fd"))) < 200
+    finally:
+        for descriptor in (null, *many):
+            os.close(descriptor)
+
+
 @pytest.mark.skipif(not ROOT, reason="only root sees the launcher's memory")
 def test_what_only_the_launcher_needs_no_run_has() -> None:
     """Mappings that are not copied by a clone have the flag "dc" (proc_pid_smaps(5))."""
