@@ -71,15 +71,14 @@ def make_plan(
     """Return what will be done for one run, and where things are."""
     host, paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
-    warn_unenforced(planned)
+    if Unenforced in map(type, planned.enforcement.values()):
+        warn_unenforced(planned)
     if paths.missing:
         log.not_there(paths.missing)
     return planned, paths
 
 
 def warn_unenforced(planned: Plan) -> None:
-    if Unenforced not in map(type, planned.enforcement.values()):
-        return
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):
             text = f"{name} is not enforced: {how.reason}; remedy: {how.remedy}"
@@ -177,7 +176,7 @@ class Execution:
         """
         if isinstance(outcome, Failed):
             raise_failure(outcome, self.backend.explain(self.paths))
-        return judge(self.plan, self.config, self.supervisor.report(outcome))
+        return judge(self.plan, self.config, outcome, self.supervisor)
 
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing of it is left. The caller's own files stay as they were."""
@@ -211,7 +210,8 @@ def run_to_end(
     Raises:
         SandboxError: as Execution(), and Execution.result().
     """
-    with Execution(args, config, data=data, private=private) as one:
+    one = Execution(args, config, data=data, private=private)
+    try:
         if holder is None:
             outcome = one.run.communicate(one.streams)
         else:
@@ -221,6 +221,8 @@ def run_to_end(
             finally:
                 holder.let_go(one.run)
         one.run.retire()
+    finally:
+        one.close()
     return one.result(outcome)
 
 

@@ -15,10 +15,7 @@ class LinuxRun(LaunchedRun):
     """
 
     launcher: Launcher
-
-    def __init__(self, launcher: Launcher, words: bytes, descriptors: list[int]) -> None:
-        self.asked = self.retired = False
-        super().__init__(launcher, words, descriptors)
+    asked = retired = False
 
     def begin(self, words: bytes, descriptors: list[int]) -> None:
         """Start the run."""
