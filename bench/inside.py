@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import proc_sandbox as ps
-from bench.measure import turns
+from bench.measure import Turns
 from bench.ours import hot
 from bench.peers import Sandlock, missing_notes, usable
 from bench.table import Bar, Effort, Section, Table, ms
@@ -24,20 +24,24 @@ if TYPE_CHECKING:
 
 __all__ = ["section"]
 
-PARTS = ("getpid", "stat", "compile", "overall", "open+close", "with open+close")
-BOUNDS = {"overall": 1.03, "stat": 1.1, "open+close": 1.7}
+THREE, ALL = "getpid + stat + compile", "all of it"
+PARTS = ("getpid", "stat", "compile", THREE, "open+close", ALL)
+BOUNDS = {THREE: 1.03, "stat": 1.1, "open+close": 1.7}
 COMPARED = ("bwrap", "sandlock")
-SELDOM = 4
+EVERY = 4
 """Peers take part in every so many rounds only."""
-CALLS, FILES, FUNCTIONS, PORTIONS = 1_000_000, 20_000, 500, 4
-"""The work of a run is one of so many portions: the shorter it is, the less the machine changes from one run to the next."""
-ABOUT = """\
-A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) 250,000 times, stat(2) of 5,000
-files of /usr, gcc compiling one file, and open(2) and close(2) of the same files. Each time is taken by the program
-itself, so what starting a run costs is not in it. The runs take turns, a second for each round, and a ratio is the
-median over the rounds of what a part took there and what it took bare in the same round: one compilation is a tenth
-slower than another a minute later. "overall" is the sum of the first three, so it depends on how much of what is in it,
-which the first column shows; open and close have a bar of their own, and the last line is the sum of all.
+CALLS, FILES, FUNCTIONS = 250_000, 5_000, 125
+"""What a round does. The shorter a round, the less the machine changes from one run in it to the next."""
+STEP = 4
+"""Of the files below /usr every so many, that they are of many directories."""
+ABOUT = f"""\
+A C program (`bench/programs/inside.c`) that does little but system calls: getpid(2) {CALLS:,} times, stat(2) of
+{FILES:,} files of /usr, gcc compiling one file, and open(2) and close(2) of the same files. Each time is taken by the
+program itself, so what starting a run costs is not in it. The runs take turns, bare and ours for a second each round,
+peers in every {EVERY}th; a ratio is the median over the rounds of what a part took there and what it took bare in the same round:
+one compilation is a tenth slower than another a minute later. The sums depend on how much of what is in them, which
+the first column shows. A program that calls getpid and stat and compiles is to lose at most 3 %; open and close have a bar
+of their own, and none of the bars is of all together.
 
     python -m bench inside"""
 
@@ -90,8 +94,8 @@ def files_below(top: str, most: int) -> Iterator[str]:
 def figures(said: bytes) -> dict[str, float]:
     """Return what the program printed, and the sums."""
     found = {name: float(value) for name, value in (line.split() for line in said.decode().splitlines())}
-    found["overall"] = found["getpid"] + found["stat"] + found["compile"]
-    found["with open+close"] = found["overall"] + found["open+close"]
+    found[THREE] = found["getpid"] + found["stat"] + found["compile"]
+    found[ALL] = found[THREE] + found["open+close"]
     return found
 
 
@@ -124,13 +128,13 @@ def measure(runs: Mapping[str, Run], words: Sequence[str], rounds: int) -> dict[
         RuntimeError: one sees other files than the others.
     """
     found: dict[str, dict[int, dict[str, float]]] = {name: {} for name in runs}
+    everyone = Turns()
     for number in range(rounds):
-        names = [name for name in runs if name not in COMPARED or number % SELDOM == 0]
-        for place in turns(len(names), number):
-            run = runs[names[place]]
-            found[names[place]][number] = figures(run.call([*words[:2], run.scratch, *words[2:]]))
-    missed = {name: each[0]["missed"] for name, each in found.items()}
-    if len(set(missed.values())) > 1:
+        for name in everyone.order([name for name in runs if name not in COMPARED or number % EVERY == 0]):
+            run = runs[name]
+            found[name][number] = figures(run.call([*words[:2], run.scratch, *words[2:]]))
+    missed = {name: {each["missed"] for each in rounds.values()} for name, rounds in found.items()}
+    if len(set.union(*missed.values())) > 1:
         raise RuntimeError(f"not all see the same files; so many are missed: {missed}")
     return found
 
@@ -154,9 +158,9 @@ def section(effort: Effort) -> Section:
         os.chmod(place, 0o755)
         directory = Path(place)
         words = [str(compile_program(directory)), str(directory / "list")]
-        listed = list(files_below("/usr", FILES))[::PORTIONS]
+        listed = list(files_below("/usr", FILES * STEP))[::STEP]
         (directory / "list").write_text("".join(f"{path}\n" for path in listed), encoding="utf-8")
-        words += [str(write_source(directory, FUNCTIONS // PORTIONS)), str(CALLS // PORTIONS)]
+        words += [str(write_source(directory, FUNCTIONS)), str(CALLS)]
         config = hot(allowed_dirs=[place], timeout=120, cpu_time_limit=60, cpu_limit=None, memory_limit="1G")
         runs = {"bare": Run(bare, scratch), "ps.run": Run(sandboxed(config), "/tmp")}
         for peer in peers:

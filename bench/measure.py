@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     Timed = Callable[[], float]
     """Does one thing and returns what was measured: mostly seconds."""
 
-__all__ = ["Summary", "interleave", "summary", "timed", "turns"]
+__all__ = ["Summary", "Turns", "interleave", "summary", "timed", "turns"]
 
 SELDOM = 10
 """What is too slow to take part in every round takes part in every tenth."""
@@ -49,6 +50,19 @@ def turns(count: int, number: int) -> list[int]:
     return [(step + number) % count for step in zigzag]
 
 
+class Turns:
+    """The orders of rounds in which not always the same take part: each set goes through its own, or it would miss some of them."""
+
+    def __init__(self) -> None:
+        self.rounds: Counter[tuple[str, ...]] = Counter()
+
+    def order(self, names: Sequence[str]) -> list[str]:
+        """Return in which order they run in the next round of theirs."""
+        number = self.rounds[tuple(names)]
+        self.rounds[tuple(names)] += 1
+        return [names[place] for place in turns(len(names), number)]
+
+
 def interleave(
     variants: Mapping[str, Timed], rounds: int, *, rest: float = 0.0, warm_up: int = 5, seldom: Collection[str] = ()
 ) -> dict[str, list[float]]:
@@ -62,14 +76,14 @@ def interleave(
         seldom: Names of those that take part in every tenth round only.
     """
     found: dict[str, list[float]] = {name: [] for name in variants}
+    everyone = Turns()
     for number in range(-warm_up, rounds):
-        names = [name for name in variants if name not in seldom or number % SELDOM == 0]
-        for place in turns(len(names), number + warm_up):
+        for name in everyone.order([name for name in variants if name not in seldom or number % SELDOM == 0]):
             if rest:
                 time.sleep(rest)
-            value = variants[names[place]]()
+            value = variants[name]()
             if number >= 0:
-                found[names[place]].append(value)
+                found[name].append(value)
     return found
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import select
 import statistics
-import time
 from collections.abc import Callable, Iterator
+from time import thread_time
 from typing import Any
 
 import proc_sandbox as ps
@@ -23,11 +23,12 @@ MOST = 120
 """Microseconds that Python may take for a run."""
 MEASURED = "run(config=)"
 ABOUT = f"""\
-CPU time of the thread that calls: from the call to the words sent, and from what wakes it to the Result: the launcher's message, the
-output, the verdict. Python's own system calls are in it, and what it costs to find the caches full of the command's; not what is done
-while the run is under way anyway: getting ready to wait, going to sleep and waking. "whole" is all of the thread's time for a run, measured
-apart, with nothing between the runs. Kinds of call take turns, {RUNS} runs each; the figures are the median of the rounds' means, and
-the least.
+CPU time of the thread that calls, its own system calls among it, and what it costs to find the caches full of the command's. Two
+parts of it the run has to wait for: from the call to the words sent, and from what wakes Python, the end of poll(2), to the Result:
+the launcher's message, the output, the verdict. The bar is for their sum. The others go by while the run is under way: Python
+gets ready to wait (it closes the command's streams, and tells poll of its own) and goes to sleep and wakes. "whole" is all of the thread's
+time for a run, measured apart and without the clock being read in between. Kinds of call take turns, {RUNS} runs each; the figures are
+the median of the rounds' means, and the least.
 
     python -m bench overhead"""
 
@@ -46,19 +47,22 @@ def calls(config: ps.Config, sandbox: ps.Sandbox) -> dict[str, Call]:
 
 
 class Marks:
-    """The thread's time when the launcher had the words of a run, and how much of it went by while the run was under way."""
+    """Of one run, in the thread's seconds: sent, when the launcher had its words; got_ready, what went by until Python waited; polled,
+    what went by in poll(2).
+    """
 
     def __init__(self) -> None:
-        self.sent = self.waited = 0.0
+        self.sent = self.got_ready = self.polled = 0.0
 
     @contextlib.contextmanager
     def made(self, backend: Any) -> Iterator[None]:
-        """Have the backend's start() and the poll that waits for its runs make them."""
+        """Have the backend's start(), and the poll that waits for its runs, make them."""
         start, pump_for = backend.start, DescriptorStreams.pump_for
 
-        def timed(*arguments: Any, **named: Any) -> Any:
-            run = start(*arguments, **named)
-            self.sent, self.waited = time.thread_time(), 0.0
+        def timed(plan: Any, streams: Any, *, held: bool) -> Any:
+            run = start(plan, streams, held=held)
+            self.got_ready = self.polled = 0.0
+            self.sent = thread_time()
             return run
 
         def watched(streams: DescriptorStreams, channel: LaunchedRun) -> Any:
@@ -75,43 +79,45 @@ class Marks:
 
 
 class Poll:
-    """A select.poll object whose waiting is counted."""
+    """A select.poll object whose waiting is noted."""
 
     def __init__(self, poll: select.poll, marks: Marks) -> None:
         self.wait, self.marks = poll.poll, marks
         self.register, self.unregister = poll.register, poll.unregister
 
     def poll(self, patience: float | None) -> list[tuple[int, int]]:
-        marks = self.marks
-        since = time.thread_time() if marks.waited else marks.sent  # up to the first time it gets ready to wait
+        marks, since = self.marks, thread_time()
+        if not marks.polled:
+            marks.got_ready = since - marks.sent
         found = self.wait(patience)
-        marks.waited += time.thread_time() - since
+        marks.polled += thread_time() - since
         return found
 
 
-def parts_of(call: Call, runs: int, marks: Marks) -> tuple[float, float, float]:
-    """Return the thread's seconds for a run before its start, while it is under way and after, as means over one round."""
-    before = waited = after = 0.0
+def parts_of(call: Call, runs: int, marks: Marks) -> tuple[float, float, float, float]:
+    """Return the thread's seconds for a run before its start, until it waits, in poll(2) and after, as means over one round."""
+    before = until = polled = after = 0.0
     for _ in range(runs):
-        begin = time.thread_time()
+        begin = thread_time()
         call()
-        end = time.thread_time()
+        end = thread_time()
         before += marks.sent - begin
-        waited += marks.waited
-        after += end - marks.sent - marks.waited
-    return before / runs, waited / runs, after / runs
+        until += marks.got_ready
+        polled += marks.polled
+        after += end - marks.sent - marks.got_ready - marks.polled
+    return before / runs, until / runs, polled / runs, after / runs
 
 
 def whole_of(call: Call, runs: int) -> float:
     """Return the thread's seconds for a run, as the mean over one round that nothing interrupts."""
-    begin = time.thread_time()
+    begin = thread_time()
     for _ in range(runs):
         call()
-    return (time.thread_time() - begin) / runs
+    return (thread_time() - begin) / runs
 
 
-def measure(rounds: int) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Return for each kind of call and round the seconds: the whole, config to launch, while it runs, events to Result."""
+def measure(rounds: int) -> dict[str, list[tuple[float, ...]]]:
+    """Return for each kind of call and round the seconds: the whole, and its parts as they come."""
     marks = Marks()
     config = hot()
     with ps.Sandbox(config) as sandbox:
@@ -131,7 +137,8 @@ def section(effort: Effort) -> Section:
     for name, rounds in found.items():
         columns = [[seconds * 1e6 for seconds in column] for column in zip(*rounds, strict=True)]
         rows.append((name, *(f"{statistics.median(column):.0f} ({min(column):.0f})" for column in columns)))
-    table = Table(("us of CPU: median (least)", "whole", "config to launch", "while it runs", "events to Result"), rows)
-    ours = statistics.median(before + after for _, before, _, after in found[MEASURED]) * 1e6
+    parts = ("config to launch", "until it waits", "in poll(2)", "events to Result")
+    table = Table(("us of CPU: median (least)", "whole", *parts), rows)
+    ours = statistics.median(before + after for _, before, _, _, after in found[MEASURED]) * 1e6
     bar = Bar("Python's part of one run, config to launch and events to Result, us", ours, MOST)
     return Section("overhead", "Python's part", ABOUT, [table], [bar])

@@ -328,7 +328,7 @@ int try(uint64_t flags, int (*trial)(void));
 extern char *heap; /* where it begins */
 
 /* serve.c */
-int serve(int control);
+int serve(void);
 int run_once(const char *words, size_t size);
 
 #endif

@@ -31,7 +31,7 @@
  * deadlines, samples and the time to prepare are its timeout. Where cgroup v1 is used each set of cgroups has a thread that only
  * clones, as long as few runs are alive (linux/cgroup.c); where nobody measures, a thread takes samples (linux/sampler.c).
  *
- *     launcher serve FD [empty-network]    as Python starts it
+ *     launcher serve [empty-network]       as Python starts it, the control socket as standard input
  *     launcher run WORDS...                one run, with descriptors 0, 1 and 2; prints the outcome on 2
  */
 #define _GNU_SOURCE
@@ -85,10 +85,10 @@ char *heap;
 int main(int argc, char **argv)
 {
 	heap = sbrk(0);
-	if (argc >= 3 && !strcmp(argv[1], "serve")) {
+	if (argc >= 2 && !strcmp(argv[1], "serve")) {
 		leave_caller();
-		become_launcher(argc > 3 && !strcmp(argv[3], "empty-network"));
-		return serve(atoi(argv[2]));
+		become_launcher(argc > 2 && !strcmp(argv[2], "empty-network"));
+		return serve();
 	}
 	if (argc >= 3 && !strcmp(argv[1], "run")) {
 		size_t size;
@@ -104,6 +104,6 @@ int main(int argc, char **argv)
 		become_launcher(!host); /* where it can't, words that need namespaces fail at their step */
 		return run_once(words, size);
 	}
-	fprintf(stderr, "proc-sandbox launcher " VERSION "\nusage: launcher serve FD [empty-network] | launcher run WORDS...\n");
+	fprintf(stderr, "proc-sandbox launcher " VERSION "\nusage: launcher serve [empty-network] | launcher run WORDS...\n");
 	return 125;
 }

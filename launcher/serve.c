@@ -119,19 +119,16 @@ static void on_source(const struct source *source)
 	}
 }
 
-/* Its number is the caller's, and may be high. The table of descriptors that each clone copies is as long as its highest number. */
-static int lowered(int descriptor)
+/* It comes as standard input, which is nothing from then on, as output is. */
+static int take_control(void)
 {
-	int low = fcntl(descriptor, F_DUPFD_CLOEXEC, 3);
-	if (low < 0)
-		return -1;
-	close(descriptor);
-	return low;
+	int control = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	return dup2(STDOUT_FILENO, STDIN_FILENO) < 0 ? -1 : control;
 }
 
-int serve(int control)
+int serve(void)
 {
-	control = lowered(control);
+	int control = take_control();
 	pid_t caller_pid = getppid();
 	int caller = (int)syscall(SYS_pidfd_open, caller_pid, 0);
 	if (control < 0 || open_server() < 0 || caller < 0 || getppid() != caller_pid)

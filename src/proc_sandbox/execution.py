@@ -9,7 +9,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from proc_sandbox import log
@@ -33,8 +33,6 @@ from proc_sandbox.verdict import judge
 
 if TYPE_CHECKING:
     from typing import Protocol
-
-    from typing_extensions import Self
 
     from proc_sandbox.backends import AnyBackend
     from proc_sandbox.backends.protocol import PrivatePlace, Run, Streams
@@ -71,14 +69,15 @@ def make_plan(
     """Return what will be done for one run, and where things are."""
     host, paths = backend.survey(config, command, private)
     planned = compile_plan(config, command, host, paths)
-    if Unenforced in map(type, planned.enforcement.values()):
-        warn_unenforced(planned)
+    warn_unenforced(planned)
     if paths.missing:
         log.not_there(paths.missing)
     return planned, paths
 
 
 def warn_unenforced(planned: Plan) -> None:
+    if Unenforced not in map(type, planned.enforcement.values()):
+        return
     for name, how in planned.enforcement.items():
         if isinstance(how, Unenforced):
             text = f"{name} is not enforced: {how.reason}; remedy: {how.remedy}"
@@ -136,8 +135,8 @@ class Execution:
             self.streams: Streams = self.backend.open_streams(
                 self.config, data, self.supervisor, config.writable_places(private), held=held
             )
-            self.number = log.run_begins(command)
             try:
+                self.number = log.run_begins(command)
                 self.run: Run[Any] = self.start(command, private, held=held)
             except BaseException:
                 self.streams.close()
@@ -176,7 +175,7 @@ class Execution:
         """
         if isinstance(outcome, Failed):
             raise_failure(outcome, self.backend.explain(self.paths))
-        return judge(self.plan, self.config, outcome, self.supervisor)
+        return judge(self.plan, self.config, self.supervisor.report(outcome))
 
     def close(self) -> None:
         """End the run if it has not ended; returns when nothing of it is left. The caller's own files stay as they were."""
@@ -192,14 +191,6 @@ class Execution:
         place, self.place = self.place, None
         if place is not None:
             place.remove()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def run_to_end(

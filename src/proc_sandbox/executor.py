@@ -171,8 +171,7 @@ class Task:
         del error  # its traceback has this frame
 
     def execute(self) -> Result[Any]:
-        config = self.config if self.decoding is None else with_encoded_input(self.config, self.decoding)
-        result = run_to_end(self.command, config, data=self.data, holder=self)
+        result = run_to_end(self.command, with_encoded_input(self.config, self.decoding), data=self.data, holder=self)
         return as_asked(result, self.decoding, check=self.check)
 
 

@@ -384,10 +384,8 @@ class Popen(Generic[AnyStr]):
         whole = configured(config, overrides)
         check_bufsize(bufsize)
         decoding = check_decoding(text, encoding, errors)
-        self.coding: tuple[str, str] | None = None
-        if decoding is not None:
-            whole = with_encoded_input(whole, decoding)
-            self.coding = decoding.encoding, decoding.errors or "replace"
+        whole = with_encoded_input(whole, decoding)
+        self.coding = (decoding.encoding, decoding.errors or "replace") if decoding else None
         if sandbox is not None:
             sandbox.enter(self)
         try:

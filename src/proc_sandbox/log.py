@@ -98,11 +98,7 @@ def run_begins(command: Sequence[str]) -> int:
 
 
 def run_ended(number: int, result: Result[Any]) -> None:
-    """Tell of a run's end: what ended it and how long it took; of its arguments nothing but the command's name. Of an ordinary end
-    only where its beginning was told.
-    """
-    if not number and result.reason not in LEVELS:
-        return
+    """Tell of a run's end: what ended it and how long it took; of its arguments nothing but the command's name."""
     level = LEVELS.get(result.reason, DEBUG)
     logger = listener(level)
     if logger is None:

@@ -245,7 +245,7 @@ class Started:
     def begin(self, each: Command, stdin: PipeEnd | None, stdout: PipeEnd | None, stack: contextlib.ExitStack) -> None:
         changes = {name: end for name, end in (("stdin", stdin), ("stdout", stdout)) if end is not None}
         config = each.config.replace(**changes) if changes else each.config  # type: ignore[arg-type]
-        if not self.runs and self.decoding is not None:
+        if not self.runs:
             config = with_encoded_input(config, self.decoding)
         private = each.sandbox.directory if each.sandbox is not None else None
         one = Execution(each.args, config, data=None if self.runs else self.data, private=private)

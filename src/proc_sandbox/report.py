@@ -3,7 +3,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["Ended", "Failed", "Live"]
+__all__ = ["Ended", "Failed", "Live", "Report"]
 
 
 class Failed(NamedTuple):
@@ -65,3 +65,13 @@ class Live(NamedTuple):
     tasks: int
     disk_read: int = -1
     disk_written: int = -1
+
+
+class Report(NamedTuple):
+    """All facts of a run."""
+
+    ended: Ended
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False

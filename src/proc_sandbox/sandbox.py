@@ -161,8 +161,7 @@ def execute(
     sandbox: Sandbox | None = None,
 ) -> Result[Any]:
     """Do one run; sandbox: whose it is, as long as it is alive."""
-    if decoding is not None:
-        config = with_encoded_input(config, decoding)
+    config = with_encoded_input(config, decoding)
     result = run_to_end(args, config, data=input_bytes(input, decoding), private=private, holder=sandbox)
     return as_asked(result, decoding, check=check)
 

@@ -158,9 +158,9 @@ class EncodedInput:
         return repr(self.stream)
 
 
-def with_encoded_input(config: Config, how: Decoding) -> Config:
-    """Return the Config with a stdin that brings text as one that brings it encoded so; without, it is UTF-8."""
-    if not hasattr(config.stdin, "read") or named(config.stdin) is not None:
+def with_encoded_input(config: Config, how: Decoding | None) -> Config:
+    """Return the Config with a stdin that brings text as one that brings it encoded so. how: None: as it is, UTF-8."""
+    if how is None or not hasattr(config.stdin, "read") or named(config.stdin) is not None:
         return config
     return config.replace(stdin=EncodedInput(config.stdin, how))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from proc_sandbox.report import Ended, Report
+
 __all__ = ["Collector", "Supervisor"]
 
 
@@ -26,8 +28,14 @@ class Collector:
 
 
 class Supervisor:
-    """Both streams of a run."""
+    """Both streams of a run, and at the end the report."""
 
     def __init__(self, max_output: int) -> None:
         self.stdout = Collector(max_output)
         self.stderr = Collector(max_output)
+
+    def report(self, ended: Ended) -> Report:
+        """Return all facts of the run."""
+        return Report(
+            ended, bytes(self.stdout.kept), bytes(self.stderr.kept), self.stdout.truncated, self.stderr.truncated
+        )

@@ -6,9 +6,8 @@ import signal
 
 from proc_sandbox.config import Config
 from proc_sandbox.planner.model import Plan
-from proc_sandbox.report import Ended
+from proc_sandbox.report import Ended, Report
 from proc_sandbox.result import CpuTime, Enforced, Output, Pressure, Reason, Result, Truncated
-from proc_sandbox.supervise import Supervisor
 from proc_sandbox.units import format_seconds, format_size
 
 __all__ = ["judge", "reason_of"]
@@ -102,9 +101,9 @@ def pressure(ended: Ended) -> Pressure | None:
     return None if min(cpu, memory, io) < 0 else Pressure(cpu / 1e9, memory / 1e9, io / 1e9)
 
 
-def judge(plan: Plan, config: Config, ended: Ended, output: Supervisor) -> Result:
-    """Return what the facts mean, with the output as far as it was kept."""
-    stdout, stderr = output.stdout, output.stderr
+def judge(plan: Plan, config: Config, report: Report) -> Result:
+    """Return what the facts mean."""
+    ended = report.ended
     reason = reason_of(ended)
     number = SIGKILL if plan.signals and not ended.done else ended.signal
     # Not Result(...): a frozen dataclass sets its fields one by one through object.__setattr__, longer than all the judging takes.
@@ -122,10 +121,10 @@ def judge(plan: Plan, config: Config, ended: Ended, output: Supervisor) -> Resul
         memory_exceeded=reason is Reason.MEMORY or ended.oom_kills > 0,
         cpu_time_exceeded=ended.cpu_exceeded,
         processes_exceeded=refused_forks(plan, ended),
-        output_truncated=Truncated(stdout.truncated, stderr.truncated),
+        output_truncated=Truncated(report.stdout_truncated, report.stderr_truncated),
         reason=reason,
-        stdout=Output(stdout.kept),
-        stderr=Output(stderr.kept),
+        stdout=Output(report.stdout),
+        stderr=Output(report.stderr),
         error=sentence(reason, config, ended, number),
         enforcement=dict(plan.enforcement),
         read_bytes=ended.disk_read if ended.disk_read >= 0 else None,

@@ -63,7 +63,7 @@ TRACE = """\
 10 execve("/usr/bin/python3", ["python3"], 0x7f) = 0
 10 access("/begin/-1", F_OK) = -1 ENOENT
 10 clone3({flags=CLONE_VM}) = 11
-11 execve("/x/_bin/launcher", ["launcher", "serve", "4"], 0x7f) = 0
+11 execve("/x/_bin/launcher", ["launcher", "serve"], 0x7f) = 0
 11 recvmsg(4,  <unfinished ...>
 10 access("/end", F_OK) = -1 ENOENT
 10 access("/begin/0", F_OK) = -1 ENOENT

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.processes import children, until_false
+from support.processes import children, output_of, until_false
 from support.programs import ROOT
 
 import proc_sandbox as ps
@@ -37,6 +37,23 @@ def test_one_that_dies_before_it_greets_is_not_kept() -> None:
     assert ps.run(["true"]).ok
 
 
+CLOSED = """
+import os, sys
+import proc_sandbox as ps
+out = os.dup(1)
+os.set_inheritable(out, False)
+for descriptor in map(int, sys.argv[1]):
+    os.close(descriptor)
+os.write(out, ps.run(["sh", "-c", "cat; echo out; echo err >&2"]).stdout)
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "12", "02", "012"])
+def test_a_caller_without_streams_of_its_own(closed: str) -> None:
+    """As a daemon may be: then sockets and pipes have the numbers of what it closed."""
+    assert output_of(CLOSED, closed) == "out\n"
+
+
 @pytest.mark.skipif(not ROOT, reason="only root sees the launcher's descriptors")
 def test_a_caller_of_many_descriptors_gives_it_no_high_one() -> None:
     """Each clone copies the table of descriptors up to the highest one."""
@@ -44,7 +61,7 @@ def test_a_caller_of_many_descriptors_gives_it_no_high_one() -> None:
     many = [os.dup(null) for _ in range(400)]
     try:
         begun = process.launcher()
-        assert begun.socket.fileno() > 400, "its other end had such a number too"
+        assert begun.socket.fileno() > 400, "where its other end was too"
         assert max(map(int, os.listdir(f"/proc/{begun.pid}/fd"))) < 200
     finally:
         for descriptor in (null, *many):

@@ -171,9 +171,9 @@ def test_a_command_in_disguise_is_one_run_and_can_be_killed(wrapped: tuple[str, 
 NESTED = """
 import os, socket, sys
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-os.set_inheritable(theirs.fileno(), True)
 if os.fork() == 0:
-    os.execv(sys.argv[1], ["launcher", "serve", str(theirs.fileno())])
+    os.dup2(theirs.fileno(), 0)
+    os.execv(sys.argv[1], ["launcher", "serve"])
 theirs.close()
 assert ours.recv(4096), "it greets"
 print("up", flush=True)

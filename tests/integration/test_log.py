@@ -37,6 +37,27 @@ def test_what_a_limit_ended_is_told() -> None:
     assert line.startswith("INFO run of sleep ended: timeout: wall time limit of 0.1 s exceeded")
 
 
+class Raises(logging.Filter):
+    """A filter that takes no record, and says so in the worst way."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise ValueError(record.msg)
+
+
+def test_a_filter_that_raises_leaves_no_pipes_open() -> None:
+    ps.run(["true"])
+    logger, raises = logging.getLogger(log.NAME), Raises()
+    before = len(os.listdir("/proc/self/fd"))
+    with Records(logging.DEBUG):
+        logger.addFilter(raises)
+        try:
+            with pytest.raises(ValueError, match="begins"):
+                ps.run(["true"])
+        finally:
+            logger.removeFilter(raises)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_launcher_that_died_is_told_once() -> None:
     ps.run(["true"])
     dead = process.launchers[True]

@@ -85,7 +85,7 @@ class FakeRunner:
             streams.close()
         if isinstance(outcome, Failed):
             raise ps.LaunchError(outcome.step, outcome.object, outcome.errno, outcome.detail)
-        return judge(plan, config, outcome, supervisor)
+        return judge(plan, config, supervisor.report(outcome))
 
     def check_nothing_is_left(self) -> None:
         self.backend.shutdown()

@@ -11,8 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-from bench.inside import PARTS, compared, figures
-from bench.measure import interleave, summary, timed, turns
+from bench.inside import ALL, PARTS, THREE, compared, figures
+from bench.measure import Turns, interleave, summary, timed, turns
+from bench.overhead import Marks, Poll
 from bench.page import recorded, with_block
 from bench.peers import PEERS, Bubblewrap, missing_notes, usable
 from bench.table import Bar, Section, Table, ms, ratio
@@ -40,6 +41,16 @@ def test_everyone_has_every_place_equally_often(count: int) -> None:
     assert len(places) == count * count
 
 
+def test_where_some_take_part_seldom_everyone_follows_everyone_too() -> None:
+    """Numbered by the rounds of all, those of the peers would have two orders of four."""
+    everyone = Turns()
+    rounds = [everyone.order(("a", "b", "c", "d") if number % 4 == 0 else ("a", "b")) for number in range(32)]
+    for many in (2, 4):
+        pairs = Counter(pair for order in rounds if len(order) == many for pair in itertools.pairwise(order))
+        assert set(pairs) == set(itertools.permutations("abcd"[:many], 2))
+        assert len(set(pairs.values())) == 1
+
+
 def test_the_warm_up_is_not_counted_and_the_slow_take_part_seldom() -> None:
     calls: list[str] = []
 
@@ -62,11 +73,30 @@ def test_what_a_part_took_inside_is_compared_within_its_round() -> None:
     said = "getpid {0}\nstat {1}\nopen+close {2}\ncompile {3}\nmissed 0\n"
     bare = [figures(said.format(*(slow * part for part in (1, 1, 2, 6))).encode()) for slow in (1, 10, 1)]
     inside = {number: figures(said.format(*(bare[number]["getpid"] * part for part in (2, 1, 3, 6))).encode()) for number in (0, 1)}
-    assert bare[0]["overall"] == 8
-    assert bare[0]["with open+close"] == 10
+    assert bare[0][THREE] == 8
+    assert bare[0][ALL] == 10
     found = compared(inside, dict(enumerate(bare)))
     assert list(found) == list(PARTS)
-    assert found == {"getpid": 2, "stat": 1, "compile": 1, "overall": 9 / 8, "open+close": 1.5, "with open+close": 1.2}
+    assert found == {"getpid": 2, "stat": 1, "compile": 1, THREE: 9 / 8, "open+close": 1.5, ALL: 1.2}
+
+
+def test_what_python_does_before_it_waits_and_the_waiting_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that is waited for twice, the second time with work in between."""
+    times = iter((15.0, 20.0, 22.0, 25.0))
+    monkeypatch.setattr("bench.overhead.thread_time", lambda: next(times))
+
+    class Asleep:
+        register = unregister = None
+
+        def poll(self, _: float | None) -> list[tuple[int, int]]:
+            return [(1, 1)]
+
+    marks = Marks()
+    marks.sent = 10.0
+    poll = Poll(Asleep(), marks)  # type: ignore[arg-type]
+    assert poll.poll(None) == [(1, 1)]
+    assert poll.poll(None) == [(1, 1)]
+    assert (marks.got_ready, marks.polled) == (5.0, 8.0)
 
 
 def test_a_run_that_failed_has_no_time() -> None:

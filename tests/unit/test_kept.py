@@ -16,9 +16,8 @@ from proc_sandbox import sandbox
 from proc_sandbox.host import Feature, Host, Paths
 from proc_sandbox.planner.linux import planner
 from proc_sandbox.planner.unix.words import encode
-from proc_sandbox.report import Ended
+from proc_sandbox.report import Ended, Report
 from proc_sandbox.sandbox import derived
-from proc_sandbox.supervise import Supervisor
 from proc_sandbox.verdict import judge
 
 BASE = ps.Config(timeout=1, max_processes=1)
@@ -151,7 +150,7 @@ def test_plans_are_not_kept_without_end(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_result_has_every_field() -> None:
     plan = planner.compile_plan(BASE, ("true",), HOST, PATHS)
-    result = judge(plan, BASE, Ended(True, 0, None, 1, 2, 3), Supervisor(0))
+    result = judge(plan, BASE, Report(Ended(True, 0, None, 1, 2, 3)))
     assert list(vars(result)) == [item.name for item in fields(ps.Result)]
     assert ps.Result(**vars(result)) == result
 

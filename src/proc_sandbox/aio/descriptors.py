@@ -49,9 +49,7 @@ class DescriptorDriver(Driver):
 
     def __init__(self, config: Config, given: Input | None, how: Decoding | None = None) -> None:
         self.source: Pieces | None = awaited_input(config.stdin if given is None else given, how)
-        if self.source is None and how is not None:
-            config = with_encoded_input(config, how)
-        self.config = with_awaited_targets(config)
+        self.config = with_awaited_targets(config if self.source is not None else with_encoded_input(config, how))
         self.data = input_bytes(cast("bytes | str | None", given), how) if self.source is None else b""
         self.opens_files = any(isinstance(stream, (str, os.PathLike)) for stream in (config.stdin, config.stdout, config.stderr))
         self.loop = asyncio.get_running_loop()

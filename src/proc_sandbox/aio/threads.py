@@ -45,9 +45,9 @@ class ThreadDriver(Driver):
         changes: dict[str, Any] = {}
         source = awaited_input(config.stdin if given is None else given, how)
         self.data = input_bytes(cast("bytes | str | None", given), how) if source is None else None
-        if source is None and how is not None:
+        if source is None:
             config = with_encoded_input(config, how)
-        elif source is not None:
+        else:
             changes["stdin"] = BridgedInput(self.bridge, source)
         for name in ("stdout", "stderr"):
             stream = getattr(config, name)

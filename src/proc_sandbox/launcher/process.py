@@ -48,14 +48,14 @@ class Launcher:
         path = launcher_path()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            arguments = [path, "serve", str(theirs.fileno())] + ["empty-network"] * empty_network
+            arguments = [path, "serve"] + ["empty-network"] * empty_network
             try:
                 # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
-                # Nor its streams: whoever reads from them must see them end with the caller.
+                # Nor its streams: whoever reads from them must see them end with the caller. The socket has no number of the
+                # caller's, which would be one of these where the caller has closed its own.
                 self.process = subprocess.Popen(
-                    arguments, env={}, pass_fds=[theirs.fileno()], cwd="/",
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
+                    arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             except OSError as error:
                 ours.close()
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error

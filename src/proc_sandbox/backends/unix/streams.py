@@ -226,8 +226,8 @@ class DescriptorStreams:
     def close(self) -> None:
         """Close everything that was opened here, and leave the caller's own as they were."""
         open_streams.discard(self.noted)
-        while opened := self.owned or self.ends:
-            os.close(opened.pop())
+        self.close_owned()
+        self.close_ends()
         while self.flags:
             descriptor, flags = self.flags.popitem()
             if fcntl.fcntl(descriptor, fcntl.F_GETFL) != flags:
