@@ -105,8 +105,10 @@ def test_an_interrupt_loses_nothing_that_is_waited_for(monkeypatch: pytest.Monke
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    with ps.Popen(["true"], timeout=HANG, backend="linux") as process:
+    with ps.Popen(["cat"], stdin=ps.PIPE, timeout=HANG, backend="linux") as process:
         monkeypatch.setattr(channel, "decode", interrupted)
+        assert process.stdin
+        process.stdin.close()  # now it ends, and not before decode() is another
         with pytest.raises(KeyboardInterrupt):
             process.wait()
         assert process.wait().ok
