@@ -26,8 +26,10 @@ struct message *new_message(void)
 	return &server.message;
 }
 
-/* A run's end always fits, for the last one's was read before this one came; of answers more may be on the way than were read, and what
-   does not fit can be asked for again. A caller that has gone does not matter. */
+/*
+ * A run's end always fits, for the last one's was read before this one came; of answers more may be on the way than were read, and what
+ * does not fit can be asked for again. A caller that has gone does not matter.
+ */
 void tell(int socket, const struct message *message)
 {
 	if (send(socket, message->text, message->size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)

@@ -82,7 +82,7 @@ static int watch_reaper(struct run *run)
 	return oom >= 0 ? watch_fd(oom, &run->oom_source) : 0;
 }
 
-/* What a reaper has no use for (enter.c, let_go()). frame: where on our stack a run begins. */
+/* What a reaper has no use for (enter.c, let_go_of_memory()). frame: where on our stack a run begins. */
 static const struct borrowed_memory *note_memory(const struct plan *plan, const char *frame)
 {
 	static struct borrowed_memory memory;

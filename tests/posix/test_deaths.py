@@ -12,7 +12,7 @@ from threading import Thread
 import psutil
 import pytest
 from support.behaviours import HOLD, Runner, is_held
-from support.processes import Witness, caller, until_false, witness
+from support.processes import Witness, caller, output_of, until_false, witness
 from support.programs import HANG, python
 
 import proc_sandbox as ps
@@ -194,6 +194,27 @@ def test_a_warden_that_fails_says_why(run: Runner, monkeypatch: pytest.MonkeyPat
     with pytest.raises(ps.LauncherDiedError, match="ZeroDivisionError"):
         run(["true"])
     shutdown()
+
+
+CLOSED = """
+import os, sys, warnings
+import proc_sandbox as ps
+from proc_sandbox.backends import get_ready
+warnings.simplefilter("ignore")
+out = os.dup(1)
+os.set_inheritable(out, False)
+for descriptor in map(int, sys.argv[1]):
+    os.close(descriptor)
+config = ps.Config(backend="posix", enforcement="best-effort")
+get_ready(config)
+os.write(out, ps.run(["sh", "-c", "cat; echo out; echo err >&2"], config=config).stdout)
+"""
+
+
+@pytest.mark.parametrize("closed", ["0", "01", "12", "012"])
+def test_the_warden_of_a_caller_without_streams_of_its_own(closed: str) -> None:
+    """As a daemon may be: its sockets have the numbers of what it closed, where the warden is begun before there are any others."""
+    assert output_of(CLOSED, closed) == "out\n"
 
 
 def test_without_psutil_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

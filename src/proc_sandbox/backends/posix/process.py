@@ -33,7 +33,7 @@ NUDGE_SECONDS = 1.0
 """Between two looks at whether the warden is stopped: a command that has our user may stop it (SIGSTOP), and nobody else looks."""
 MOST_STOPS = 10
 """Looks in a row that find it stopped although the one before has continued it: then somebody does it again and again."""
-BOOT = "import sys; sys.path += sys.argv[3:]; from proc_sandbox.backends.posix.warden import main; main(int(sys.argv[1]), sys.argv[2])"
+BOOT = "import sys; sys.path += sys.argv[2:]; from proc_sandbox.backends.posix.warden import main; main(sys.argv[1])"
 """-I and -S leave the standard library alone on sys.path, and to that come the places of this package and of psutil: not the caller's
 own, for a command may be able to write there (its working directory), and the warden is not confined.
 """
@@ -57,13 +57,12 @@ class Warden:
         places = dict.fromkeys((package, psutil_directory()))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         handing_over.add(theirs)
-        command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, str(theirs.fileno()), program_path("monitor"), *places]
+        command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, program_path("monitor"), *places]
         try:
             # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
             self.process = subprocess.Popen(
                 command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
-                pass_fds=[theirs.fileno()], cwd="/", start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         except OSError as error:
             ours.close()

@@ -2,9 +2,9 @@
 
 It is a process of its own, so that limits hold while the caller is busy, stopped or dead. Between it and the caller is a control
 socket, over which comes a byte with the socket of a run; all else about a run is said on that one. One thread, one selector; the next
-look is its timeout. Started by backends/posix/process.py:
+look is its timeout. Started by backends/posix/process.py, the control socket as standard input:
 
-    python -I -S -B -c "..." DESCRIPTOR MONITOR
+    python -I -S -B -c "..." MONITOR
 """
 
 from __future__ import annotations
@@ -130,10 +130,16 @@ class Warden:
             run.socket.close()
 
 
-def main(descriptor: int, program: str) -> None:
-    """Serve the caller at the other end of the descriptor; return when it has gone and nothing of its runs is left."""
-    control = socket.socket(fileno=descriptor)
-    control.set_inheritable(False)
+def take_control() -> socket.socket:
+    """Return the control socket: it comes as standard input, which is nothing from then on, as output is."""
+    control = socket.socket(fileno=os.dup(0))
+    os.dup2(1, 0)
+    return control
+
+
+def main(program: str) -> None:
+    """Serve the caller at the other end of the control socket; return when it has gone and nothing of its runs is left."""
+    control = take_control()
 
     def say_why(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         with contextlib.suppress(OSError):
