@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <net/if.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -37,7 +36,7 @@ enum { HIGH = 64 }; /* descriptors are moved above every target first; not furth
 /* Only what the run needs stays open: copies of other runs' sockets would keep those runs from being seen to end. */
 static void keep_descriptors(const struct plan *plan, struct resources *own, struct record *record)
 {
-	int high = HIGH, *keep[plan->n_targets + plan->n_mounts + 3]; /* at most 971; each page of the stack is copied for us */
+	int high = HIGH, *keep[plan->n_targets + plan->n_mounts + 2]; /* at most 970; each page of the stack is copied for us */
 	size_t count = 0;
 	for (size_t i = 0; i < plan->n_targets && own->command < 0; i++) {
 		keep[count++] = &own->descriptors[i];
@@ -47,7 +46,6 @@ static void keep_descriptors(const struct plan *plan, struct resources *own, str
 	for (size_t i = 0; i < plan->n_mounts; i++)
 		if (own->trees[i] >= 0)
 			keep[count++] = &own->trees[i];
-	keep[count++] = &own->alive;
 	keep[count++] = &own->ends;
 	if (own->command >= 0)
 		keep[count++] = &own->command;
@@ -81,14 +79,13 @@ static void close_all_but(int kept, struct record *record)
 		die(record, "descriptors", "");
 }
 
-/* Who is not tied to the launcher looks whether it is alive: nobody else would ever wake it. */
+/* Who is not tied to the launcher yet looks whether it is alive: nobody else would ever wake it. */
 static void await_identity(const struct resources *own, struct record *record)
 {
 	static const struct timespec patience = {.tv_nsec = 100000000};
-	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
 	while (!__atomic_load_n(&record->go, __ATOMIC_ACQUIRE)) {
 		syscall(SYS_futex, &record->go, FUTEX_WAIT, 0, own->untied ? &patience : NULL, NULL, 0);
-		if (own->untied && poll(&alive, 1, 0) != 0)
+		if (own->untied && has_parent_died(true))
 			_exit(125);
 	}
 	if (record->go < 0)
@@ -140,9 +137,8 @@ static void tie_to_launcher(const struct plan *plan, const struct resources *own
 {
 	if (prctl(PR_SET_PDEATHSIG, plan->reach == REACH_NAMESPACE ? SIGKILL : SIGTERM) < 0)
 		die(record, "pdeathsig", "");
-	struct pollfd alive = {.fd = own->alive, .events = POLLIN};
-	if (poll(&alive, 1, 0) != 0)
-		_exit(125); /* it has died already */
+	if (has_parent_died(own->untied))
+		_exit(125); /* and nobody would tell us any more */
 }
 
 static void arrange_descriptors(const struct plan *plan, const struct resources *own, struct record *record)

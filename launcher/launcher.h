@@ -198,7 +198,6 @@ struct resources {
 	int descriptors[MAX_DESCRIPTORS];
 	int cgroup;                /* cgroup v2 directory to be born in, or -1 */
 	int filter;                /* index of the compiled syscall filter */
-	int alive;                 /* read end of a pipe that ends with the launcher */
 	int ends;                  /* eventfd by which reapers tell that their runs have ended */
 	const struct borrowed_memory *memory;
 	bool untied;               /* the thread that clones it is not the one that it dies with, and others admit it */
@@ -234,6 +233,11 @@ struct origins; /* what lay at the sources of mounts when they were opened */
 struct origins *note_origins(const struct plan *plan, bool shared, const int *trees);
 bool are_current(const struct origins *origins);
 void free_origins(struct origins *origins);
+
+/* linux/life.c */
+int begin_life(void);
+void end_life(void);
+bool has_parent_died(bool adopted);
 
 /* linux/sweep.c */
 pid_t child_on_host(pid_t parent, pid_t inside);

@@ -8,8 +8,8 @@
  * forks, for each run, a reaper: pid 1 of the run's own pid namespace, which confines itself and starts the command
  * as its child (enter.c). When the command ends the reaper ends, and the kernel ends what is left in the namespace. Where it is
  * alone by then it says so first: the run has ended, and taking down its namespaces, which takes as long as a small command, is
- * waited for by nobody (run.c). When the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG); when the Python process ends
- * the launcher sees its pidfd, kills its runs and ends. Where there are no namespaces a reaper is a subreaper instead, in a
+ * waited for by nobody (run.c). When the launcher ends the reapers get SIGKILL (PR_SET_PDEATHSIG; linux/life.c); when the Python
+ * process ends the launcher sees its pidfd, kills its runs and ends. Where there are no namespaces a reaper is a subreaper instead, in a
  * Landlock domain of the run; it ends what is left itself, also when the launcher ends (SIGTERM), and what a reaper that was
  * killed leaves comes to the launcher (linux/sweep.c).
  *

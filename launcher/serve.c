@@ -69,7 +69,7 @@ static int open_server(void)
 	server.records = mmap(NULL, MAX_RUNS * sizeof *server.records, PROT_READ | PROT_WRITE,
 			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	server.ends = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (server.epoll < 0 || server.records == MAP_FAILED || pipe2(server.alive, O_CLOEXEC) < 0 || server.ends < 0)
+	if (server.epoll < 0 || server.records == MAP_FAILED || server.ends < 0 || begin_life() < 0)
 		return -1;
 	server.ended = (struct source){.kind = ENDS};
 	server.changed = (struct source){.kind = MOUNTS};

@@ -71,7 +71,7 @@ struct run {
 /* In whole pages of its own: see memory.c. */
 extern struct server {
 	_Alignas(4096) int epoll;
-	int alive[2], ends, mounts;
+	int ends, mounts;
 	struct record *records;
 	bool taken[MAX_RUNS];
 	struct run *runs, *leaving; /* leaving: ended, but the sampler still looks */

@@ -43,7 +43,6 @@ static unsigned filter_options(const struct plan *plan)
 static int open_resources(const struct plan *plan, struct run *run, struct resources *resources, struct fault *fault)
 {
 	resources->view = resources->cgroup = -1;
-	resources->alive = server.alive[0];
 	resources->ends = server.ends;
 	resources->host_uid = run->host_uid;
 	for (size_t i = 0; i < plan->n_mounts; i++)

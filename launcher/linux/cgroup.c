@@ -91,6 +91,7 @@ struct cage {
 	int64_t seen; /* the most memory that was seen, where the kernel keeps no peak */
 	/* the nest */
 	pthread_t thread;
+	pid_t thread_id;
 	int stack;
 	bool has_nest;
 	sem_t wake, ready;
@@ -268,7 +269,8 @@ static void reset(struct cage *cage)
 static void *nest(void *argument)
 {
 	struct cage *cage = argument;
-	cage->error = join(cage) < 0 ? errno : 0;
+	cage->error = join(cage) < 0 || begin_life() < 0 ? errno : 0;
+	cage->thread_id = (pid_t)syscall(SYS_gettid);
 	sem_post(&cage->ready);
 	while (!cage->error) {
 		while (sem_wait(&cage->wake) < 0)
@@ -281,6 +283,7 @@ static void *nest(void *argument)
 			reset(cage);
 		sem_post(&cage->ready);
 	}
+	end_life();
 	return NULL;
 }
 
@@ -382,11 +385,22 @@ static int take_place_back(struct cage *cage, const struct plan *plan)
 	return 0;
 }
 
+/*
+ * Who waits by pthread_join(3) is woken where a thread gives up its memory, and its children get another parent, and their death
+ * signal, after that: then its number is nobody's. No event tells of it, and it is a matter of microseconds.
+ */
+static void await_parting(pid_t thread)
+{
+	while (syscall(SYS_tgkill, getpid(), thread, 0) == 0)
+		sched_yield();
+}
+
 static void leave_nest(struct cage *cage, const struct plan *plan, struct resources *resources, struct record *record)
 {
 	end_nest(cage);
 	if (cage->pid < 0)
 		return;
+	await_parting(cage->thread_id); /* who is admitted asks for its parent's death signal */
 	if (take_place_back(cage, plan) == 0) {
 		admit(plan, resources, record, cage->pid);
 	} else {

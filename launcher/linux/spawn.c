@@ -190,8 +190,9 @@ static int make_map(uint32_t from_uid, uint32_t from_gid, uint32_t to)
 	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		for (;;)
+		while (!has_parent_died(false))
 			pause();
+		_exit(125);
 	}
 	prctl(PR_SET_DUMPABLE, 0);
 	if (pid < 0)
