@@ -238,6 +238,7 @@ void free_origins(struct origins *origins);
 int begin_life(void);
 void end_life(void);
 bool has_parent_died(bool adopted);
+noreturn void await_parents_death(void);
 
 /* linux/sweep.c */
 pid_t child_on_host(pid_t parent, pid_t inside);

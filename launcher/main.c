@@ -58,12 +58,16 @@ static void raise_descriptors(void)
 	}
 }
 
-/* What the caller ignores would be ignored by every command. By the system call itself: libc keeps two for itself. */
+/*
+ * What the caller ignores would be ignored by every command, and what it blocks not be heard by reapers. By the system calls themselves:
+ * libc keeps two signals for itself.
+ */
 static void default_signals(void)
 {
 	static const uint64_t nothing[4]; /* the kernel's struct sigaction: SIG_DFL, no flags, no mask */
 	for (int number = 1; number < NSIG; number++)
 		syscall(SYS_rt_sigaction, number, nothing, NULL, sizeof(uint64_t));
+	syscall(SYS_rt_sigprocmask, SIG_SETMASK, nothing, NULL, sizeof(uint64_t));
 }
 
 /* Signals of the caller's terminal are the caller's business: it decides what becomes of its runs. */

@@ -13,11 +13,13 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MAX_LIVES = 1 + MAX_RUNS }; /* the launcher's first thread, and one for each run */
+enum { MAX_LIVES = 512 }; /* more than there are ever threads that make processes (linux/cgroup.c) */
 
 struct life {
 	struct robust_list_head head;
@@ -39,11 +41,6 @@ static struct life *take_lock(uint32_t thread)
 	return NULL;
 }
 
-static int register_list(struct robust_list_head *head)
-{
-	return (int)syscall(SYS_set_robust_list, head, sizeof *head);
-}
-
 /* Of the calling thread, which has not begun another. Its C library's list of robust mutexes, which we have none of, is ours then. */
 int begin_life(void)
 {
@@ -59,27 +56,33 @@ int begin_life(void)
 	own->entry.next = &own->head.list;
 	own->head.list.next = &own->entry;
 	own->head.futex_offset = (long)offsetof(struct life, lock) - (long)offsetof(struct life, entry);
-	return register_list(&own->head);
+	return (int)syscall(SYS_set_robust_list, &own->head, sizeof own->head);
 }
 
-/* The calling thread goes, and nothing that it made is to end with it. */
+/* The calling thread goes, and nothing that it made is to end with it. The kernel marks no lock that is not the dying thread's. */
 void end_life(void)
 {
-	static struct robust_list_head nothing = {.list = {&nothing.list}};
-	if (!own)
-		return;
-	register_list(&nothing);
-	__atomic_store_n(&own->lock, 0, __ATOMIC_RELEASE);
+	if (own)
+		__atomic_store_n(&own->lock, 0, __ATOMIC_RELEASE);
 	own = NULL;
 }
 
 /*
  * In a process that was cloned, after it has asked for its parent's death signal: whether that will not come. The parent is the thread
- * that made it, or, of who was adopted when that one had gone, the launcher's first.
+ * that made it, which has begun a life, or, of who was adopted when that one had gone, the launcher's first.
  */
 bool has_parent_died(bool adopted)
 {
 	const struct life *parent = adopted ? lives : own;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST); /* what was asked for is seen before we look */
 	return __atomic_load_n(&parent->lock, __ATOMIC_SEQ_CST) & FUTEX_OWNER_DIED;
+}
+
+/* In a process that was cloned to be looked at; until it is killed. */
+noreturn void await_parents_death(void)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (!has_parent_died(false))
+		pause();
+	_exit(125);
 }

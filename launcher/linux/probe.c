@@ -97,8 +97,7 @@ static int look_at_child(void)
 	int opened = 0;
 	pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0, 0);
 	if (pid == 0)
-		for (;;)
-			pause();
+		await_parents_death();
 	for (size_t i = 0; pid > 0 && opened >= 0 && i < sizeof files / sizeof *files; i++) {
 		snprintf(file, sizeof file, files[i], pid);
 		snprintf(path, sizeof path, "/proc/%d/%s", pid, file);

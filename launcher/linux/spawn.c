@@ -188,12 +188,8 @@ static int make_map(uint32_t from_uid, uint32_t from_gid, uint32_t to)
 	char path[64];
 	prctl(PR_SET_DUMPABLE, 1);
 	pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (!has_parent_died(false))
-			pause();
-		_exit(125);
-	}
+	if (pid == 0)
+		await_parents_death();
 	prctl(PR_SET_DUMPABLE, 0);
 	if (pid < 0)
 		return -1;

@@ -148,7 +148,10 @@ static int run_by_hand(int argc, char **argv)
 static void leave_caller(void)
 {
 	static const int ignored[] = {SIGPIPE, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	sigset_t none;
 	setsid();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL); /* the caller may have blocked SIGCHLD, of which we live */
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
 		signal(ignored[i], SIG_IGN);
 }

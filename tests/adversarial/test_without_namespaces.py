@@ -41,7 +41,7 @@ from proc_sandbox.backends import current, made, make
 from proc_sandbox.backends.linux import backend
 from proc_sandbox.backends.unix.streams import open_pipe
 from proc_sandbox.host import Feature, Host
-from proc_sandbox.launcher.process import launcher
+from proc_sandbox.launcher.process import launcher, shutdown
 from proc_sandbox.planner.linux.mechanisms import SCOPES
 from proc_sandbox.streams import PipeEnd
 
@@ -549,6 +549,21 @@ def test_a_terminal_of_its_own_and_no_other() -> None:
     finally:
         os.close(master)
         os.close(slave)
+
+
+def test_nothing_survives_the_launcher_of_a_caller_that_blocks_signals() -> None:
+    """The reaper would have inherited that (sigprocmask(2)), and would not hear that the launcher has died."""
+    shutdown()  # the next run starts another
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        with ps.Popen(["sleep", "3000"], timeout=HANG) as process:
+            with watched([process.pid, status_of(process.pid)[1]]) as ends:
+                os.kill(launcher().pid, signal.SIGKILL)
+                wait_dead(ends)
+            with pytest.raises(ps.LauncherDiedError):
+                process.wait()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_reaper_that_waits_for_its_launcher_ends_with_it() -> None:

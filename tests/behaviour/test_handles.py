@@ -528,6 +528,14 @@ def test_who_sent_a_signal_is_told(run: Runner, number: int) -> None:
 
 
 @promise("signals")
+def test_what_the_caller_blocks_is_not_blocked_in_its_runs(run: Runner, tmp_path: Path) -> None:
+    """The mask is inherited (sigprocmask(2)), also by those that look after runs, and by signals they are told things."""
+    code = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n" + HANDLE
+    code += f"process.send_signal(signal.SIGTERM)\nprint(process.wait({HANG / 2}).signal)\n"
+    assert output_of(code, *arguments(run, tmp_path, *python(FOR_EVER))).split() == ["up", "15"]
+
+
+@promise("signals")
 def test_the_command_alone_gets_it(run: Runner, tmp_path: Path) -> None:
     """Not its children, as by kill(2); a terminal would send to all of them."""
     code = """

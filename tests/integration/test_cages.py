@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
-from support.processes import caller, library_path_environment, output_of
-from support.programs import HANG, MEGABYTE, ROOT, by_cgroup, inside, python
+from support.processes import (
+    KILLED_AT_RANDOM,
+    caller,
+    carriers,
+    library_path_environment,
+    new_mark,
+    output_of,
+    wait_dead,
+    watched,
+)
+from support.programs import HANG, MEGABYTE, ROOT, by_cgroup, compile_launcher, inside, python
 
 import proc_sandbox as ps
 from proc_sandbox.backends import current
@@ -94,6 +103,40 @@ def test_a_limit_above_is_not_the_runs_own(programs: Programs) -> None:
     assert words[1:3] == ["False", "True"], done
     assert words[0] in {"killed_outside", "signaled", "timeout"}, done
     assert words[3:] == ["timeout", "False"], done
+
+
+SLOW_END = """
+#define _GNU_SOURCE
+#include <sched.h>
+void __real_end_life(void);
+void __wrap_end_life(void) { __real_end_life(); unshare(CLONE_NEWNS); }
+"""
+
+NONE_IS_KILLED = """
+import sys, concurrent.futures as futures, proc_sandbox as ps
+from proc_sandbox.launcher import process
+process.launcher_path = lambda: sys.argv[1]
+with futures.ThreadPoolExecutor(4) as pool:
+    for result in pool.map(lambda _: ps.run(["true"], max_processes=20, prepared=0), range(300)):
+        if not result.ok:
+            print(result.error)
+"""
+
+
+@pytest.mark.parametrize("when", ["others begin", "it is killed"])
+def test_a_run_whose_maker_has_gone_belongs_to_the_launcher(tmp_path: Path, when: str) -> None:
+    """As with very many runs. Who made it has a mount namespace to take down, after pthread_join(3) and before its children are told."""
+    memory_directory()
+    slow_end = tmp_path / "slow_end.c"
+    slow_end.write_text(SLOW_END)
+    launcher = compile_launcher(tmp_path / f"launcher-{new_mark()}", "-static", "-DNESTS=-1", "-Wl,--wrap=end_life", slow_end)
+    if when == "others begin":
+        assert output_of(NONE_IS_KILLED, str(launcher)) == ""
+        return
+    output_of(KILLED_AT_RANDOM.replace('["true"]', '["true"], max_processes=20'), str(launcher), "4")
+    with watched(carriers(str(launcher))) as ends:
+        wait_dead(ends)
+    assert carriers(str(launcher)) == []
 
 
 def test_cgroups_go_when_many_runs_are_over() -> None:

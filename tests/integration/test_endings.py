@@ -19,7 +19,18 @@ from pathlib import Path
 import pytest
 from support.behaviours import promise
 from support.fixtures import Programs
-from support.processes import Witness, caller, carriers, children, new_mark, output_of, wait_dead, watched, witness
+from support.processes import (
+    KILLED_AT_RANDOM,
+    Witness,
+    caller,
+    carriers,
+    children,
+    new_mark,
+    output_of,
+    wait_dead,
+    watched,
+    witness,
+)
 from support.programs import HANG, inside, outside, python, text
 
 import proc_sandbox as ps
@@ -226,29 +237,6 @@ print(ps.run(["echo", "again"]).stdout)
             out, err = process.communicate(timeout=HANG)
             assert out.decode().splitlines() == ["told", "b'again\\n'"], err
         pipe.wait_alone()
-
-
-KILLED_AT_RANDOM = """
-import os, random, shutil, signal, sys, threading, time
-import proc_sandbox as ps
-from proc_sandbox.launcher import process
-process.launcher_path = lambda: sys.argv[1]
-def one():
-    for _ in range(3):
-        try:
-            ps.run(["true"])
-        except ps.SandboxError:
-            return
-random.seed(int(sys.argv[2]))
-for _ in range(40):
-    ps.run(["true"])
-    threads = [threading.Thread(target=one) for _ in range(2)]
-    for thread in threads: thread.start()
-    until = time.monotonic() + random.random() * 0.006
-    while time.monotonic() < until: pass
-    os.kill(process.launcher().pid, signal.SIGKILL)
-    for thread in threads: thread.join()
-"""
 
 
 @pytest.mark.parametrize("seed", ["1", "2", "3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ else:
         while os.path.exists(f"/proc/self/task/{thread.native_id}"):
             pass
 print("ready", flush=True)
-signal.pause()
+await_the_end()
 """
 
 
@@ -108,4 +109,17 @@ def test_who_asks_in_time_gets_the_signal(library: Path, how: str) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"open lives\n"
         process.kill()
-        assert process.stdout.read() == b"", "the child was killed too: it had it open"
+        assert select.select([process.stdout], [], [], HANG)[0], "the child lives on: it has it open"
+        assert process.stdout.read() == b""
+
+
+def test_threads_come_and_go(library: Path) -> None:
+    """What one has held another one gets, however many they are."""
+    code = """
+import ctypes, sys
+life = ctypes.CDLL(sys.argv[1])
+for _ in range(10000):
+    assert life.begin_life() == 0
+    life.end_life()
+"""
+    subprocess.run([sys.executable, "-c", code, library], check=True, timeout=HANG)

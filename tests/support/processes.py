@@ -185,3 +185,27 @@ def output_of(code: str, *arguments: str, **options: Any) -> str:
         out, err = process.communicate(timeout=HANG)
         assert process.returncode == 0, err.decode("utf-8", "replace")
         return str(out.decode("utf-8", "replace"))
+
+
+KILLED_AT_RANDOM = """
+import os, random, signal, sys, threading, time
+import proc_sandbox as ps
+from proc_sandbox.launcher import process
+process.launcher_path = lambda: sys.argv[1]
+def one():
+    for _ in range(3):
+        try:
+            ps.run(["true"])
+        except ps.SandboxError:
+            return
+random.seed(int(sys.argv[2]))
+for _ in range(40):
+    ps.run(["true"])
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads: thread.start()
+    until = time.monotonic() + random.random() * 0.006
+    while time.monotonic() < until: pass
+    os.kill(process.launcher().pid, signal.SIGKILL)
+    for thread in threads: thread.join()
+"""
+"""A caller whose launcher, argument 1, is killed at random moments of runs; argument 2: where the randomness begins."""

@@ -151,6 +151,7 @@ def main(program: str) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the caller blocks is its own business
     control.sendall(frame(__version__.encode()))
     control.setblocking(False)
     Warden(control, program).serve()
