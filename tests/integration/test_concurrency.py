@@ -20,7 +20,7 @@ COUNTS = """
 import gc, json, os, pathlib, statistics, sys, tempfile, threading, time
 import proc_sandbox as ps
 
-def below(pid):
+def children(pid):
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -29,8 +29,11 @@ def below(pid):
             except OSError:
                 continue
             if int(fields[1]) == pid:
-                found += [(int(entry), fields[0]), *below(int(entry))]
+                found.append((int(entry), fields[0]))
     return found
+
+def below(pid):
+    return [one for child in children(pid) for one in (child, *below(child[0]))]
 
 def cgroups():
     pids = [os.getpid(), *(pid for pid, _ in below(os.getpid()))]
@@ -292,9 +295,7 @@ def one(n):
     return ps.run(["echo", str(n)]).stdout
 with ThreadPoolExecutor(32) as pool:
     assert list(pool.map(one, range(32))) == [f"{n}\\n".encode() for n in range(32)]
-children = [pid for pid, _ in below(os.getpid())]
-print(len([pid for pid in children
-           if int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()]))
+print(len(children(os.getpid())))
 """
     )
     assert output_of(code) == "1\n"
