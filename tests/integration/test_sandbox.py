@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -42,6 +44,27 @@ def test_closed_directories_do_not_stop_the_cleanup() -> None:
         box.run(["sh", "-c", "mkdir -p a/b/c; touch a/b/c/f; chmod 0 a/b/c a/b a ."], check=True)
         directory = box.directory
     assert directory
+    assert not os.path.lexists(directory)
+
+
+def test_a_cleanup_that_fails_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk has no room for, or a signal interrupts, can be tried again."""
+    box = ps.Sandbox()
+    box.run(["mkdir", "full"], check=True)
+    assert box.directory
+    directory = box.directory
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "no room")
+
+    for module, name in ((tempfile, "mkdtemp"), (fcntl, "flock")):
+        with monkeypatch.context() as patch:
+            before = sorted(os.listdir("/dev/fd"))
+            patch.setattr(module, name, full)
+            with pytest.raises(OSError, match="no room"):
+                box.cleanup()
+            assert sorted(os.listdir("/dev/fd")) == before
+    box.cleanup()
     assert not os.path.lexists(directory)
 
 

@@ -110,9 +110,13 @@ def lock_shared(path: str) -> int:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return -1
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    if os.path.exists(path):
-        return lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if os.path.exists(path):
+            return lock
+    except BaseException:  # whatever it is, a signal's exception too: nobody else knows of it
+        os.close(lock)
+        raise
     os.close(lock)
     return -1
 
@@ -189,20 +193,29 @@ def remove_tree(path: str) -> None:
     Raises:
         OSError: EXDEV: something is mounted in it, which is not ours to remove.
     """
+    with contextlib.suppress(OSError):
+        os.rmdir(path)  # most are empty
+        return
     top = open_own(path)
-    stage, lock = make_locked(os.path.dirname(path))
-    emptier = Emptier(top, lock)
     try:
+        empty_on_stage(top, os.path.dirname(path))
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def empty_on_stage(top: int, parent: str) -> None:
+    stage, lock = make_locked(parent)
+    try:
+        emptier = Emptier(top, lock)
         emptier.empty(top)
-        while names := os.listdir(emptier.stage):
+        while names := os.listdir(lock):
             for name in names:
                 emptier.remove(name)
     finally:
         os.close(lock)
-        os.close(top)
         with contextlib.suppress(OSError):  # not empty: there was an error, and the next sweep finds it
             os.rmdir(stage)
-    os.rmdir(path)
 
 
 class Emptier:
