@@ -372,6 +372,41 @@ def test_input_ends_though_the_caller_has_forked() -> None:
         assert process.stdout.readline() == b"done\n"
 
 
+def test_a_fork_while_the_pipes_are_made_waits_for_them() -> None:
+    """What is not noted yet the child could not close."""
+    code = """
+import os, sys, threading
+import proc_sandbox as ps
+from proc_sandbox.backends.unix import streams
+children, forked = [], threading.Event()
+def fork():
+    child = os.fork()
+    if child == 0:
+        sys.stdin.read()
+        os._exit(0)
+    children.append(child)
+    forked.set()
+def open_pipe():
+    ends = real()
+    if len(threads) < 3:
+        threads.append(threading.Thread(target=fork))
+        threads[-1].start()
+        forked.wait(0.2)  # in vain, if it has to wait
+        forked.clear()
+    return ends
+real, streams.open_pipe, threads = streams.open_pipe, open_pipe, []
+print(ps.run(["cat"], input=b"x", timeout=20).reason.value, flush=True)
+for thread in threads: thread.join()
+print(len(children), flush=True)
+sys.stdin.read()
+for child in children: os.waitpid(child, 0)
+"""
+    with caller(code, stdin=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"exited\n"
+        assert process.stdout.readline() == b"3\n"
+
+
 def test_the_callers_streams_end_with_the_caller_not_with_the_launcher() -> None:
     code = "import os, sys, proc_sandbox as ps\nps.run(['true']); print('ran', flush=True); os.close(1); sys.stdin.read()\n"
     with caller(code, stdin=-1) as process:

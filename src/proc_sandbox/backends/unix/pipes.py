@@ -14,6 +14,7 @@ import os
 import select
 from collections.abc import Sequence
 
+from proc_sandbox import later
 from proc_sandbox.backends.unix.private import PrivateDirectory
 from proc_sandbox.backends.unix.streams import DescriptorStreams, Feeder, LaunchedRun, drain, read_some
 from proc_sandbox.errors import LaunchError
@@ -35,7 +36,8 @@ def open_pipes(count: int) -> list[tuple[PipeEnd, PipeEnd]]:
             place = PrivateDirectory()
             stack.callback(place.remove)
             for number in range(count):
-                found.append(open_fifo(os.path.join(place.path, f"pipe-{number}")))
+                with later.lock:  # as for open_pipe()
+                    found.append(open_fifo(os.path.join(place.path, f"pipe-{number}")))
     except BaseException as error:
         for end in (end for pipe in found for end in pipe):
             end.close()

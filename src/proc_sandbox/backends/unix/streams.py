@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
+from proc_sandbox import later
 from proc_sandbox.backends.unix.links import open_resolved, resolve
 from proc_sandbox.config import Config
 from proc_sandbox.errors import ConfigError
@@ -34,7 +35,8 @@ LIMIT_AFTER_END = 1 << 26  # what a pipe can still hold; a descriptor that never
 
 def open_pipe() -> tuple[int, int]:
     """Return a pipe that can be opened again by who has it: as root the command has a user of its own, and /dev/stdout names
-    what its standard output is (proc_pid_fd(5)).
+    what its standard output is (proc_pid_fd(5)). Until it is noted who has its ends forks wait (later.lock): a child would not know
+    what to close.
     """
     reader, writer = os.pipe()
     if os.geteuid() == 0:
@@ -118,8 +120,9 @@ class DescriptorStreams:
         if choice.kind == "feed":
             return self.feed_from(choice.value)
         if choice.kind == "pipe":
-            reader, self.pipes["stdin"] = open_pipe()
-            return self.own(reader)
+            with later.lock:
+                reader, self.pipes["stdin"] = open_pipe()
+                return self.own(reader)
         if choice.kind == "null":
             return self.open_null(os.O_RDONLY)
         if choice.kind == "path":
@@ -127,18 +130,21 @@ class DescriptorStreams:
         return 0 if choice.kind == "inherit" else int(choice.value)
 
     def feed_from(self, source: Iterator[bytes]) -> int:
-        reader, self.writer = open_pipe()
+        with later.lock:
+            reader, self.writer = open_pipe()
+            self.own(reader)
         os.set_blocking(self.writer, False)
         self.source = source
-        return self.own(reader)
+        return reader
 
     def open_output(self, field: str, choice: Choice, collector: Collector) -> int:
         if choice.kind in ("keep", "sink", "tee"):
             self.set_sink(field, choice, collector)
             return self.read_into(collector.feed)
         if choice.kind == "pipe":
-            self.pipes[field], writer = open_pipe()
-            return self.own(writer)
+            with later.lock:
+                self.pipes[field], writer = open_pipe()
+                return self.own(writer)
         if choice.kind == "null":
             return self.open_null(os.O_WRONLY)
         if choice.kind == "path":
@@ -166,10 +172,11 @@ class DescriptorStreams:
         return whole(lambda data: os.write(descriptor, data))
 
     def read_into(self, keep: Callable[[bytes], object]) -> int:
-        reader, writer = open_pipe()
+        with later.lock:
+            reader, writer = open_pipe()
+            self.readers[reader] = keep
+            self.ends.append(writer)
         os.set_blocking(reader, False)
-        self.readers[reader] = keep
-        self.ends.append(writer)
         return writer
 
     def open_path(self, field: str, path: str | os.PathLike[str], flags: int) -> int:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from proc_sandbox import later
 from proc_sandbox.backends.unix.relay import USUAL, CallersTerminal, is_controlling, put_size, size_of, ways_out
 from proc_sandbox.backends.unix.streams import MOST, DescriptorStreams, LaunchedRun, Pump, drain, read_some, take_rest
 from proc_sandbox.config import Config
@@ -110,7 +111,8 @@ class TerminalStreams(DescriptorStreams):
         if isinstance(config.stdin, PipeEnd) or isinstance(config.stdout, PipeEnd):
             raise ConfigError("pty", True, "a stage of a pipeline has no terminal; leave it out, or run that command by itself")
         typed, shown = choose_input(config.stdin, data, held=self.held), choose_output(config.stdout, held=self.held)
-        self.master, self.slave = open_terminal()
+        with later.lock:  # as open_pipe()
+            self.master, self.slave = open_terminal()
         self.readers[self.master] = supervisor.stdout.feed
         self.ends.append(self.slave)
         self.terminal = name_of(self.slave)
@@ -128,7 +130,8 @@ class TerminalStreams(DescriptorStreams):
         if typed.kind == "feed":
             self.source = typed.value
         elif typed.kind == "pipe":
-            self.input, self.pipes["stdin"] = os.pipe()
+            with later.lock:
+                self.input, self.pipes["stdin"] = os.pipe()
             self.relay(self.input)
         elif typed.kind != "null":
             self.input = self.ours("stdin", typed, os.O_RDONLY)
@@ -139,7 +142,8 @@ class TerminalStreams(DescriptorStreams):
             self.sink = os.fsdecode(shown.value) if shown.kind == "path" else "stdout"
             self.readers[self.master] = self.waiting.extend
         elif shown.kind == "pipe":
-            self.pipes["stdout"], self.output = os.pipe()
+            with later.lock:
+                self.pipes["stdout"], self.output = os.pipe()
             self.relay(self.output)
             self.readers[self.master] = self.waiting.extend
         elif shown.kind == "null":
