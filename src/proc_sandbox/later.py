@@ -1,7 +1,8 @@
 """Modules that are imported when they are first needed, safely beside os.fork().
 
 A thread that imports while another one forks leaves the child a module lock that nobody will ever release. So forks wait until
-such an import is done. They wait for the same lock where a pipe is made: a child that does not know of it keeps it from ending.
+such an import is done. They wait for the same lock where a pipe is made, by us or by subprocess: a child that does not know of it
+keeps it from ending.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 
-from proc_sandbox import log
+from proc_sandbox import later, log
 from proc_sandbox.errors import LauncherDiedError, UnsupportedError
 from proc_sandbox.launcher import program_path
 from proc_sandbox.launcher.channel import send_rights
@@ -53,9 +53,10 @@ class Launcher:
                 # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
                 # Nor its streams: whoever reads from them must see them end with the caller. The socket has no number of the
                 # caller's, which would be one of these where the caller has closed its own.
-                self.process = subprocess.Popen(
-                    arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
+                with later.lock:
+                    self.process = subprocess.Popen(
+                        arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    )
             except OSError as error:
                 ours.close()
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from proc_sandbox import log
+from proc_sandbox import later, log
 from proc_sandbox.backends.posix import MARK
 from proc_sandbox.backends.posix.frames import Frames
 from proc_sandbox.backends.posix.probe import psutil_directory
@@ -60,10 +60,11 @@ class Warden:
         command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, program_path("monitor"), *places]
         try:
             # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
-            self.process = subprocess.Popen(
-                command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
-                cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+            with later.lock:
+                self.process = subprocess.Popen(
+                    command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
+                    cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
         except OSError as error:
             ours.close()
             raise LauncherDiedError(f"the warden cannot be started: {error}") from error
