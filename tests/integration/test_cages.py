@@ -10,16 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.fixtures import Programs
-from support.processes import (
-    KILLED_AT_RANDOM,
-    caller,
-    carriers,
-    library_path_environment,
-    new_mark,
-    output_of,
-    wait_dead,
-    watched,
-)
+from support.processes import assert_nothing_survives_kills, caller, library_path_environment, new_mark, output_of
 from support.programs import HANG, MEGABYTE, ROOT, by_cgroup, compile_launcher, inside, python
 
 import proc_sandbox as ps
@@ -133,10 +124,7 @@ def test_a_run_whose_maker_has_gone_belongs_to_the_launcher(tmp_path: Path, when
     if when == "others begin":
         assert output_of(NONE_IS_KILLED, str(launcher)) == ""
         return
-    output_of(KILLED_AT_RANDOM.replace('["true"]', '["true"], max_processes=20'), str(launcher), "4")
-    with watched(carriers(str(launcher))) as ends:
-        wait_dead(ends)
-    assert carriers(str(launcher)) == []
+    assert_nothing_survives_kills(launcher, "4", max_processes=20)
 
 
 def test_cgroups_go_when_many_runs_are_over() -> None:

@@ -20,8 +20,8 @@ import pytest
 from support.behaviours import promise
 from support.fixtures import Programs
 from support.processes import (
-    KILLED_AT_RANDOM,
     Witness,
+    assert_nothing_survives_kills,
     caller,
     carriers,
     children,
@@ -242,12 +242,9 @@ print(ps.run(["echo", "again"]).stdout)
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_the_launcher_killed_at_any_moment(tmp_path: Path, seed: str) -> None:
     """Also between the birth of a run's first process and its first step: it would wait for the launcher's word for ever."""
-    copy = tmp_path / f"launcher-{new_mark()}"  # its name is in the arguments of all that it starts
+    copy = tmp_path / f"launcher-{new_mark()}"
     shutil.copy(launcher_path(), copy)
-    output_of(KILLED_AT_RANDOM, str(copy), seed)
-    with watched(carriers(str(copy))) as ends:
-        wait_dead(ends)
-    assert carriers(str(copy)) == []
+    assert_nothing_survives_kills(copy, seed)
 
 
 def test_a_stopped_caller_does_not_stop_the_deadline() -> None:

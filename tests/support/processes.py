@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
@@ -188,19 +189,20 @@ def output_of(code: str, *arguments: str, **options: Any) -> str:
 
 
 KILLED_AT_RANDOM = """
-import os, random, signal, sys, threading, time
+import json, os, random, signal, sys, threading, time
 import proc_sandbox as ps
 from proc_sandbox.launcher import process
 process.launcher_path = lambda: sys.argv[1]
+config = json.loads(sys.argv[3])
 def one():
     for _ in range(3):
         try:
-            ps.run(["true"])
+            ps.run(["true"], **config)
         except ps.SandboxError:
             return
 random.seed(int(sys.argv[2]))
 for _ in range(40):
-    ps.run(["true"])
+    ps.run(["true"], **config)
     threads = [threading.Thread(target=one) for _ in range(2)]
     for thread in threads: thread.start()
     until = time.monotonic() + random.random() * 0.006
@@ -208,4 +210,11 @@ for _ in range(40):
     os.kill(process.launcher().pid, signal.SIGKILL)
     for thread in threads: thread.join()
 """
-"""A caller whose launcher, argument 1, is killed at random moments of runs; argument 2: where the randomness begins."""
+
+
+def assert_nothing_survives_kills(launcher: Path, seed: str, **config: int) -> None:
+    """A caller's launcher is killed at random moments of runs. Its name, one of its own, is in the arguments of all that it starts."""
+    output_of(KILLED_AT_RANDOM, str(launcher), seed, json.dumps(config))
+    with watched(carriers(str(launcher))) as ends:
+        wait_dead(ends)
+    assert carriers(str(launcher)) == []

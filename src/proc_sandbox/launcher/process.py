@@ -47,16 +47,15 @@ class Launcher:
     def __init__(self, *, empty_network: bool) -> None:
         path = launcher_path()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with later.lock, theirs:
             arguments = [path, "serve"] + ["empty-network"] * empty_network
             try:
                 # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
                 # Nor its streams: whoever reads from them must see them end with the caller. The socket has no number of the
                 # caller's, which would be one of these where the caller has closed its own.
-                with later.lock:
-                    self.process = subprocess.Popen(
-                        arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                    )
+                self.process = subprocess.Popen(
+                    arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             except OSError as error:
                 ours.close()
                 raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error

@@ -113,8 +113,8 @@ class TerminalStreams(DescriptorStreams):
         typed, shown = choose_input(config.stdin, data, held=self.held), choose_output(config.stdout, held=self.held)
         with later.lock:  # as open_pipe()
             self.master, self.slave = open_terminal()
-        self.readers[self.master] = supervisor.stdout.feed
-        self.ends.append(self.slave)
+            self.readers[self.master] = supervisor.stdout.feed
+            self.ends.append(self.slave)
         self.terminal = name_of(self.slave)
         self.theirs = [self.slave, self.slave, self.slave, *config.pass_fds]
         self.note_flags(config)
@@ -132,7 +132,7 @@ class TerminalStreams(DescriptorStreams):
         elif typed.kind == "pipe":
             with later.lock:
                 self.input, self.pipes["stdin"] = os.pipe()
-            self.relay(self.input)
+                self.relay(self.input)
         elif typed.kind != "null":
             self.input = self.ours("stdin", typed, os.O_RDONLY)
 
@@ -144,7 +144,7 @@ class TerminalStreams(DescriptorStreams):
         elif shown.kind == "pipe":
             with later.lock:
                 self.pipes["stdout"], self.output = os.pipe()
-            self.relay(self.output)
+                self.relay(self.output)
             self.readers[self.master] = self.waiting.extend
         elif shown.kind == "null":
             self.readers[self.master] = lambda _: None
