@@ -231,7 +231,8 @@ def test_a_run_whose_warden_dies_once_it_has_it_is_not_started_again(run: Runner
     """The caller starts a run again whose warden has died before it had the run."""
     log = tmp_path / "log"
     started = "watch.Run.start_monitor = lambda run, words, was=watch.Run.start_monitor: (was(run, words), {act})"
-    act = f"[None for _ in iter(lambda: __import__('os').path.exists({str(log)!r}), True)], __import__('os')._exit(1)"
+    log.touch()
+    act = f"[None for _ in iter(lambda: __import__('os').path.getsize({str(log)!r}), 2)], __import__('os')._exit(1)"
     without(started.format(act=act))
     with pytest.raises(ps.LauncherDiedError):
         run(["sh", "-c", f"echo x >> {log}; sleep 3600"])
