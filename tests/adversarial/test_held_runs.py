@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.behaviours import HOLD, Runner, is_held
+from support.behaviours import HOLD, LISTEN, Runner, is_held
 from support.processes import status_of, until_false, victim
 from support.programs import HANG, python
 
@@ -126,8 +126,7 @@ def test_those_who_continue_each_other_stand_still(run: Runner, tmp_path: Path, 
 
 def test_sigterm_is_no_occasion_to_stay(run: Runner, tmp_path: Path) -> None:
     """On SIGTERM it starts what ignores all signals, in sessions of their own; what holds a file is alive."""
-    code = HOLD + """
-import signal
+    code = HOLD + LISTEN + """
 def start(*_):
     for number in range(5):
         if os.fork() == 0:
@@ -141,7 +140,7 @@ def start(*_):
             os._exit(0)
 signal.signal(signal.SIGTERM, start)
 os.write(1, b"up\\n")
-wait_for_ever()
+listen()
 """
     said: list[bytes] = []
     with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path, kill_grace=1) as process:

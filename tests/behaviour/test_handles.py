@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.behaviours import HOLD, Runner, is_held, promise
+from support.behaviours import HOLD, LISTEN, Runner, is_held, promise
 from support.processes import caller, output_of, until_false
 from support.programs import HANG, python
 
@@ -497,12 +497,11 @@ def test_a_child_by_fork_has_no_part_in_it(run: Runner) -> None:
 
 @promise("signals")
 def test_signals_reach_the_command(run: Runner) -> None:
-    code = """
-import os, signal, time
-def heard(number, _): os.write(1, b"%d\\n" % number)
-for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM): signal.signal(number, heard)
+    code = LISTEN + """
+def answer(number, _): os.write(1, b"%d\\n" % number)
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGTERM): signal.signal(number, answer)
 os.write(1, b"up\\n")
-while True: time.sleep(3600)
+listen()
 """
     with run.popen(python(code), stdout=ps.PIPE) as process:
         is_up(process)
@@ -538,16 +537,15 @@ def test_what_the_caller_blocks_is_not_blocked_in_its_runs(run: Runner, tmp_path
 @promise("signals")
 def test_the_command_alone_gets_it(run: Runner, tmp_path: Path) -> None:
     """Not its children, as by kill(2); a terminal would send to all of them."""
-    code = """
-import os, signal, time
+    code = LISTEN + """
 command = os.getpid()
-def heard(*_):
+def answer(*_):
     if os.getpid() == command: os.write(1, b"heard\\n")
     else: open("child", "w")
-signal.signal(signal.SIGUSR1, heard)
+signal.signal(signal.SIGUSR1, answer)
 if os.fork() == 0:
     os.write(1, b"up\\n")
-while True: time.sleep(3600)
+listen()
 """
     with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path) as process:
         is_up(process)
@@ -687,8 +685,7 @@ def test_memory_is_that_of_the_tree(run: Runner) -> None:
 
 # --- SIGTERM first ---
 
-POLITE = """
-import os, signal, subprocess, sys, time
+POLITE = LISTEN + """
 def polite(name, code, *before):
     def end(*_):
         with open(name, "a") as file:
@@ -698,8 +695,7 @@ def polite(name, code, *before):
     signal.signal(signal.SIGTERM, end)
     for act in before:
         act()
-    while True:
-        time.sleep(3600)
+    listen()
 """
 
 
@@ -722,7 +718,7 @@ def wait_and_exit(*_):
     os._exit(7)
 signal.signal(signal.SIGTERM, wait_and_exit)
 os.write(1, b"up\\n")
-while True: time.sleep(3600)
+listen()
 """
     options = {} if timeout is None else {"timeout": timeout}
     with run.popen(python(code), stdout=ps.PIPE, working_dir=tmp_path, kill_grace=HANG, **options) as process:

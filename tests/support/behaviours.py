@@ -139,6 +139,22 @@ def wait_for_ever():
         time.sleep(3600)
 """
 """What a process of a run does to be seen: as long as it lives it holds a lock on a file of its own."""
+LISTEN = """
+import os, signal
+def attend():
+    global heard
+    heard, hear = os.pipe()
+    os.set_blocking(hear, False)
+    signal.set_wakeup_fd(hear)
+def listen():
+    while True:
+        os.read(heard, 1)
+attend()
+os.register_at_fork(after_in_child=attend)
+"""
+"""What a process does that waits for signals it has handlers for. time.sleep() and signal.pause() may miss one that comes just before
+them: Python runs handlers between its own instructions, and the system call does not know that one is due.
+"""
 
 
 def is_held(path: Path) -> bool:
