@@ -174,15 +174,12 @@ static void take_terminal(const struct plan *plan, struct record *record)
 		die(record, "terminal", plan->terminal);
 }
 
-/* What the command's own process is, whatever the command. */
+/* What the command's own process is, whatever the command. No signal is blocked: in the launcher none is (main.c). */
 static void begin_process(const struct start *start, struct record *record)
 {
 	static const int defaults[] = {SIGPIPE, SIGUSR1, SIGCHLD, SIGTERM, SIGINT, SIGHUP};
-	sigset_t none;
 	for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
 		signal(defaults[i], SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (setsid() < 0)
 		die(record, "setsid", "");
 	umask(start->umask);

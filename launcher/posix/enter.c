@@ -12,17 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What the monitor ignores would be ignored by the command (execve(2)). SIGKILL and SIGSTOP refuse, and need no reset. */
-static void default_signals(struct record *record)
+/* What the monitor ignores would be ignored by the command (execve(2)); it blocks none. SIGKILL and SIGSTOP refuse, and need no reset. */
+static void default_signals(void)
 {
 	struct sigaction action = {.sa_handler = SIG_DFL};
-	sigset_t none;
 	sigemptyset(&action.sa_mask);
 	for (int number = 1; number < NSIG; number++)
 		sigaction(number, &action, NULL);
-	sigemptyset(&none);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-		die(record, "signals", "");
 }
 
 /*
@@ -54,7 +50,7 @@ noreturn void enter(const struct plan *plan, int *descriptors, int told, struct 
 {
 	if (setsid() < 0) /* its own session and process group, by which it is ended; and no controlling terminal */
 		die(record, "setsid", "");
-	default_signals(record);
+	default_signals();
 	arrange_descriptors(plan, descriptors, told, record);
 	if (plan->terminal && ioctl(0, TIOCSCTTY, 0) < 0) /* of the new session */
 		die(record, "terminal", "");

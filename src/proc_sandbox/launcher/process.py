@@ -46,19 +46,19 @@ class Launcher:
 
     def __init__(self, *, empty_network: bool) -> None:
         path = launcher_path()
+        arguments = [path, "serve"] + ["empty-network"] * empty_network
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with later.lock, theirs:
-            arguments = [path, "serve"] + ["empty-network"] * empty_network
-            try:
-                # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
-                # Nor its streams: whoever reads from them must see them end with the caller. The socket has no number of the
-                # caller's, which would be one of these where the caller has closed its own.
+        try:
+            # No environment: LD_PRELOAD and its kin must not reach it. cwd and signals it settles by itself.
+            # Nor its streams: whoever reads from them must see them end with the caller. The socket has no number of the
+            # caller's, which would be one of these where the caller has closed its own.
+            with theirs:
                 self.process = subprocess.Popen(
                     arguments, env={}, cwd="/", stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
                 )
-            except OSError as error:
-                ours.close()
-                raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
+        except OSError as error:
+            ours.close()
+            raise LauncherDiedError(f"the launcher {path} cannot be started: {error}; install proc-sandbox again") from error
         self.socket = ours
         self.spares: list[socket.SocketType] = []
         self.closed = False
@@ -243,7 +243,8 @@ def begin(*, empty_network: bool = True) -> None:
 def begun(empty_network: bool) -> Launcher:
     """Return the launcher, whether it has greeted or not; the lock is held."""
     if empty_network not in launchers:
-        launchers[empty_network] = Launcher(empty_network=empty_network)
+        with later.lock:  # a child by os.fork() lets go of the launchers that it knows of
+            launchers[empty_network] = Launcher(empty_network=empty_network)
     return launchers[empty_network]
 
 

@@ -55,22 +55,19 @@ class Warden:
             raise UnsupportedError("backend", "the POSIX backend needs a Python interpreter of its own", "set sys.executable to one")
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
         places = dict.fromkeys((package, psutil_directory()))
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        handing_over.add(theirs)
         command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, program_path("monitor"), *places]
-        try:
-            # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
-            with later.lock:
-                self.process = subprocess.Popen(
-                    command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
-                    cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise LauncherDiedError(f"the warden cannot be started: {error}") from error
-        finally:
-            handing_over.discard(theirs)
-            theirs.close()
+        with later.lock:  # a child by os.fork() would have a copy of its end, and of subprocess's own pipes
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
+                with theirs:
+                    self.process = subprocess.Popen(
+                        command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
+                        cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    )  # fmt: skip
+            except OSError as error:
+                ours.close()
+                raise LauncherDiedError(f"the warden cannot be started: {error}") from error
         self.socket = ours
         self.pid = self.process.pid
         self.end = ours.fileno()
