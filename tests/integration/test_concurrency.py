@@ -1,4 +1,4 @@
-"""Many runs: side by side, one after the other, from forks, from big callers; and nothing of them is left."""
+"""Many runs: side by side, one after the other, from big callers; and nothing of them is left."""
 
 from __future__ import annotations
 
@@ -202,62 +202,6 @@ print(json.dumps([middle, counts()]))
     assert after["descriptors of the launcher"] < 1000
 
 
-def test_forked_callers_run_side_by_side() -> None:
-    code = """
-import os, sys
-import proc_sandbox as ps
-ps.run(["true"])
-pids = []
-for number in range(8):
-    pid = os.fork()
-    if pid == 0:
-        good = all(ps.run(["echo", f"{number} {i}"]).stdout == f"{number} {i}\\n".encode() for i in range(5))
-        os._exit(0 if good else 1)
-    pids.append(pid)
-    assert ps.run(["echo", "parent"]).stdout == b"parent\\n"
-print([os.waitpid(pid, 0)[1] for pid in pids])
-"""
-    assert output_of(code) == f"{[0] * 8}\n"
-
-
-def test_a_fork_while_other_threads_run() -> None:
-    """No lock that some thread held at the fork may block the child."""
-    code = """
-import os, threading
-import proc_sandbox as ps
-stop = threading.Event()
-def busy():
-    while not stop.is_set():
-        assert ps.run(["true"]).ok
-threads = [threading.Thread(target=busy) for _ in range(4)]
-for thread in threads: thread.start()
-statuses = []
-for _ in range(10):
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0 if ps.run(["echo", "x"]).stdout == b"x\\n" else 1)
-    statuses.append(os.waitpid(pid, 0)[1])
-stop.set()
-for thread in threads: thread.join()
-print(statuses)
-"""
-    assert output_of(code, env={"PYTHONWARNINGS": "ignore::DeprecationWarning"}) == f"{[0] * 10}\n"
-
-
-def test_multiprocessing_workers() -> None:
-    code = """
-import multiprocessing, sys
-import proc_sandbox as ps
-def work(n):
-    return ps.run(["echo", str(n)]).stdout
-if __name__ == "__main__":
-    ps.run(["true"])
-    with multiprocessing.get_context("fork").Pool(4) as pool:
-        print(b"".join(pool.map(work, range(8))).split())
-"""
-    assert output_of(code) == f"{[str(n).encode() for n in range(8)]}\n"
-
-
 def test_a_caller_with_four_gigabytes_is_not_copied() -> None:
     """A fork of the caller would write-protect its pages, and it would pay a fault for each one that it touches later.
 
@@ -351,62 +295,6 @@ print(dict(reasons))
 def test_a_run_cancelled_at_its_very_end_harms_no_other() -> None:
     """The launcher's last word and the caller's "kill" cross: that is no sign that the launcher has died."""
     assert output_of(BYSTANDERS) == "{'exited': 24}\n"
-
-
-def test_input_ends_though_the_caller_has_forked() -> None:
-    """A child by os.fork() holds copies of everything; those of the pipe to a command's stdin are closed in it."""
-    code = (
-        "import os, sys, threading, time, io, proc_sandbox as ps\n"
-        "gate, go = os.pipe()\n"
-        "class Slow(io.RawIOBase):\n"
-        "    def read(self, size=-1):\n"
-        "        os.read(gate, 1); return b''\n"
-        "runner = threading.Thread(target=lambda: print(ps.run(['cat'], stdin=Slow(), timeout=60).reason.value, flush=True))\n"
-        "ps.run(['true']); runner.start()\n"
-        "child = os.fork()\n"
-        "if child == 0:\n"
-        "    sys.stdin.read(); os._exit(0)\n"  # lives until the test lets go
-        "os.write(go, b'x'); runner.join(); print('done', flush=True); os.waitpid(child, 0)\n"
-    )
-    with caller(code, stdin=-1) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"exited\n"
-        assert process.stdout.readline() == b"done\n"
-
-
-def test_a_fork_while_the_pipes_are_made_waits_for_them() -> None:
-    """What is not noted yet the child could not close."""
-    code = """
-import os, sys, threading
-import proc_sandbox as ps
-from proc_sandbox.backends.unix import streams
-children, forked = [], threading.Event()
-def fork():
-    child = os.fork()
-    if child == 0:
-        sys.stdin.read()
-        os._exit(0)
-    children.append(child)
-    forked.set()
-def open_pipe():
-    ends = real()
-    if len(threads) < 3:
-        threads.append(threading.Thread(target=fork))
-        threads[-1].start()
-        forked.wait(0.2)  # in vain, if it has to wait
-        forked.clear()
-    return ends
-real, streams.open_pipe, threads = streams.open_pipe, open_pipe, []
-print(ps.run(["cat"], input=b"x", timeout=20).reason.value, flush=True)
-for thread in threads: thread.join()
-print(len(children), flush=True)
-sys.stdin.read()
-for child in children: os.waitpid(child, 0)
-"""
-    with caller(code, stdin=-1) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"exited\n"
-        assert process.stdout.readline() == b"3\n"
 
 
 def test_the_callers_streams_end_with_the_caller_not_with_the_launcher() -> None:

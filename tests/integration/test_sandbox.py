@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import gc
 import os
+import sys
 import tempfile
+import warnings
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.behaviours import promise
@@ -16,6 +22,15 @@ from support.programs import inside, text
 import proc_sandbox as ps
 
 EVERY_BACKEND = True
+
+
+def kept() -> list[str]:
+    """Private directories, those that are there and those that are open."""
+    place, found = tempfile.gettempdir(), []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(name for name in found if name.startswith(f"{place}/")) + sorted(os.listdir(place))
 
 
 @promise("private directory")
@@ -59,13 +74,65 @@ def test_a_cleanup_that_fails_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch
 
     for module, name in ((tempfile, "mkdtemp"), (fcntl, "flock")):
         with monkeypatch.context() as patch:
-            before = sorted(os.listdir("/dev/fd"))
+            before = kept()
             patch.setattr(module, name, full)
             with pytest.raises(OSError, match="no room"):
                 box.cleanup()
-            assert sorted(os.listdir("/dev/fd")) == before
+            assert kept() == before
     box.cleanup()
     assert not os.path.lexists(directory)
+
+
+def test_what_comes_between_a_removal_and_its_note_is_no_error_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kept()
+    box = ps.Sandbox()
+    box.run(["touch", "made"], check=True)
+    assert box.directory
+
+    def interrupted(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weakref.finalize, "detach", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            box.cleanup()
+    box.cleanup()
+    assert kept() == before
+
+
+def test_what_was_moved_away_is_not_taken_for_removed(tmp_path: Path) -> None:
+    box = ps.Sandbox()
+    assert box.directory
+    elsewhere = tmp_path / "elsewhere"
+    os.rename(box.directory, elsewhere)
+    with pytest.raises(FileNotFoundError):
+        box.cleanup()
+    os.rename(elsewhere, box.directory)
+    box.cleanup()
+
+
+def test_a_forgotten_directory_that_cannot_be_removed_is_left_to_the_next_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = kept()
+    box = ps.Sandbox()
+    box.run(["mkdir", "full"], check=True)
+    directory, failures = box.directory, []
+    assert directory
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", full)
+        patch.setattr(sys, "unraisablehook", failures.append)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del box
+            gc.collect()
+    assert len(failures) == 1
+    assert os.path.lexists(directory)
+    ps.Sandbox().cleanup()
+    assert not os.path.lexists(directory)
+    assert kept() == before
 
 
 def test_cleanup_follows_no_link(tmp_path: Path) -> None:

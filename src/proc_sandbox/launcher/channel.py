@@ -122,10 +122,18 @@ class Channel:
         try:
             self.hand_over(theirs, words, descriptors)
         except BaseException:
-            self.socket.close()
+            self.give_up()
             raise
         finally:
             theirs.close()
+
+    def give_up(self) -> None:
+        """Close the socket of a run that may have begun, and which nobody will know of: its other end hears of it, even if a child by
+        os.fork() has a copy of ours.
+        """
+        with contextlib.suppress(OSError):  # ENOTCONN: it has been closed there
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
 
     def hand_over(self, theirs: socket.SocketType, words: bytes, descriptors: Sequence[int]) -> None:
         """Give the run to the launcher, with the other end of its socket."""

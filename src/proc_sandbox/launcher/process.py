@@ -7,6 +7,7 @@ After os.fork() the child forgets its parent's and starts its own.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import os
 import select
@@ -166,6 +167,8 @@ class Launcher:
 
     def close(self) -> None:
         """End the launcher and all its runs; returns when nothing of it is left."""
+        with contextlib.suppress(OSError):  # ENOTCONN: it is dead already
+            self.socket.shutdown(socket.SHUT_RDWR)  # a child by os.fork() that does not know of it would keep it open
         self.hang_up()
         self.process.wait()
 
@@ -204,8 +207,21 @@ def launcher(*, empty_network: bool = True) -> Launcher:
     found = launchers.get(empty_network)
     if found is not None and found.greeting:
         return found
+    while True:
+        fresh = begun(empty_network)
+        if greeted(fresh, empty_network):
+            return fresh
+
+
+def greeted(found: Launcher, empty_network: bool) -> bool:
+    """Wait for a launcher's greeting; return whether it is still the one.
+
+    Raises:
+        LauncherDiedError: it cannot be used, and is forgotten.
+    """
     with lock:
-        found = begun(empty_network)
+        if launchers.get(empty_network) is not found:
+            return False
         fresh = not found.greeting
         if fresh:
             try:
@@ -217,7 +233,7 @@ def launcher(*, empty_network: bool = True) -> Launcher:
     if fresh:
         network = "without" if empty_network else "with"
         log.tell(log.INFO, "the launcher has started: process %d, %s the host's network", found.pid, network)
-    return found
+    return True
 
 
 def running(*, empty_network: bool = True) -> Launcher | None:
@@ -236,16 +252,19 @@ def begin(*, empty_network: bool = True) -> None:
     Raises:
         LauncherDiedError: it cannot be started.
     """
-    with lock:
-        begun(empty_network)
+    begun(empty_network)
 
 
 def begun(empty_network: bool) -> Launcher:
-    """Return the launcher, whether it has greeted or not; the lock is held."""
-    if empty_network not in launchers:
-        with later.lock:  # a child by os.fork() lets go of the launchers that it knows of
-            launchers[empty_network] = Launcher(empty_network=empty_network)
-    return launchers[empty_network]
+    """Return the launcher, whether it has greeted or not."""
+    with later.lock:  # a child by os.fork() lets go of the launchers that it knows of
+        found = launchers.get(empty_network)
+        if found is None:
+            fresh = Launcher(empty_network=empty_network)
+            found = launchers.setdefault(empty_network, fresh)
+            if found is not fresh:  # which a signal handler has started meanwhile
+                fresh.close()
+        return found
 
 
 def discard(dead: Launcher) -> None:

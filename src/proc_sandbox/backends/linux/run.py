@@ -27,7 +27,7 @@ class LinuxRun(LaunchedRun):
         try:
             self.launcher.send(words, descriptors, spare)
         except BaseException:
-            spare.close()
+            self.give_up()
             raise
 
     def ask(self, what: str) -> None:

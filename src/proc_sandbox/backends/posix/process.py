@@ -45,7 +45,7 @@ handing_over: set[socket.SocketType] = set()
 class Warden:
     """The warden's process and our end of its control socket.
 
-    Attributes: pid; end, a descriptor that becomes readable when it has died.
+    Attributes: pid; end, a descriptor that becomes readable when it has died; greeted, whether it has said that it is there.
     """
 
     kind: int = socket.SOCK_STREAM
@@ -56,21 +56,21 @@ class Warden:
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
         places = dict.fromkeys((package, psutil_directory()))
         command = [sys.executable, "-I", "-S", "-B", "-c", BOOT, program_path("monitor"), *places]
-        with later.lock:  # a child by os.fork() would have a copy of its end, and of subprocess's own pipes
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
-                with theirs:
-                    self.process = subprocess.Popen(
-                        command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
-                        cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    )  # fmt: skip
-            except OSError as error:
-                ours.close()
-                raise LauncherDiedError(f"the warden cannot be started: {error}") from error
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # Of the caller's environment nothing but the mark of a run that the caller itself may be in: it is to be found there too.
+            with theirs:
+                self.process = subprocess.Popen(
+                    command, env={name: os.environ[name] for name in (MARK,) if name in os.environ},
+                    cwd="/", start_new_session=True, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise LauncherDiedError(f"the warden cannot be started: {error}") from error
         self.socket = ours
         self.pid = self.process.pid
         self.end = ours.fileno()
+        self.greeted = False
         self.last_words = Frames()
         self.next_nudge = 0.0
         self.stops = 0
@@ -126,6 +126,7 @@ class Warden:
         if found != __version__:
             raise LauncherDiedError(f"the warden is not of version {__version__}, but said: {found}")
         self.socket.settimeout(None)
+        self.greeted = True
 
     def send(self, words: bytes, descriptors: Sequence[int]) -> None:
         """Send the socket of a run.
@@ -150,10 +151,9 @@ class Warden:
     def discard(self) -> None:
         """Forget it: it was seen to be dead, and the next run starts a new one."""
         with lock:
-            known = wardens[:1] == [self]
+            known = self in wardens
             if known:
-                wardens.clear()
-                self.close()
+                drop(self)
         if known:
             tell_death(self)
 
@@ -187,7 +187,7 @@ def tell_death(dead: Warden) -> None:
 
 lock = threading.Lock()
 wardens: list[Warden] = []
-"""None or one."""
+"""None or one; more where a signal handler has started another meanwhile."""
 
 
 def warden() -> Warden:
@@ -196,25 +196,51 @@ def warden() -> Warden:
     Raises:
         LauncherDiedError: it cannot be started. UnsupportedError: psutil is missing.
     """
-    dead = fresh = None
-    with lock:
-        if wardens and is_dead(wardens[0]):
-            dead = wardens.pop()
-            dead.close()
-        if not wardens:
-            fresh = Warden()
-            try:
-                fresh.await_greeting()
-            except BaseException:  # whatever it is, a signal's exception too: nothing is left of one that cannot be used
-                fresh.close()
-                raise
-            wardens.append(fresh)
-        found = wardens[0]
-    if dead:
-        tell_death(dead)
-    if fresh:
-        log.tell(log.INFO, "the warden has started: process %d", fresh.pid)
+    while not is_usable(found := begun()):
+        pass
     return found
+
+
+def begun() -> Warden:
+    """Return the warden, whether it has greeted or not."""
+    with later.lock:  # a child by os.fork() lets go of the one that it knows of
+        found = wardens[:1]
+        if not found:
+            found = [Warden()]
+            wardens.extend(found)
+        return found[0]
+
+
+def is_usable(found: Warden) -> bool:
+    """Wait for a warden's greeting; return whether it lives and is still the one.
+
+    Raises:
+        LauncherDiedError: it cannot be used, and is forgotten.
+    """
+    with lock:
+        if found not in wardens:
+            return False
+        fresh = not found.greeted
+        if fresh:
+            try:
+                found.await_greeting()
+            except BaseException:  # whatever it is, a signal's exception too: nothing is left of one that cannot be used
+                drop(found)
+                raise
+        dead = not fresh and is_dead(found)
+        if dead:
+            drop(found)
+    if dead:
+        tell_death(found)
+    if fresh:
+        log.tell(log.INFO, "the warden has started: process %d", found.pid)
+    return not dead
+
+
+def drop(found: Warden) -> None:
+    """Forget a warden and end what is left of it; the lock is held."""
+    wardens.remove(found)
+    found.close()
 
 
 def shutdown() -> None:

@@ -40,13 +40,13 @@ class PrivateDirectory:
         with later.lock:  # a child by os.fork() would have tempfile's lock held for ever
             parent = os.path.realpath(tempfile.gettempdir())
         sweep(parent)
-        self.path, self.lock = make_locked(parent)
-        status = os.fstat(self.lock)
-        self.identity = status.st_dev, status.st_ino  # as long as it is open nothing else has it
         self.owner = os.getpid()
-        self.settled = False
+        self.path, self.lock = make_locked(parent)
         self.forgotten = weakref.finalize(self, remove_forgotten, self.path, self.lock, self.owner)
         self.forgotten.atexit = False  # then runs may be under way still: who made it sees to it
+        status = os.fstat(self.lock)
+        self.identity = status.st_dev, status.st_ino  # as long as it is open nothing else has it
+        self.settled = False
         alive[self.path] = self
 
     def check(self) -> os.stat_result:
@@ -74,7 +74,7 @@ class PrivateDirectory:
             OSError: something in it could not be removed; it can be tried again.
         """
         if self.forgotten.alive and self.owner == os.getpid():
-            remove_tree(self.path)
+            remove_locked(self.path, self.lock)
             self.forgotten.detach()
             os.close(self.lock)
 
@@ -89,9 +89,20 @@ def find(path: str) -> PrivateDirectory:
 
 def remove_forgotten(path: str, lock: int, owner: int) -> None:
     """Remove the directory of a Sandbox that was dropped without cleanup(); no run of it can be under way then."""
-    if os.getpid() == owner:
+    try:
+        if os.getpid() == owner:
+            remove_locked(path, lock)
+    finally:
+        os.close(lock)  # what could not be removed is the next sweep's
+
+
+def remove_locked(path: str, lock: int) -> None:
+    """Remove a directory that is open. That it was done before, and a signal's exception came then, is no error."""
+    try:
         remove_tree(path)
-    os.close(lock)
+    except FileNotFoundError:
+        if os.fstat(lock).st_nlink:  # it was moved away
+            raise
 
 
 def make_locked(parent: str) -> tuple[str, int]:
@@ -99,7 +110,12 @@ def make_locked(parent: str) -> tuple[str, int]:
     while True:
         with later.lock:  # as above
             path = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
-        lock = lock_shared(path)
+        try:
+            lock = lock_shared(path)
+        except BaseException:  # whatever it is, as below: nobody else knows of it
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+            raise
         if lock >= 0:
             return path, lock
 

@@ -38,12 +38,17 @@ def open_pipe() -> tuple[int, int]:
     what its standard output is (proc_pid_fd(5)). Until it is noted who has its ends forks wait (later.lock): a child would not know
     what to close.
     """
+    root = os.geteuid() == 0
     reader, writer = os.pipe()
-    if os.geteuid() == 0:
-        try:
+    try:
+        if root:
             os.fchmod(reader, 0o666)
-        except PermissionError:
-            pass  # a sandbox around us changes no modes: there /dev/stdout stays closed
+    except PermissionError:
+        pass  # a sandbox around us changes no modes: there /dev/stdout stays closed
+    except BaseException:  # whatever it is, a signal's exception too: nobody else knows of them
+        os.close(reader)
+        os.close(writer)
+        raise
     return reader, writer
 
 
