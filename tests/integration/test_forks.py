@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 from pathlib import Path
 
 import pytest
 from support.behaviours import HOLD, is_held
-from support.processes import caller, output_of, status_of, until_false
+from support.processes import caller, output_of, until_false, watched
 from support.programs import HANG, python
 
 EVERY_BACKEND = True
 
 FORKS = f"""
-import os, signal, sys, threading, time
+import os, signal, sys, threading
 import proc_sandbox as ps
 from proc_sandbox.backends.posix import process as posix
 from proc_sandbox.backends.posix.backend import PosixRun
@@ -105,12 +106,12 @@ def interrupt(place, name):
 {before}
 interrupt(linux.Launcher, "send")
 interrupt(PosixRun, "hand_over")
-try: ps.run(sys.argv[1:], working_dir=".", pass_fds=[writer])
+try: ps.run([*sys.argv[1:], str(writer)], working_dir=".", pass_fds=[writer])
 except KeyboardInterrupt: print("interrupted", flush=True)
 end()
 """
     held = HOLD + "held = hold('held')\nos.write(int(sys.argv[1]), b'x')\nwait_for_ever()"
-    with caller(code.replace("sys.argv[1:]", "[*sys.argv[1:], str(writer)]"), *python(held), stdin=-1, cwd=tmp_path) as process:
+    with caller(code, *python(held), stdin=-1, cwd=tmp_path) as process:
         assert_says(process, "interrupted", "children")
         assert not until_false(lambda: is_held(tmp_path / "held"))
 
@@ -143,15 +144,9 @@ end()
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         assert_says(process, "children")
-        process.kill()
-
-        def goes_on() -> bool:
-            try:
-                return status_of(pid)[0] not in "ZX"
-            except OSError:
-                return False
-
-        assert not until_false(goes_on)
+        with watched([pid]) as ends:
+            process.kill()
+            assert not until_false(lambda: not select.select(ends, [], [], 0)[0])
 
 
 def test_who_waits_for_another_lock_does_not_have_the_one_that_forks_wait_for(backend: str) -> None:

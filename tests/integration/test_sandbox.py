@@ -33,6 +33,11 @@ def kept() -> list[str]:
     return sorted(name for name in found if name.startswith(f"{place}/")) + sorted(os.listdir(place))
 
 
+def full(*_: object, **__: object) -> str:
+    """In place of what needs room on the disk."""
+    raise OSError(errno.ENOSPC, "no room")
+
+
 @promise("private directory")
 def test_files_stay_from_run_to_run_and_no_longer(backend: str) -> None:
     with ps.Sandbox() as box:
@@ -68,9 +73,6 @@ def test_a_cleanup_that_fails_keeps_nothing_open(monkeypatch: pytest.MonkeyPatch
     box.run(["mkdir", "full"], check=True)
     assert box.directory
     directory = box.directory
-
-    def full(*_: object, **__: object) -> str:
-        raise OSError(errno.ENOSPC, "no room")
 
     for module, name in ((tempfile, "mkdtemp"), (fcntl, "flock")):
         with monkeypatch.context() as patch:
@@ -117,9 +119,6 @@ def test_a_forgotten_directory_that_cannot_be_removed_is_left_to_the_next_sandbo
     box.run(["mkdir", "full"], check=True)
     directory, failures = box.directory, []
     assert directory
-
-    def full(*_: object, **__: object) -> str:
-        raise OSError(errno.ENOSPC, "no room")
 
     with monkeypatch.context() as patch:
         patch.setattr(tempfile, "mkdtemp", full)

@@ -204,16 +204,15 @@ def launcher(*, empty_network: bool = True) -> Launcher:
     Raises:
         LauncherDiedError: it cannot be started.
     """
-    found = launchers.get(empty_network)
-    if found is not None and found.greeting:
-        return found
-    while True:
-        fresh = begun(empty_network)
-        if greeted(fresh, empty_network):
-            return fresh
+    known = launchers.get(empty_network)
+    if known is not None and known.greeting:
+        return known
+    while not is_usable(found := begun(empty_network), empty_network):
+        pass
+    return found
 
 
-def greeted(found: Launcher, empty_network: bool) -> bool:
+def is_usable(found: Launcher, empty_network: bool) -> bool:
     """Wait for a launcher's greeting; return whether it is still the one.
 
     Raises:
